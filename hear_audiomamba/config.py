@@ -1,0 +1,186 @@
+"""Model configurations: frozen dataclasses that travel as JSON or YAML, also inside weights files.
+
+A `ModelConfig` names a family and holds the configuration of its features and of its encoder. Which
+class each of the two is, the `family` decides: see `hear_audiomamba.registry.FAMILIES`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from .errors import ConfigError, did_you_mean
+
+C = TypeVar("C", bound="Config")
+
+
+class Config:
+    """Base of the configuration dataclasses: to and from plain dictionaries, strict about keys."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the configuration as a dictionary of plain values, fit for JSON."""
+        return _plain(self)
+
+    @classmethod
+    def from_dict(cls: type[C], values: Mapping[str, Any]) -> C:
+        """Build the configuration from a mapping.
+
+        Args:
+            values: field names and values; nested configurations as mappings.
+
+        Returns:
+            The configuration; fields left out keep their defaults.
+
+        Raises:
+            ConfigError: a key is unknown, a needed one is missing, or a value has the wrong type.
+        """
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"{cls.__name__}: expected a mapping, got {type(values).__name__}")
+        hints = typing.get_type_hints(cls)
+        fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        for key in values:
+            if key not in fields:
+                raise ConfigError(f"{cls.__name__}: unknown key {key!r}; {did_you_mean(key, fields)}")
+        given = {key: _coerce(hints[key], value, f"{cls.__name__}.{key}") for key, value in values.items()}
+        try:
+            return cls(**given)
+        except TypeError:
+            needed = [
+                n
+                for n, f in fields.items()
+                if n not in given
+                and f.default is dataclasses.MISSING
+                and f.default_factory is dataclasses.MISSING
+            ]
+            raise ConfigError(f"{cls.__name__}: missing {', '.join(needed)}") from None
+
+    def replace(self: C, **changes: Any) -> C:
+        """Return a copy with some fields changed; an unknown name or wrong type is a ConfigError."""
+        kept = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+        return type(self).from_dict({**kept, **changes})
+
+
+def load_config(path: str | Path) -> dict[str, Any]:
+    """Read a YAML or JSON file that holds one mapping.
+
+    Raises:
+        ConfigError: the file cannot be read or parsed, or is not a mapping.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from None
+    except (ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be parsed: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a mapping at the top, got {type(values).__name__}")
+    return values
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value
+
+
+def _coerce(hint: Any, value: Any, where: str) -> Any:
+    """Check `value` against a field's type; lists become tuples, whole floats ints, mappings configs."""
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        options = typing.get_args(hint)
+        if value is None and type(None) in options:
+            return None
+        for option in options:
+            if option is type(None):
+                continue
+            try:
+                return _coerce(option, value, where)
+            except ConfigError:
+                continue
+        raise ConfigError(f"{where}: {value!r} is none of {hint}")
+    if origin is typing.Literal:
+        if value not in typing.get_args(hint):
+            allowed = ", ".join(map(repr, typing.get_args(hint)))
+            raise ConfigError(f"{where}: {value!r} is not allowed; use one of {allowed}")
+        return value
+    if origin is tuple:
+        if isinstance(value, str) or not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{where}: expected a list, got {value!r}")
+        args = typing.get_args(hint)
+        kinds = [args[0]] * len(value) if len(args) == 2 and args[1] is Ellipsis else list(args)
+        if len(kinds) != len(value):
+            raise ConfigError(f"{where}: expected {len(kinds)} values, got {value!r}")
+        return tuple(_coerce(k, v, where) for k, v in zip(kinds, value))
+    if isinstance(hint, type) and issubclass(hint, Config):
+        return value if isinstance(value, hint) else hint.from_dict(value)
+    if hint is Any:
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if not isinstance(value, hint) or (hint in (int, float) and isinstance(value, bool)):
+        raise ConfigError(f"{where}: expected {hint.__name__}, got {value!r}")
+    return value
+
+
+@dataclasses.dataclass(frozen=True)
+class LogMelConfig(Config):
+    """A log-mel spectrogram of centred, reflect-padded frames (`features.LogMel`).
+
+    Frequencies in Hz, lengths in samples. `normalize="clip"` subtracts each clip's mean and divides by
+    its standard deviation plus 1e-8; `"none"` leaves the logarithm as it is.
+    """
+
+    sample_rate: int = 16000
+    n_fft: int = 400
+    win_length: int = 400
+    hop_length: int = 160
+    n_mels: int = 80
+    f_min: float = 50.0
+    f_max: float = 8000.0
+    mel_scale: typing.Literal["htk", "slaney"] = "htk"
+    mel_norm: typing.Literal["none", "slaney"] = "none"
+    log: typing.Literal["ln", "db"] = "ln"
+    normalize: typing.Literal["clip", "none"] = "clip"
+
+
+@dataclasses.dataclass(frozen=True)
+class SSAMConfig(Config):
+    """The SSAM encoder (Yadav & Tan, arXiv 2406.02178): causal Mamba over spectrogram patches.
+
+    `grid` is the training window in patches (time, frequency); `patch_size` is (frames, mel bins).
+    """
+
+    embed_dim: int = 192
+    depth: int = 12
+    patch_size: tuple[int, int] = (4, 16)
+    grid: tuple[int, int] = (50, 5)
+    d_state: int = 24
+    d_conv: int = 4
+    expand: int = 3
+    norm: typing.Literal["layer", "rms"] = "layer"
+    norm_eps: float = 1e-6
+    cls_token: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig(Config):
+    """All that is needed to build a model: stored in the metadata of every weights file of ours."""
+
+    family: str
+    variant: str
+    features: Any
+    encoder: Any
+    window_seconds: float = 2.0

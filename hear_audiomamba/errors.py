@@ -1,0 +1,63 @@
+"""Every error this package raises on purpose, and the help it gives with misspelt names.
+
+Each class is also the built-in error a caller would expect, so `except ValueError` keeps working.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AudioMambaError(Exception):
+    """Base of all errors raised on purpose: one line saying what was given and what is allowed."""
+
+
+class InputError(AudioMambaError, ValueError):
+    """An argument does not fit: wrong rank, dtype, range, shape, or device."""
+
+
+class ConfigError(AudioMambaError, ValueError):
+    """A configuration holds an unknown key or a value that is not allowed."""
+
+
+class VariantError(AudioMambaError, ValueError):
+    """A model name is not known."""
+
+
+class CheckpointError(AudioMambaError, RuntimeError):
+    """A weights file cannot be used: unreadable, unsafe, of another model, or with the wrong hash."""
+
+
+class BackendError(AudioMambaError, RuntimeError):
+    """A compute backend was asked for that this machine or build does not have."""
+
+
+class AudioReadError(AudioMambaError, RuntimeError):
+    """An audio file cannot be decoded."""
+
+
+class DataError(AudioMambaError, RuntimeError):
+    """A folder, manifest or results file is missing, empty, or not what it should be."""
+
+
+class UntrainedWeightsWarning(UserWarning):
+    """The model was built from a fixed seed because no trained weights are at hand."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the end of an error message that points to the nearest known names.
+
+    Args:
+        name: what was given.
+        known: all allowed names.
+
+    Returns:
+        `"did you mean 'a' or 'b'?"` when some are near, else `"known: a, b, …"`.
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.55)
+    near = near or [n for n in names if n.startswith(str(name))][:3]
+    if near:
+        return "did you mean " + " or ".join(repr(n) for n in near) + "?"
+    return "known: " + ", ".join(names)
