@@ -1,0 +1,136 @@
+"""Which implementation of an operator runs: the caller's wish, then the environment, then the machine.
+
+A backend module holds the operator under its own name plus `unsupported(u, d_state)`, which says in a
+few words why it cannot take a call, or returns None when it can.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from ..errors import BackendError, did_you_mean
+
+logger = logging.getLogger(__name__)
+
+ENVIRONMENT_VARIABLE = "AUDIOMAMBA_BACKEND"
+BACKENDS = ("reference", "torch", "cpu", "triton", "mamba_ssm")
+AUTOMATIC = {"cpu": ("cpu", "torch"), "cuda": ("mamba_ssm", "triton", "torch")}
+
+_MODULES = {
+    "selective_scan": {
+        "reference": "hear_audiomamba.ops.selective_scan.reference",
+        "torch": "hear_audiomamba.ops.selective_scan.chunked",
+        "cpu": "hear_audiomamba.ops.selective_scan.cpu",
+        "triton": "hear_audiomamba.ops.selective_scan.triton",
+        "mamba_ssm": "hear_audiomamba.ops.selective_scan.mamba_ssm",
+    },
+    "selective_scan_2d": {
+        "reference": "hear_audiomamba.ops.selective_scan.reference",
+        "torch": "hear_audiomamba.ops.selective_scan.chunked",
+        "cpu": "hear_audiomamba.ops.selective_scan.cpu",
+    },
+    "causal_conv1d": {
+        "reference": "hear_audiomamba.ops.causal_conv1d.reference",
+        "torch": "hear_audiomamba.ops.causal_conv1d.reference",
+        "cpu": "hear_audiomamba.ops.causal_conv1d.cpu",
+    },
+}
+
+_chosen: ContextVar[str | None] = ContextVar("hear_audiomamba_backend", default=None)
+
+
+@contextmanager
+def use_backend(name: str | None) -> Iterator[None]:
+    """Run every operator inside the `with` block on one backend.
+
+    Args:
+        name: one of `BACKENDS`, or None to choose by machine again.
+
+    Raises:
+        BackendError: the name is not known.
+    """
+    token = _chosen.set(None if name is None else _known(name))
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+
+
+def find_backend(op: str, backend: str | None, u: Tensor, d_state: int) -> ModuleType:
+    """Return the module that will run `op` on inputs like `u`.
+
+    Args:
+        op: a key of the operator table: "selective_scan", "selective_scan_2d" or "causal_conv1d".
+        backend: the caller's wish; None asks `use_backend`, then `AUDIOMAMBA_BACKEND`, then the machine.
+        u: the operator's main input; its device and dtype decide.
+        d_state: states per channel (0 for the convolution).
+
+    Returns:
+        A module with a function of the operator's name.
+
+    Raises:
+        BackendError: the backend asked for is not known, or cannot take this call.
+    """
+    wish = backend or _chosen.get() or os.environ.get(ENVIRONMENT_VARIABLE) or None
+    modules = _MODULES[op]
+    reason = None
+    if wish is not None:
+        name = _known(wish)
+        if name in modules:
+            module, reason = _probe(modules[name], u, d_state)
+            if reason is not None:
+                raise BackendError(f"backend {name!r} cannot run {op}: {reason}")
+            return _announced(op, name, None, module)
+        # A GPU backend that holds only the scan leaves the smaller operators to the default.
+    for name in AUTOMATIC.get(u.device.type, ("torch",)):
+        if name not in modules:
+            continue
+        module, why_not = _probe(modules[name], u, d_state)
+        if why_not is None:
+            return _announced(op, name, reason, module)
+        reason = reason or f"{name}: {why_not}"
+    raise BackendError(f"no backend can run {op} on {u.device}: {reason}")
+
+
+def _known(name: str) -> str:
+    if name not in BACKENDS:
+        raise BackendError(f"unknown backend {name!r}; {did_you_mean(name, BACKENDS)}")
+    return name
+
+
+def _probe(path: str, u: Tensor, d_state: int) -> tuple[ModuleType | None, str | None]:
+    try:
+        module = _load(path)
+    except ImportError as error:
+        return None, str(error)
+    return module, module.unsupported(u, d_state)
+
+
+@functools.cache
+def _load(path: str) -> ModuleType:
+    return importlib.import_module(path)
+
+
+def _announced(op: str, name: str, reason: str | None, module: ModuleType) -> ModuleType:
+    if not torch.compiler.is_compiling():
+        _announce(op, name, reason)
+    return module
+
+
+@functools.cache
+def _announce(op: str, name: str, reason: str | None) -> None:
+    """Say once which backend an operator took; louder when a faster one had to be passed over."""
+    if reason is None:
+        logger.info("%s runs on backend %r", op, name)
+    else:
+        logger.warning("%s runs on the slower backend %r (%s)", op, name, reason)

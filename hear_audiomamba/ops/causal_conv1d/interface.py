@@ -1,0 +1,59 @@
+"""The causal convolution's front door: checks the arguments, then hands them to a backend."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ...errors import InputError
+from ..backends import find_backend
+from ..checks import check, check_kind, check_rank
+
+
+def causal_conv1d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    activation: str | None = "silu",
+    *,
+    reverse: bool = False,
+    initial_state: Tensor | None = None,
+    return_last_state: bool = False,
+    backend: str | None = None,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Convolve each channel with its own few taps, looking only backwards, then apply SiLU.
+
+    Args:
+        x: input (batch, L, D), any row stride, so a view works.
+        weight: taps (D, W), the last one for the current token.
+        bias: (D,), or None.
+        activation: "silu", or None.
+        reverse: look only forwards instead: the same as flip, convolve, flip.
+        initial_state: the W-1 inputs before the first token visited (batch, D, W-1), oldest first; None
+            is zero.
+        return_last_state: also return the last W-1 inputs visited.
+        backend: one of `ops.BACKENDS`; None chooses (see `ops.use_backend`).
+
+    Returns:
+        y (batch, L, D) in x's dtype; with `return_last_state` also the state (batch, D, W-1).
+
+    Raises:
+        InputError: an argument's shape, dtype or device does not fit; the message names it.
+        BackendError: the backend asked for cannot run here.
+
+    Source: state-spaces/mamba `Mamba.forward`, `conv1d` with left padding.
+    """
+    check_rank(x, "x", "batch, L, D")
+    check_kind(x, "x")
+    batch, length, channels = x.shape
+    check_rank(weight, "weight", "D, W")
+    taps = weight.shape[1]
+    if length == 0 or taps == 0:
+        raise InputError(f"x has shape {tuple(x.shape)}, weight {tuple(weight.shape)}; L and W must be >= 1")
+    if activation not in ("silu", None):
+        raise InputError(f"activation is {activation!r}, must be 'silu' or None")
+    check(weight, "weight", (channels, taps), x)
+    check(bias, "bias", (channels,), x)
+    check(initial_state, "initial_state", (batch, channels, taps - 1), x)
+    run = find_backend("causal_conv1d", backend, x, taps).causal_conv1d
+    y, last_state = run(x, weight, bias, activation, reverse, initial_state)
+    return (y, last_state) if return_last_state else y
