@@ -1,0 +1,1 @@
+"""The encoders: spectrogram windows to tokens, one file each."""
