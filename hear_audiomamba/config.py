@@ -157,6 +157,27 @@ class LogMelConfig(Config):
 
 
 @dataclasses.dataclass(frozen=True)
+class KaldiFbankConfig(Config):
+    """Kaldi's log-mel filterbank without dither (`features_kaldi.KaldiFbank`).
+
+    Frequencies in Hz, lengths in samples. The energies are normalised as `(x - mean) / (2 * std)`; the
+    defaults are the constants SSAST and SSAMBA were pretrained with. `window` is the symmetric Hann
+    window or Kaldi's own default.
+    """
+
+    sample_rate: int = 16000
+    frame_length: int = 400
+    hop_length: int = 160
+    n_mels: int = 128
+    f_min: float = 20.0
+    f_max: float = 8000.0
+    window: typing.Literal["hanning", "povey"] = "hanning"
+    preemphasis: float = 0.97
+    mean: float = -4.2677393
+    std: float = 4.5689974
+
+
+@dataclasses.dataclass(frozen=True)
 class SSAMConfig(Config):
     """The SSAM encoder (Yadav & Tan, arXiv 2406.02178): causal Mamba over spectrogram patches.
 
@@ -173,6 +194,85 @@ class SSAMConfig(Config):
     norm: typing.Literal["layer", "rms"] = "layer"
     norm_eps: float = 1e-6
     cls_token: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class SSASTConfig(Config):
+    """The Transformer that SSAM is compared with: its patches and positions, ViT blocks (`encoders.ssast`).
+
+    `grid` and `patch_size` as in `SSAMConfig`; the published sizes have `embed_dim // 64` heads.
+    """
+
+    embed_dim: int = 192
+    depth: int = 12
+    num_heads: int = 3
+    mlp_ratio: int = 4
+    patch_size: tuple[int, int] = (4, 16)
+    grid: tuple[int, int] = (50, 5)
+    norm_eps: float = 1e-6
+    cls_token: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class FbankPatchConfig(Config):
+    """What SSAMBA, AuM and Gong's SSAST share: patches of a Kaldi filterbank with learned positions.
+
+    `patch_size` is (frames, mel bins); `grid` the canvas of the learned positions in patches (time,
+    frequency). `time_stride` and `freq_stride` are frames and bins between patches; smaller than the
+    patch, patches overlap. `pooling` makes a row of one time step's patches: side by side in frequency
+    (K = frequency patches · embed_dim) or their mean (K = embed_dim). `num_classes` > 0 adds a
+    classifier, `pretrain_heads` the mask token and the two heads of masked patch modelling.
+    """
+
+    embed_dim: int = 192
+    depth: int = 24
+    patch_size: tuple[int, int] = (16, 16)
+    grid: tuple[int, int] = (64, 8)
+    time_stride: int = 16
+    freq_stride: int = 16
+    pooling: typing.Literal["freq_concat", "mean"] = "freq_concat"
+    num_classes: int = 0
+    pretrain_heads: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class SSAMBAConfig(FbankPatchConfig):
+    """The SSAMBA encoder (Shams et al., arXiv 2405.11831): pairs of bidirectional Mamba layers.
+
+    `depth` counts layers, two to a pair, and is even.
+    """
+
+    d_state: int = 16
+    d_conv: int = 4
+    expand: int = 2
+    norm: typing.Literal["layer", "rms"] = "layer"
+    norm_eps: float = 1e-5
+
+
+@dataclasses.dataclass(frozen=True)
+class AuMConfig(FbankPatchConfig):
+    """The AuM encoder (Erol et al., arXiv 2406.03344): Mamba blocks around a class token in the middle.
+
+    `direction`: "fofo" scans forward only, "fobi" scans both ways behind one forward convolution,
+    "bibi" has a convolution and a scan for each way.
+    """
+
+    direction: typing.Literal["fofo", "fobi", "bibi"] = "fobi"
+    d_state: int = 16
+    d_conv: int = 4
+    expand: int = 2
+    norm: typing.Literal["layer", "rms"] = "rms"
+    norm_eps: float = 1e-5
+
+
+@dataclasses.dataclass(frozen=True)
+class SSASTDeiTConfig(FbankPatchConfig):
+    """Gong et al.'s SSAST (AAAI 2022): a DeiT with class and distillation token over filterbank patches."""
+
+    depth: int = 12
+    num_heads: int = 3
+    mlp_ratio: int = 4
+    norm_eps: float = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)

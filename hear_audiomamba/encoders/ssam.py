@@ -52,17 +52,27 @@ class SSAM(Encoder):
             self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.mask_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.register_buffer("pos_embed", sincos_2d(dim, config.grid, config.cls_token))
-        self.blocks = nn.ModuleList(
-            MambaBlock(
-                dim, config.norm, config.norm_eps,
-                d_state=config.d_state, d_conv=config.d_conv, expand=config.expand,
-            )
-            for _ in range(config.depth)
-        )  # fmt: skip
+        self.blocks = self._make_blocks()
         self.encoder_norm = nn.LayerNorm(dim, eps=config.norm_eps)
         patch_values = patch_frames * patch_bins
         self.pred = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, patch_values))
         self._init_weights()
+
+    def _make_blocks(self) -> nn.ModuleList:
+        config = self.config
+        blocks = nn.ModuleList(
+            MambaBlock(
+                config.embed_dim, config.norm, config.norm_eps,
+                d_state=config.d_state, d_conv=config.d_conv, expand=config.expand,
+            )
+            for _ in range(config.depth)
+        )  # fmt: skip
+        for block in blocks:
+            # Each block adds to one stream: scaled by depth, as in GPT-2, so that its variance stays put.
+            nn.init.kaiming_uniform_(block.mixer.out_proj.weight, a=5**0.5)
+            with torch.no_grad():
+                block.mixer.out_proj.weight /= config.depth**0.5
+        return blocks
 
     def _init_weights(self) -> None:
         nn.init.xavier_uniform_(self.patch_embed.proj.weight.view(self.embed_dim, -1))
@@ -70,11 +80,6 @@ class SSAM(Encoder):
         nn.init.normal_(self.mask_token, std=0.02)
         if self.config.cls_token:
             nn.init.normal_(self.cls_token, std=0.02)
-        for block in self.blocks:
-            # Each block adds to one stream: scaled by depth, as in GPT-2, so that its variance stays put.
-            nn.init.kaiming_uniform_(block.mixer.out_proj.weight, a=5**0.5)
-            with torch.no_grad():
-                block.mixer.out_proj.weight /= self.depth**0.5
         for layer in (self.pred[0], self.pred[2]):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -202,26 +207,38 @@ def config_from_state(state: Mapping[str, Tensor]) -> tuple[SSAMConfig, LogMelCo
     features = LogMelConfig()
     try:
         dim = state["pos_embed"].shape[-1]
-        patch = tuple(state["patch_embed.proj.weight"].shape[2:])
         inner, d_state = state["blocks.0.mixer.A_log"].shape
         d_conv = state["blocks.0.mixer.conv1d.weight"].shape[-1]
         depth = 1 + max(int(k.split(".")[1]) for k in state if k.startswith("blocks."))
-        cls_token = "cls_token" in state
-        n_freq, rest = divmod(features.n_mels, patch[1])
-        n_time, rest_t = divmod(state["pos_embed"].shape[1] - int(cls_token), n_freq)
-    except (KeyError, ValueError, IndexError, ZeroDivisionError) as error:
+        grid, patch = grid_from_state(state, features)
+    except (KeyError, ValueError, IndexError) as error:
         raise CheckpointError(f"not a complete SSAM checkpoint: {error!r}") from None
-    if rest or rest_t:
-        raise CheckpointError(
-            f"SSAM patches of {patch} (frames, bins) do not tile {features.n_mels} mel bins; "
-            "models trained with frequency_first=True are not supported (broken in the reference code)"
-        )
     norm = "layer" if "blocks.0.norm.bias" in state else "rms"
     config = SSAMConfig(
-        embed_dim=dim, depth=depth, patch_size=patch, grid=(n_time, n_freq), d_state=d_state,
-        d_conv=d_conv, expand=inner // dim, norm=norm, cls_token=cls_token,
+        embed_dim=dim, depth=depth, patch_size=patch, grid=grid, d_state=d_state,
+        d_conv=d_conv, expand=inner // dim, norm=norm, cls_token="cls_token" in state,
     )  # fmt: skip
     return config, features
+
+
+def grid_from_state(
+    state: Mapping[str, Tensor], features: LogMelConfig
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the grid of patches and the patch size, both (time, frequency), from the tensors' shapes.
+
+    Raises:
+        KeyError: the patch or position tensors are missing.
+        CheckpointError: the patches do not tile the mel bins.
+    """
+    patch_frames, patch_bins = state["patch_embed.proj.weight"].shape[2:]
+    n_freq, rest = divmod(features.n_mels, patch_bins)
+    n_patches = state["pos_embed"].shape[1] - int("cls_token" in state)
+    if rest or not n_freq or n_patches % n_freq:
+        raise CheckpointError(
+            f"patches of {patch_frames} frames × {patch_bins} bins do not tile {features.n_mels} mel bins; "
+            "models trained with frequency_first=True are not supported (broken in the reference code)"
+        )
+    return (n_patches // n_freq, n_freq), (patch_frames, patch_bins)
 
 
 def convert_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -43,18 +43,17 @@ class PatchEmbed(nn.Module):
         return (n_frames - pt) // st + 1, (n_mels - pf) // sf + 1
 
     def patches(self, features: Tensor) -> Tensor:
-        """Return the raw patches `(N, P, frames · bins)`, each flattened frames first."""
+        """Return the raw patches `(N, P, frames · bins)`, each flattened in the kernel's axis order."""
         n = features.shape[0]
         (pt, pf), (st, sf) = self.patch_size, self.stride
         cut = features.unfold(1, pt, st).unfold(2, pf, sf)  # (N, t, f, pt, pf)
         if self.order == "frequency":
             cut = cut.transpose(1, 2)
+        if self.kernel == "freq_time":
+            cut = cut.transpose(3, 4)
         return cut.reshape(n, -1, pt * pf)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the tokens `(N, P, D)` of `features` `(N, T, F)`, in the weight's dtype."""
-        weight = self.proj.weight[:, 0]
-        if self.kernel == "freq_time":
-            weight = weight.transpose(1, 2)
-        patches = self.patches(features).to(weight.dtype)
-        return F.linear(patches, weight.reshape(weight.shape[0], -1), self.proj.bias)
+        weight = self.proj.weight.flatten(1)
+        return F.linear(self.patches(features).to(weight.dtype), weight, self.proj.bias)

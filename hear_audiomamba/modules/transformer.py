@@ -1,0 +1,72 @@
+"""The pre-norm Transformer block of ViT, with fused attention: the two SSASTs share it."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import ConfigError
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over the token axis.
+
+    Args:
+        d_model: width, a multiple of `num_heads`.
+        num_heads: heads.
+    """
+
+    def __init__(self, d_model: int, num_heads: int) -> None:
+        super().__init__()
+        if num_heads < 1 or d_model % num_heads:
+            raise ConfigError(f"num_heads: {num_heads} does not divide the width {d_model}")
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(d_model, 3 * d_model)
+        self.proj = nn.Linear(d_model, d_model)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attend: `(batch, L, d_model)` to the same shape."""
+        batch, length, width = x.shape
+        qkv = self.qkv(x).view(batch, length, 3, self.num_heads, width // self.num_heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        y = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(y.transpose(1, 2).reshape(batch, length, width))
+
+
+class Mlp(nn.Module):
+    """Two linear layers around an exact GELU."""
+
+    def __init__(self, d_model: int, ratio: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(d_model, ratio * d_model)
+        self.fc2 = nn.Linear(ratio * d_model, d_model)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map each token: `(batch, L, d_model)` to the same shape."""
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class TransformerBlock(nn.Module):
+    """Attention and MLP, each normed before and added to a float32 residual stream.
+
+    Args:
+        d_model: width.
+        num_heads: attention heads.
+        mlp_ratio: inner width of the MLP over `d_model`.
+        eps: of the norms.
+
+    Source: Dosovitskiy et al., arXiv 2010.11929; `Block` of timm's vision_transformer, no LayerScale.
+    """
+
+    def __init__(self, d_model: int, num_heads: int, mlp_ratio: int = 4, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(d_model, eps=eps)
+        self.attn = Attention(d_model, num_heads)
+        self.norm2 = nn.LayerNorm(d_model, eps=eps)
+        self.mlp = Mlp(d_model, mlp_ratio)
+
+    def forward(self, stream: Tensor) -> Tensor:
+        """Update the stream `(batch, L, d_model)`; the sublayers compute in their weights' dtype."""
+        dtype = self.attn.qkv.weight.dtype
+        stream = stream + self.attn(self.norm1(stream).to(dtype))
+        return stream + self.mlp(self.norm2(stream).to(dtype))
