@@ -45,3 +45,7 @@ class Encoder(nn.Module):
     def fit_frames(self, n_frames: int) -> int:
         """Return the shortest window, in frames, that is at least `n_frames` long and fits the patches."""
         raise NotImplementedError
+
+    def count_rows(self, n_frames: int) -> int:
+        """Return how many rows `frames` gives for a window of `n_frames`."""
+        return int(n_frames // self.step)

@@ -36,6 +36,7 @@ class SSAST(ssam.SSAM):
     """
 
     config: SSASTConfig
+    causal = False
 
     def __init__(self, config: SSASTConfig, features: LogMelConfig) -> None:
         super().__init__(config, features)

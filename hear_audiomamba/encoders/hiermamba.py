@@ -1,0 +1,258 @@
+"""The hierarchical Audio Mamba: VMamba's four stages over a folded spectrogram, with a tagging head.
+
+The spectrogram of 10 s is long and thin; HTS-AT's fold makes it a square by stacking consecutive time
+windows along frequency, the first at the top. With one window (`fold=1`) the same encoder is DASS.
+
+Source: Lin & Hu, arXiv 2405.13636 and the configuration in diggerdu/AudioMamba; the fold and the
+    token-semantic head of RetroCirce/HTS-Audio-Transformer; Bhati et al., arXiv 2407.04082 (DASS).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..config import HierMambaConfig, KaldiFbankConfig, LogMelConfig
+from ..errors import ConfigError, InputError
+from ..modules.vss import VMambaStages
+from .base import Encoder
+
+PATCH = 4
+# Where the running statistics of the input norm start: about those of log-mel decibels of recordings,
+# so that weights from images meet inputs of unit size before the first training step.
+_START_MEAN_DB, _START_STD_DB = -40.0, 25.0
+
+
+def stretch(features: Tensor, n_frames: int) -> Tensor:
+    """Resample spectrograms along time by bicubic interpolation, first and last frame kept in place.
+
+    Args:
+        features: `(N, T, F)`.
+        n_frames: frames of the result.
+
+    Returns:
+        `(N, n_frames, F)`; the input itself if it has that length.
+
+    Source: reshape_wav2img of HTS-AT.
+    """
+    if features.shape[1] == n_frames:
+        return features
+    size = (n_frames, features.shape[2])
+    return F.interpolate(features[:, None], size, mode="bicubic", align_corners=True)[:, 0]
+
+
+def fold_windows(features: Tensor, fold: int) -> Tensor:
+    """Stack `fold` time windows of spectrograms along frequency.
+
+    Args:
+        features: `(N, T, F)`, T a multiple of fold.
+        fold: number of windows.
+
+    Returns:
+        Images `(N, 1, fold · F, T / fold)`: row w · F + f, column t is frame w · T / fold + t, bin f.
+
+    Source: reshape_wav2img of HTS-AT.
+    """
+    return features.unflatten(1, (fold, -1)).transpose(2, 3).flatten(1, 2)[:, None]
+
+
+class TokenSemanticHead(nn.Module):
+    """Class scores over time: a convolution over all frequency tokens and three neighbours in time.
+
+    Source: tscam_conv of HTS-AT (Chen et al., arXiv 2202.00874, section 2.3).
+    """
+
+    def __init__(self, dim: int, n_freq: int, num_classes: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(dim, num_classes, (n_freq, 3), padding=(0, 1))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return logits `(N, t, classes)` of normed tokens `(N, t, n_freq, dim)`."""
+        x = tokens.permute(0, 3, 2, 1).to(self.conv.weight.dtype)
+        return self.conv(x)[:, :, 0].transpose(1, 2)
+
+
+class PooledHead(nn.Module):
+    """Class scores over time: a linear layer on the mean over frequency (the mean over time is VMamba's)."""
+
+    def __init__(self, dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(dim, num_classes)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return logits `(N, t, classes)` of normed tokens `(N, t, n_freq, dim)`."""
+        return self.linear(tokens.mean(dim=2).to(self.linear.weight.dtype))
+
+
+class HierMamba(Encoder):
+    """The hierarchical encoder with its tagging head.
+
+    Args:
+        config: sizes and options; see `HierMambaConfig`.
+        features: configuration of the spectrogram; its `n_mels` must be a multiple of 32.
+
+    Attributes:
+        num_classes: classes of the tagging head, 0 where there is none.
+
+    Deviates: windows shorter than the training image are folded into as many, narrower time windows,
+        not stretched to 10 s; only `tag` stretches, as the training did.
+    """
+
+    optional_keys = ("head.",)
+
+    def __init__(self, config: HierMambaConfig, features: LogMelConfig | KaldiFbankConfig) -> None:
+        super().__init__()
+        levels = 2 ** (len(config.depths) - 1)
+        if features.n_mels % (PATCH * levels):
+            raise ConfigError(
+                f"n_mels: {features.n_mels} is not a multiple of {PATCH * levels}, as {len(config.depths)} "
+                "stages need"
+            )
+        if config.fold < 1 or config.canvas_frames % (config.fold * PATCH * levels):
+            raise ConfigError(
+                f"canvas_frames: {config.canvas_frames} is not a multiple of fold · {PATCH * levels} = "
+                f"{config.fold * PATCH * levels}"
+            )
+        self.config, self.n_mels = config, features.n_mels
+        self.depth = sum(config.depths)
+        self.step = PATCH
+        # Overlapping convolutions centre a patch on its first frame, plain patches on their middle.
+        self.first_center = 0.0 if config.patch_embed == "v2" else (PATCH - 1) / 2
+        self.backbone = VMambaStages(
+            1, config.dim, config.depths, config.patch_embed, config.downsample, config.mlp_ratio,
+            config.drop_path, d_state=config.d_state, ssm_ratio=config.ssm_ratio, gate=config.gate,
+            conv_bias=config.conv_bias, float32_scan=config.float32_scan,
+        )  # fmt: skip
+        dims = self.backbone.dims
+        self.embed_dim = dims[-1]
+        self.frame_embedding_size = sum(dims) if config.pooling == "multi_scale" else dims[-1]
+        self.input_norm = _input_norm(features.n_mels) if config.input_norm else None
+        self.norm = nn.LayerNorm(dims[-1])
+        self.num_classes = 0 if config.head == "none" else config.num_classes
+        self.head: nn.Module | None = None
+        if config.head == "token_semantic":
+            n_freq = features.n_mels // (PATCH * levels)
+            self.head = TokenSemanticHead(dims[-1], n_freq, config.num_classes)
+        elif config.head == "pooled":
+            self.head = PooledHead(dims[-1], config.num_classes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the last stage's normed tokens.
+
+        Args:
+            features: `(N, T, n_mels)`, T a multiple of fold · 4.
+
+        Returns:
+            `(N, P, D)` in time order; the frequency tokens of one time step lie side by side.
+        """
+        return self._last_tokens(self._image(features)).flatten(1, 2)
+
+    def hidden_states(self, features: Tensor) -> list[Tensor]:
+        """Return the maps after each block as tokens `(N, H · W, C)`, row by row of the folded image.
+
+        Later stages have fewer tokens of larger width.
+        """
+        return [x.flatten(1, 2) for x in self.backbone.block_maps(self._image(features))]
+
+    def frames(self, tokens: Tensor) -> Tensor:
+        """Return the mean over frequency of the last stage's tokens, `(N, P, D)` to `(N, t, D)`.
+
+        These rows lie 32 frames apart; `embed_frames`, which embeddings are made of, has finer ones.
+        """
+        n_freq = self.n_mels // (PATCH * 2 ** (len(self.config.depths) - 1))
+        return tokens.unflatten(1, (-1, n_freq)).mean(dim=2)
+
+    def embed_frames(self, features: Tensor) -> Tensor:
+        """Return one row for every 4 frames.
+
+        Args:
+            features: `(N, T, n_mels)`, T a multiple of fold · 4.
+
+        Returns:
+            `(N, T / 4, K)`: the mean over frequency of each stage's normed map, stages side by side
+            (`pooling="multi_scale"`), or that of the last stage alone. A coarse stage's position is
+            repeated over the rows it covers.
+        """
+        maps = self.backbone(self._image(features))
+        fine = maps[0].shape[2]
+        chosen = list(enumerate(maps))
+        if self.config.pooling == "last":
+            chosen = chosen[-1:]
+        rows = []
+        for stage, x in chosen:
+            if stage == len(maps) - 1:
+                x = self.norm(x)
+            else:
+                x = F.layer_norm(x, x.shape[-1:])
+            x = x.unflatten(1, (self.config.fold, -1)).mean(dim=2)
+            rows.append(x[:, :, self._covering(stage, fine, x.shape[2], x.device)])
+        return torch.cat(rows, dim=-1).flatten(1, 2)
+
+    def tag(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return class logits of spectrograms no longer than the training image.
+
+        Args:
+            features: `(N, T, n_mels)`, T at most `canvas_frames`; shorter ones are stretched to it.
+
+        Returns:
+            Clip logits `(N, classes)`, and frame logits `(N, t, classes)` at t regular steps over T,
+            whose mean the clip logits are; float32.
+
+        Raises:
+            ConfigError: the model has no tagging head.
+            InputError: the spectrogram is longer than the training image.
+        """
+        if self.head is None:
+            raise ConfigError("this model has no tagging head")
+        if features.shape[1] > self.config.canvas_frames:
+            raise InputError(
+                f"features: {features.shape[1]} frames, at most {self.config.canvas_frames} can be tagged at once"
+            )
+        tokens = self._last_tokens(self._image(features, stretched=True))
+        logits = self.head(tokens).float()
+        return logits.mean(dim=1), logits
+
+    def fit_frames(self, n_frames: int) -> int:
+        """Return the shortest window of at least `n_frames` that folds into whole patches.
+
+        Lengths that the training image exceeds by less than one step of the last stage get the image's
+        length, so that windows of 10 s are folded as in training.
+        """
+        canvas, unit = self.config.canvas_frames, self.config.fold * PATCH
+        coarse = unit * 2 ** (len(self.config.depths) - 1)
+        if canvas - coarse < n_frames <= canvas:
+            return canvas
+        return max(1, -(-n_frames // unit)) * unit
+
+    def _image(self, features: Tensor, stretched: bool = False) -> Tensor:
+        if features.dim() != 3 or features.shape[2] != self.n_mels:
+            raise InputError(
+                f"features: shape {tuple(features.shape)}, expected (windows, frames, {self.n_mels})"
+            )
+        if self.input_norm is not None:
+            features = self.input_norm(features.transpose(1, 2)).transpose(1, 2)
+        if stretched:
+            features = stretch(features, self.config.canvas_frames)
+        unit = self.config.fold * PATCH
+        if features.shape[1] == 0 or features.shape[1] % unit:
+            raise InputError(f"features: {features.shape[1]} frames, expected a multiple of {unit}")
+        return fold_windows(features, self.config.fold)
+
+    def _last_tokens(self, image: Tensor) -> Tensor:
+        """Return the last stage's normed tokens in time order, `(N, t, frequency, D)`."""
+        x = self.norm(self.backbone(image)[-1])
+        return x.unflatten(1, (self.config.fold, -1)).transpose(2, 3).flatten(1, 2)
+
+    def _covering(self, stage: int, n_fine: int, n_coarse: int, device: torch.device) -> Tensor:
+        """Return, for each of `n_fine` positions of the first stage, the nearest of stage `stage`."""
+        # A 3 × 3 convolution of stride 2 is centred on every second position, merging between two.
+        half = 2**stage // 2 if self.config.downsample == "v3" else 0
+        return ((torch.arange(n_fine, device=device) + half) // 2**stage).clamp_max(n_coarse - 1)
+
+
+def _input_norm(n_mels: int) -> nn.BatchNorm1d:
+    norm = nn.BatchNorm1d(n_mels)
+    nn.init.constant_(norm.running_mean, _START_MEAN_DB)
+    nn.init.constant_(norm.running_var, _START_STD_DB**2)
+    return norm

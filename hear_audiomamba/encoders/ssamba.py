@@ -1,0 +1,105 @@
+"""SSAMBA: pairs of bidirectional Mamba layers over the patches of a Kaldi filterbank.
+
+Source: Shams et al., arXiv 2405.11831; reference code SiavashShams/ssamba on hustvl/Vim of spring 2024.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ..config import KaldiFbankConfig, SSAMBAConfig
+from ..errors import CheckpointError, ConfigError
+from ..modules.mamba import MambaBlock, make_norm
+from .fbank_patches import MaskedPatchEncoder, convert_wrapped, count_blocks, patch_layout, strip_wrapper
+
+
+class SSAMBA(MaskedPatchEncoder):
+    """The SSAMBA encoder with its two pretraining heads.
+
+    The layers work in pairs on one stream s: with its sum a = s + h of the pair before, the next pair
+    gives h = forward(a) + backward(a) and s = 2a, where "backward" is a layer run on the flipped
+    tokens, here with the directions of its scans and convolutions swapped. Each layer has a forward
+    and a backward direction in itself. The stream so doubles with each pair, to 2^12 with 24 layers:
+    it is kept in float32, and only its norm, which does not see the scale, goes into half precision.
+
+    Args:
+        config: sizes; see `SSAMBAConfig`. `depth` counts single layers.
+        features: configuration of the filterbank.
+
+    Attributes:
+        depth: pairs of layers, which are the blocks of `hidden_states`.
+
+    Deviates:
+        No stochastic depth in training. Positions for fewer mel bins than pretrained on are cut from
+        the middle, where the reference code mixes up its axes.
+    """
+
+    def __init__(self, config: SSAMBAConfig, features: KaldiFbankConfig) -> None:
+        if config.depth < 2 or config.depth % 2:
+            raise ConfigError(f"depth: {config.depth} layers do not make whole pairs; give an even number")
+        super().__init__(config, features)
+        self.depth = config.depth // 2
+        self.blocks = nn.ModuleList(
+            MambaBlock(
+                config.embed_dim, config.norm, config.norm_eps, bidirectional="v2",
+                d_state=config.d_state, d_conv=config.d_conv, expand=config.expand,
+            )
+            for _ in range(config.depth)
+        )  # fmt: skip
+        for block in self.blocks:
+            # Scaled by the number of layers that add to the stream, as in GPT-2.
+            with torch.no_grad():
+                block.mixer.out_proj.weight /= config.depth**0.5
+        self.norm = make_norm(config.norm, config.embed_dim, config.norm_eps)
+
+    def encode(self, tokens: Tensor) -> Tensor:
+        for stream in self.streams(tokens):
+            pass
+        # Twice, as the reference code does in pretraining and in fine-tuning.
+        return self.norm(self.norm(stream))
+
+    def streams(self, tokens: Tensor) -> Iterator[Tensor]:
+        stream = tokens.float()
+        for forward, backward in zip(self.blocks[::2], self.blocks[1::2]):
+            hidden, _ = forward(stream, None)
+            flipped, _ = backward(stream, None, reverse=True)
+            stream = 2 * stream + hidden + flipped
+            yield stream
+
+
+def looks_like(state: Mapping[str, Tensor]) -> bool:
+    """Tell whether a state dict has the keys of the published SSAMBA code, pretrained or fine-tuned."""
+    return "v.layers.0.mixer.A_b_log" in strip_wrapper(state)
+
+
+def config_from_state(state: Mapping[str, Tensor]) -> tuple[SSAMBAConfig, KaldiFbankConfig]:
+    """Read the sizes of a published SSAMBA from its tensors.
+
+    Not stored, and taken as in all published scripts: layers in pairs, halved directions, norm eps.
+
+    Raises:
+        CheckpointError: the tensors do not describe a model this package can build.
+    """
+    state = strip_wrapper(state)
+    features = KaldiFbankConfig()
+    try:
+        dim = state["v.cls_token"].shape[-1]
+        inner, d_state = state["v.layers.0.mixer.A_log"].shape
+        config = SSAMBAConfig(
+            embed_dim=dim, depth=count_blocks(state, "v.layers."), d_state=d_state, expand=inner // dim,
+            d_conv=state["v.layers.0.mixer.conv1d_b.weight"].shape[-1],
+            norm="layer" if "v.norm_f.bias" in state else "rms",
+            num_classes=len(state["mlp_head.1.weight"]) if "mlp_head.1.weight" in state else 0,
+            **patch_layout(state, SSAMBA.n_special, features.n_mels),
+        )  # fmt: skip
+    except (KeyError, ValueError, IndexError) as error:
+        raise CheckpointError(f"not a complete SSAMBA checkpoint: {error!r}") from None
+    return config, features
+
+
+def convert_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of a published checkpoint under our names, without those no forward pass uses."""
+    return convert_wrapped(state, {"layers.": "blocks.", "norm_f.": "norm."})

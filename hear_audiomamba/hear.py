@@ -1,0 +1,172 @@
+"""The HEAR API: `load_model`, `get_scene_embeddings`, `get_timestamp_embeddings`.
+
+Source: the common API of the HEAR benchmark, https://hearbenchmark.com/hear-api.html.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from .config import ModelConfig
+from .convert import name_of, read_checkpoint
+from .embedder import AudioEmbedder
+from .errors import CheckpointError, InputError, UntrainedWeightsWarning, did_you_mean
+from .registry import ALIASES, DEFAULT_VARIANT, VARIANTS, build_modules, find_variant, with_options
+from .weights import hub_file, known_weights, load_strict
+
+_HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?(:(?P<file>[\w./-]+))?")
+_SEED = 20240602
+
+
+def load_model(
+    model_file_path: str | Path = "",
+    *,
+    variant: str | None = None,
+    window_seconds: float = 2.0,
+    device: str | torch.device | None = None,
+    precision: Literal["float32", "bfloat16", "float16"] = "float32",
+    timestamps: Literal["center", "start"] = "center",
+    compat: Literal["published"] | None = None,
+    backend: str | None = None,
+    max_batch_windows: int | None = None,
+    **options: Any,
+) -> AudioEmbedder:
+    """Load a model for embedding.
+
+    Args:
+        model_file_path: a safetensors file of ours, a published checkpoint, a folder that holds
+            `model.safetensors`, or a hub id ("owner/name", "owner/name@revision:file"). Empty takes the
+            bundled weights of `variant`.
+        variant: a name of `list_models()`, with a weights tag or without: "ssam_tiny_200_16x4.as2m".
+            By default what the file is, or the default variant.
+        window_seconds: length of the windows the encoder sees.
+        device: where to compute; by default a GPU if there is one, else the CPU.
+        precision: of the encoder; embeddings are float32 in any case. "float16" needs a GPU.
+        timestamps: "center" of each row's stretch of audio, as HEAR asks, or its "start".
+        compat: "published" reproduces the authors' runtime (docs/models.md); None is the paper's layout.
+        backend: of the scan: "cpu", "torch", "reference", "triton", "mamba_ssm"; None takes the fastest.
+        max_batch_windows: most windows encoded at once, a bound on memory; None chooses by device.
+        options: single fields of the family's encoder or features configuration.
+
+    Returns:
+        The model, in evaluation mode, with `sample_rate`, `scene_embedding_size` and
+        `timestamp_embedding_size`.
+
+    Raises:
+        VariantError: unknown variant. ConfigError: unknown option or value not allowed.
+        CheckpointError: the file is missing, unsafe, damaged, or of another model.
+    Warns:
+        UntrainedWeightsWarning: no trained weights are bundled for the variant.
+    """
+    config, state, what = _find(str(model_file_path), variant)
+    config = with_options(config, options)
+    if state is None:
+        warnings.warn(
+            f"{config.variant}: no trained weights are bundled, so the model is random (fixed seed); "
+            "pass the path of a checkpoint for embeddings worth using",
+            UntrainedWeightsWarning,
+            stacklevel=2,
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_SEED)
+        features, encoder = build_modules(config)
+    if state is not None:
+        load_strict(encoder, state, what, encoder.optional_keys)
+    model = AudioEmbedder(
+        config, features, encoder, window_seconds=window_seconds, timestamps=timestamps, compat=compat,
+        precision=precision, max_batch_windows=max_batch_windows, backend=backend,
+    )  # fmt: skip
+    return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def get_scene_embeddings(audio: Tensor, model: AudioEmbedder) -> Tensor:
+    """Return one embedding for each clip.
+
+    Args:
+        audio: `(n_sounds, n_samples)` in [-1, 1] at `model.sample_rate`.
+        model: what `load_model` returned.
+
+    Returns:
+        `(n_sounds, model.scene_embedding_size)` float32.
+
+    Raises:
+        InputError: see `hear_audiomamba.inputs.check_audio`.
+    """
+    return _checked(model).scene(audio)
+
+
+def get_timestamp_embeddings(audio: Tensor, model: AudioEmbedder) -> tuple[Tensor, Tensor]:
+    """Return embeddings at regular times.
+
+    Args:
+        audio: `(n_sounds, n_samples)` in [-1, 1] at `model.sample_rate`.
+        model: what `load_model` returned.
+
+    Returns:
+        Embeddings `(n_sounds, n_timestamps, model.timestamp_embedding_size)` float32, and their times
+        `(n_sounds, n_timestamps)` in milliseconds.
+
+    Raises:
+        InputError: see `hear_audiomamba.inputs.check_audio`.
+    """
+    return _checked(model).timestamps(audio)
+
+
+def _checked(model: AudioEmbedder) -> AudioEmbedder:
+    if not isinstance(model, AudioEmbedder):
+        raise InputError(f"model: expected what load_model returns, got {type(model).__name__}")
+    return model
+
+
+def _find(path: str, variant: str | None) -> tuple[ModelConfig, dict[str, Tensor] | None, str]:
+    """Return configuration, tensors (None for untrained) and a name for errors."""
+    if not path:
+        name, _, tag = (variant or DEFAULT_VARIANT).partition(".")
+        config = find_variant(name).config
+        file = known_weights(config.variant, tag or None)
+        if file is None:
+            return config, None, config.variant
+    else:
+        file = _file_of(path)
+        if file is None:  # the name of a variant where a path is expected
+            return _find("", path)
+        config = None
+    found, state, _ = read_checkpoint(file)
+    if variant and path:
+        config = find_variant(variant.partition(".")[0]).config
+    if config is not None and not _same_model(found, config):
+        raise CheckpointError(f"{file} looks like {name_of(found)}, not {config.variant}")
+    return found, state, str(file)
+
+
+def _file_of(path: str) -> Path | None:
+    file = Path(path).expanduser()
+    if file.is_dir():
+        inside = file / "model.safetensors"
+        if not inside.is_file():
+            raise CheckpointError(f"{file} is a folder without model.safetensors")
+        return inside
+    if file.exists():
+        return file
+    names = [*VARIANTS, *ALIASES]
+    if path.partition(".")[0] in names:
+        return None
+    match = _HUB_ID.fullmatch(path)
+    if match and not file.suffix and not file.parent.is_dir():
+        return hub_file(match["repo"], match["file"], match["revision"])
+    if match and match["file"]:
+        return hub_file(match["repo"], match["file"], match["revision"])
+    raise CheckpointError(f"{path}: no such file, folder or model; {did_you_mean(Path(path).name, names)}")
+
+
+def _same_model(found: ModelConfig, wanted: ModelConfig) -> bool:
+    keys = ("embed_dim", "depth", "depths")
+    return found.family == wanted.family and all(
+        getattr(found.encoder, key, None) == getattr(wanted.encoder, key, None) for key in keys
+    )
