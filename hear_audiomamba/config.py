@@ -221,7 +221,7 @@ class FbankPatchConfig(Config):
     frequency). `time_stride` and `freq_stride` are frames and bins between patches; smaller than the
     patch, patches overlap. `pooling` makes a row of one time step's patches: side by side in frequency
     (K = frequency patches · embed_dim) or their mean (K = embed_dim). `num_classes` > 0 adds a
-    classifier, `pretrain_heads` the mask token and the two heads of masked patch modelling.
+    classifier.
     """
 
     embed_dim: int = 192
@@ -232,7 +232,6 @@ class FbankPatchConfig(Config):
     freq_stride: int = 16
     pooling: typing.Literal["freq_concat", "mean"] = "freq_concat"
     num_classes: int = 0
-    pretrain_heads: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -273,6 +272,37 @@ class SSASTDeiTConfig(FbankPatchConfig):
     num_heads: int = 3
     mlp_ratio: int = 4
     norm_eps: float = 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class HierMambaConfig(Config):
+    """The hierarchical Audio Mamba (Lin & Hu, arXiv 2405.13636) and DASS: a VMamba over a spectrogram.
+
+    `dim` is the first stage's width, doubled at each of the following ones; the defaults are VMamba-T
+    of the second generation. `fold` time windows are stacked along frequency before the first patch.
+    `canvas_frames` is the length of a training image, to which a clip of `clip_frames` is stretched.
+    `input_norm` normalises each mel bin; `head` is the kind of tagging head. `pooling` says what a
+    row holds: the features of all stages, or of the last. `float32_scan` keeps the scan in float32.
+    """
+
+    dim: int = 96
+    depths: tuple[int, int, int, int] = (2, 2, 8, 2)
+    d_state: int = 1
+    ssm_ratio: float = 1.0
+    gate: bool = False
+    conv_bias: bool = False
+    float32_scan: bool = False
+    mlp_ratio: float = 4.0
+    patch_embed: typing.Literal["v1", "v2"] = "v2"
+    downsample: typing.Literal["v1", "v2", "v3"] = "v3"
+    fold: int = 4
+    canvas_frames: int = 1024
+    clip_frames: int = 1001
+    input_norm: bool = True
+    head: typing.Literal["token_semantic", "pooled", "none"] = "token_semantic"
+    num_classes: int = 527
+    pooling: typing.Literal["multi_scale", "last"] = "multi_scale"
+    drop_path: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -127,7 +127,7 @@ class HierMamba(Encoder):
         dims = self.backbone.dims
         self.embed_dim = dims[-1]
         self.frame_embedding_size = sum(dims) if config.pooling == "multi_scale" else dims[-1]
-        self.input_norm = _input_norm(features.n_mels) if config.input_norm else None
+        self.input_norm = self.start_norm(features.n_mels) if config.input_norm else None
         self.norm = nn.LayerNorm(dims[-1])
         self.num_classes = 0 if config.head == "none" else config.num_classes
         self.head: nn.Module | None = None
@@ -136,6 +136,14 @@ class HierMamba(Encoder):
             self.head = TokenSemanticHead(dims[-1], n_freq, config.num_classes)
         elif config.head == "pooled":
             self.head = PooledHead(dims[-1], config.num_classes)
+
+    @staticmethod
+    def start_norm(n_mels: int) -> nn.BatchNorm1d:
+        """Return the norm of the mel bins as it is before training."""
+        norm = nn.BatchNorm1d(n_mels)
+        nn.init.constant_(norm.running_mean, _START_MEAN_DB)
+        nn.init.constant_(norm.running_var, _START_STD_DB**2)
+        return norm
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the last stage's normed tokens.
@@ -249,10 +257,3 @@ class HierMamba(Encoder):
         # A 3 × 3 convolution of stride 2 is centred on every second position, merging between two.
         half = 2**stage // 2 if self.config.downsample == "v3" else 0
         return ((torch.arange(n_fine, device=device) + half) // 2**stage).clamp_max(n_coarse - 1)
-
-
-def _input_norm(n_mels: int) -> nn.BatchNorm1d:
-    norm = nn.BatchNorm1d(n_mels)
-    nn.init.constant_(norm.running_mean, _START_MEAN_DB)
-    nn.init.constant_(norm.running_var, _START_STD_DB**2)
-    return norm
