@@ -56,18 +56,22 @@ class AuM(FbankPatchEncoder):
             self.classifier = nn.Linear(config.embed_dim, config.num_classes)
 
     def encode(self, tokens: Tensor) -> Tensor:
-        for stream in self.streams(tokens):
+        for hidden, residual in self._run(tokens):
             pass
-        return self.norm(stream)
+        return self.norm(_class_first(residual + hidden))
 
     def streams(self, tokens: Tensor) -> Iterator[Tensor]:
-        middle = (tokens.shape[1] - 1) // 2
+        for hidden, residual in self._run(tokens):
+            yield _class_first(residual + hidden)
+
+    def _run(self, tokens: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield each block's output and the stream it is still to be added to, class token in the middle."""
+        middle = _middle(tokens)
         hidden = torch.cat([tokens[:, 1 : middle + 1], tokens[:, :1], tokens[:, middle + 1 :]], dim=1)
         residual = None
         for block in self.blocks:
             hidden, residual = block(hidden, residual)
-            stream = residual + hidden
-            yield torch.cat([stream[:, middle : middle + 1], stream[:, :middle], stream[:, middle + 1 :]], dim=1)
+            yield hidden, residual
 
     def classify(self, features: Tensor) -> Tensor:
         """Return the logits `(N, num_classes)` from the class token.
@@ -78,6 +82,16 @@ class AuM(FbankPatchEncoder):
         if not self.config.num_classes:
             raise ConfigError("this model has no classifier: num_classes is 0")
         return self.classifier(self(features)[:, 0].to(self.classifier.weight.dtype)).float()
+
+
+def _middle(tokens: Tensor) -> int:
+    """Return how many patches stand before the class token."""
+    return (tokens.shape[1] - 1) // 2
+
+
+def _class_first(tokens: Tensor) -> Tensor:
+    middle = _middle(tokens)
+    return torch.cat([tokens[:, middle : middle + 1], tokens[:, :middle], tokens[:, middle + 1 :]], dim=1)
 
 
 def looks_like(state: Mapping[str, Tensor]) -> bool:
