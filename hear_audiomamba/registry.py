@@ -9,11 +9,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .config import Config, LogMelConfig, ModelConfig, SSAMConfig
-from .encoders import ssam
+from .config import (
+    AuMConfig,
+    Config,
+    HierMambaConfig,
+    KaldiFbankConfig,
+    LogMelConfig,
+    ModelConfig,
+    SSAMBAConfig,
+    SSAMConfig,
+    SSASTConfig,
+    SSASTDeiTConfig,
+)
+from .encoders import aum, ssam, ssamba, ssast, ssast_deit, vmamba
 from .encoders.base import Encoder
+from .encoders.hiermamba import HierMamba
 from .errors import ConfigError, VariantError, did_you_mean
 from .features import LogMel
+from .features_kaldi import KaldiFbank
 
 DEFAULT_VARIANT = "ssam_tiny_200_16x4"
 SIZES = {"tiny": 192, "small": 384, "base": 768}
@@ -53,15 +66,72 @@ FAMILIES: dict[str, Family] = {
         "ssam", ssam.SSAM, SSAMConfig, LogMel, LogMelConfig,
         ssam.looks_like, ssam.config_from_state, ssam.convert_state,
     ),
+    "ssamba": Family(
+        "ssamba", ssamba.SSAMBA, SSAMBAConfig, KaldiFbank, KaldiFbankConfig,
+        ssamba.looks_like, ssamba.config_from_state, ssamba.convert_state,
+    ),
+    "aum": Family(
+        "aum", aum.AuM, AuMConfig, KaldiFbank, KaldiFbankConfig,
+        aum.looks_like, aum.config_from_state, aum.convert_state,
+    ),
+    "ssast": Family(
+        "ssast", ssast.SSAST, SSASTConfig, LogMel, LogMelConfig,
+        ssast.looks_like, ssast.config_from_state, ssast.convert_state,
+    ),
+    "ssast_deit": Family(
+        "ssast_deit", ssast_deit.SSASTDeiT, SSASTDeiTConfig, KaldiFbank, KaldiFbankConfig,
+        ssast_deit.looks_like, ssast_deit.config_from_state, ssast_deit.convert_state,
+    ),
+    "hiermamba": Family(
+        "hiermamba", HierMamba, HierMambaConfig, LogMel, LogMelConfig,
+        vmamba.looks_like, vmamba.config_from_state, vmamba.convert_state,
+    ),
+    "dass": Family(
+        "dass", HierMamba, HierMambaConfig, KaldiFbank, KaldiFbankConfig,
+        vmamba.looks_like_dass, vmamba.config_from_dass, vmamba.convert_dass,
+    ),
 }  # fmt: skip
+
+
+# Family, name, description, source, and how a size's encoder configuration is made from its width.
+_SIZED: tuple[tuple[str, str, str, str, Callable[[int], Config]], ...] = (
+    (
+        "ssam", "ssam_{}_200_16x4", "SSAM {}: causal Mamba on 4-frame, 16-bin patches",
+        "arXiv 2406.02178", lambda dim: SSAMConfig(embed_dim=dim),
+    ),
+    (
+        "ssamba", "ssamba_{}", "SSAMBA {}: pairs of bidirectional Mamba layers on 16-frame, 16-bin patches",
+        "arXiv 2405.11831", lambda dim: SSAMBAConfig(embed_dim=dim),
+    ),
+    (
+        "aum", "aum_{}", "AuM {}: forward-bidirectional Mamba around a class token in the middle",
+        "arXiv 2406.03344", lambda dim: AuMConfig(embed_dim=dim, num_classes=527),
+    ),
+    (
+        "ssast", "ssast_{}_200_16x4", "SSAST {}: the Transformer on SSAM's patches",
+        "arXiv 2406.02178", lambda dim: SSASTConfig(embed_dim=dim, num_heads=dim // 64),
+    ),
+    (
+        "ssast_deit", "ssast_{}_patch", "SSAST {} of its authors: DeiT on 16-frame, 16-bin patches",
+        "arXiv 2110.09784", lambda dim: SSASTDeiTConfig(embed_dim=dim, num_heads=dim // 64),
+    ),
+    (
+        "ssast_deit", "ssast_{}_frame", "SSAST {} of its authors: DeiT on 2-frame patches of all bins",
+        "arXiv 2110.09784", lambda dim: SSASTDeiTConfig(
+            embed_dim=dim, num_heads=dim // 64, patch_size=(2, 128), grid=(512, 1),
+            time_stride=2, freq_stride=128,
+        ),
+    ),
+)  # fmt: skip
 
 
 def _variants() -> dict[str, Variant]:
     entries = []
-    for size, dim in SIZES.items():
-        config = ModelConfig("ssam", f"ssam_{size}_200_16x4", LogMelConfig(), SSAMConfig(embed_dim=dim))
-        text = f"SSAM {size}: causal Mamba on 4-frame, 16-bin patches"
-        entries.append(Variant(config.variant, text, "arXiv 2406.02178", config))
+    for family, name, text, source, encoder in _SIZED:
+        for size, dim in SIZES.items():
+            features = FAMILIES[family].features_config()
+            config = ModelConfig(family, name.format(size), features, encoder(dim))
+            entries.append(Variant(config.variant, text.format(size), source, config))
     return {entry.name: entry for entry in entries}
 
 
@@ -130,40 +200,48 @@ def build_modules(config: ModelConfig) -> tuple[nn.Module, Encoder]:
 
 
 def model_info(name: str) -> dict[str, Any]:
-    """Describe a model without loading weights.
+    """Describe a variant without loading weights.
 
     Args:
         name: a variant, for instance "ssam_tiny_200_16x4".
 
     Returns:
-        name, family, description, source, sample_rate (Hz), window_seconds, embed_dim, depth,
-        parameters (with the pretraining head) and encoder_parameters (without),
-        scene_embedding_size, timestamp_step_ms, and config (a plain dictionary).
+        name, description and source of the variant, and what `describe` tells.
 
     Raises:
         VariantError: the name is not known.
     """
     variant = find_variant(name)
-    family = FAMILIES[variant.config.family]
-    features = family.features(variant.config.features)
+    about = {"name": variant.name, "description": variant.description, "source": variant.source}
+    return about | describe(variant.config)
+
+
+def describe(config: ModelConfig) -> dict[str, Any]:
+    """Describe the model of a configuration.
+
+    Returns:
+        name, family, sample_rate (Hz), window_seconds, embed_dim, depth, parameters (with the
+        pretraining heads), encoder_parameters (without), scene_embedding_size, timestamp_step_ms
+        (between the encoder's own rows), and config (a plain dictionary).
+    """
+    family = FAMILIES[config.family]
+    features = family.features(config.features)
     with torch.device("meta"):
-        encoder = family.encoder(variant.config.encoder, variant.config.features)
+        encoder = family.encoder(config.encoder, config.features)
     heads = encoder.optional_keys
     counts = {key: p.numel() for key, p in encoder.named_parameters()}
     return {
-        "name": variant.name,
-        "family": variant.config.family,
-        "description": variant.description,
-        "source": variant.source,
+        "name": config.variant,
+        "family": config.family,
         "sample_rate": features.sample_rate,
-        "window_seconds": variant.config.window_seconds,
+        "window_seconds": config.window_seconds,
         "embed_dim": encoder.embed_dim,
         "depth": encoder.depth,
         "parameters": sum(counts.values()),
         "encoder_parameters": sum(n for key, n in counts.items() if not (heads and key.startswith(heads))),
         "scene_embedding_size": encoder.frame_embedding_size,
         "timestamp_step_ms": 1000.0 * encoder.step * features.hop_length / features.sample_rate,
-        "config": variant.config.to_dict(),
+        "config": config.to_dict(),
     }
 
 

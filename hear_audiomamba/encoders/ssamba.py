@@ -19,18 +19,15 @@ from .fbank_patches import MaskedPatchEncoder, convert_wrapped, count_blocks, pa
 class SSAMBA(MaskedPatchEncoder):
     """The SSAMBA encoder with its two pretraining heads.
 
-    The layers work in pairs on one stream s: with its sum a = s + h of the pair before, the next pair
-    gives h = forward(a) + backward(a) and s = 2a, where "backward" is a layer run on the flipped
-    tokens, here with the directions of its scans and convolutions swapped. Each layer has a forward
-    and a backward direction in itself. The stream so doubles with each pair, to 2^12 with 24 layers:
-    it is kept in float32, and only its norm, which does not see the scale, goes into half precision.
+    The layers work in pairs. Both layers of a pair see the same stream s and give s + forward(s) and
+    s + backward(s), where the second runs on the flipped tokens (here with the directions of its scans
+    and convolutions swapped, and nothing flipped), though each is bidirectional in itself. Their sum is
+    the stream of the next pair. It so doubles with each pair, to 2^12 behind 24 layers: it is kept in
+    float32, and only its norm, which does not see the scale, is ever rounded to half precision.
 
     Args:
-        config: sizes; see `SSAMBAConfig`. `depth` counts single layers.
+        config: sizes; see `SSAMBAConfig`.
         features: configuration of the filterbank.
-
-    Attributes:
-        depth: pairs of layers, which are the blocks of `hidden_states`.
 
     Deviates:
         No stochastic depth in training. Positions for fewer mel bins than pretrained on are cut from
@@ -41,7 +38,7 @@ class SSAMBA(MaskedPatchEncoder):
         if config.depth < 2 or config.depth % 2:
             raise ConfigError(f"depth: {config.depth} layers do not make whole pairs; give an even number")
         super().__init__(config, features)
-        self.depth = config.depth // 2
+        self.depth = config.depth
         self.blocks = nn.ModuleList(
             MambaBlock(
                 config.embed_dim, config.norm, config.norm_eps, bidirectional="v2",
@@ -56,18 +53,23 @@ class SSAMBA(MaskedPatchEncoder):
         self.norm = make_norm(config.norm, config.embed_dim, config.norm_eps)
 
     def encode(self, tokens: Tensor) -> Tensor:
-        for stream in self.streams(tokens):
+        for forward, backward in self._pairs(tokens):
             pass
         # Twice, as the reference code does in pretraining and in fine-tuning.
-        return self.norm(self.norm(stream))
+        return self.norm(self.norm(forward + backward))
 
     def streams(self, tokens: Tensor) -> Iterator[Tensor]:
+        """Yield the residual stream `(N, P, D)` float32 after each layer; a pair's two are to be added."""
+        for pair in self._pairs(tokens):
+            yield from pair
+
+    def _pairs(self, tokens: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         stream = tokens.float()
-        for forward, backward in zip(self.blocks[::2], self.blocks[1::2]):
-            hidden, _ = forward(stream, None)
-            flipped, _ = backward(stream, None, reverse=True)
-            stream = 2 * stream + hidden + flipped
-            yield stream
+        for first, second in zip(self.blocks[::2], self.blocks[1::2]):
+            forward = stream + first(stream, None)[0]
+            backward = stream + second(stream, None, reverse=True)[0]
+            yield forward, backward
+            stream = forward + backward
 
 
 def looks_like(state: Mapping[str, Tensor]) -> bool:
