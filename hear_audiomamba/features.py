@@ -78,19 +78,20 @@ class LogMel(nn.Module):
     Attributes:
         sample_rate: Hz. hop_length: samples. n_mels: bins.
         frame_center: samples from the clip's start to the centre of frame 0.
-        pad_value: what stands for padding after normalisation: the clip's mean.
+        pad_value: what stands for padding after normalisation: the clip's mean, or silence where a
+            clip is not normalised.
 
     Source: LogMelSpec of audio-mamba-official (torchaudio MelSpectrogram, power 2).
     """
 
     frame_center = 0.0
-    pad_value = 0.0
 
     def __init__(self, config: LogMelConfig) -> None:
         super().__init__()
         self.config = config
         self.sample_rate, self.hop_length = config.sample_rate, config.hop_length
         self.n_mels = config.n_mels
+        self.pad_value = 0.0 if config.normalize == "clip" else self._log(torch.zeros((), device="cpu")).item()
         window = torch.hann_window(config.win_length, dtype=torch.float64).float()
         bank = mel_filterbank(
             config.n_fft // 2 + 1, config.f_min, config.f_max, config.n_mels,

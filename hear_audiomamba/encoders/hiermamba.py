@@ -99,8 +99,6 @@ class HierMamba(Encoder):
         not stretched to 10 s; only `tag` stretches, as the training did.
     """
 
-    optional_keys = ("head.",)
-
     def __init__(self, config: HierMambaConfig, features: LogMelConfig | KaldiFbankConfig) -> None:
         super().__init__()
         levels = 2 ** (len(config.depths) - 1)

@@ -24,6 +24,12 @@ HTSAT_FEATURES = LogMelConfig(
     mel_scale="slaney", mel_norm="slaney", log="db", normalize="none",
 )  # fmt: skip
 
+# VMamba-T [s1l8], of which ImageNet weights are released; and the paper's 40 M parameters, which the
+# second generation has with the classical depths 2-2-9-2 (docs/models.md says what the paper leaves open).
+HIERMAMBA_SIZES = {"tiny": {}, "small": {"depths": (2, 2, 9, 2), "ssm_ratio": 2.0}}
+_DASS = {"fold": 1, "clip_frames": 1024, "input_norm": False, "head": "pooled"}
+DASS_SIZES = {"small": _DASS, "medium": _DASS | {"depths": (2, 2, 20, 2)}}
+
 _TO_VMAMBA = [
     (r"^(module\.|v\.|dass\.|model\.)+", ""),
     (r"^patch_embeddings\.projection\.0\.", "patch_embed.0."),
@@ -78,10 +84,9 @@ def config_from_dass(state: Mapping[str, Tensor]) -> tuple[HierMambaConfig, Kald
         CheckpointError: the tensors do not describe a model this package can build.
     """
     state = _vmamba_names(state)
-    options = {"fold": 1, "clip_frames": 1024, "input_norm": False, "head": "none"}
-    if "classifier.head.weight" in state:
-        options |= {"head": "pooled", "num_classes": state["classifier.head.weight"].shape[0]}
-    return _sizes(state).replace(**options), KaldiFbankConfig()
+    head = state.get("classifier.head.weight")
+    options = {"head": "none"} if head is None else {"num_classes": head.shape[0]}
+    return _sizes(state).replace(**(_DASS | options)), KaldiFbankConfig()
 
 
 def convert_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
