@@ -84,7 +84,7 @@ class AudioEmbedder(nn.Module):
         """Where the model is."""
         return next(self.encoder.parameters()).device
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def scene(self, audio: Tensor) -> Tensor:
         """Return one embedding for each clip: the mean of its rows.
 
@@ -99,7 +99,7 @@ class AudioEmbedder(nn.Module):
         """
         return self._rows(check_audio(audio)).mean(dim=1)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def timestamps(self, audio: Tensor) -> tuple[Tensor, Tensor]:
         """Return embeddings at regular times.
 
@@ -124,7 +124,7 @@ class AudioEmbedder(nn.Module):
         times = times.float().to(rows.device)
         return rows, times.expand(audio.shape[0], -1).contiguous()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def hidden_states(self, audio: Tensor) -> list[Tensor]:
         """Return the tokens after each block.
 

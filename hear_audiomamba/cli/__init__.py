@@ -26,7 +26,6 @@ VERBS = {
     "corpus": "build and measure corpora for pretraining",
     "map": "a picture of a folder of embeddings",
     "search": "the nearest recordings in a folder of embeddings",
-    "export": "a model as a file for other runtimes",
     "bench": "how fast the scan and the models are on this machine",
 }
 

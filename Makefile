@@ -1,0 +1,52 @@
+# Two commands set everything up: `make demo` embeds the example recordings, `make test` runs the tests.
+# PYTHON=python3.12 make demo   takes another interpreter; AUDIOMAMBA_VENV=dir another environment.
+
+PYTHON ?= python3
+VENV ?= .venv
+HEAREVAL_VENV ?= .venv-heareval
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check install --quiet
+TORCH ?= torch==2.13.0
+BUILD_INPUTS := setup.py build_kernel.py $(wildcard hear_audiomamba/ops/csrc/*)
+
+.PHONY: demo test test-all heareval lint weights clean
+
+demo: $(VENV)/.installed
+	$(PY) -m hear_audiomamba embed examples/audio --out embeddings/examples --overwrite
+
+test: $(VENV)/.installed-test $(HEAREVAL_VENV)/.heareval-installed
+	$(PY) -m pytest
+
+test-all: $(VENV)/.installed-test $(HEAREVAL_VENV)/.heareval-installed
+	$(PY) -m pytest -m "slow or not slow"
+
+heareval: $(HEAREVAL_VENV)/.heareval-installed
+
+lint: $(VENV)/.installed-test
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy hear_audiomamba
+
+weights: $(VENV)/.installed-test
+	$(PY) -m hear_audiomamba corpus build --recipe weights/recipes/open-corpus.yaml build/open-corpus
+	$(PY) -m hear_audiomamba pretrain pretrain_configs/open_weights.yaml data.root=build/open-corpus
+
+# A torch that is there is kept, whichever build it is; only without one is the tested version installed.
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $$($(PYTHON) -c "import torch" 2>/dev/null && echo --system-site-packages) $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/python $(BUILD_INPUTS)
+	$(PY) -c "import torch" 2>/dev/null || $(PIP) "$(TORCH)"
+	$(PIP) --editable .
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(PIP) --editable ".[test]" ruff mypy
+	touch $@
+
+$(HEAREVAL_VENV)/.heareval-installed: tools/heareval/install.sh $(wildcard tools/heareval/*.txt) $(BUILD_INPUTS)
+	PYTHON="$(PYTHON)" sh tools/heareval/install.sh $(HEAREVAL_VENV)
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(HEAREVAL_VENV) build *.egg-info

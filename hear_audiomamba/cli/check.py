@@ -1,0 +1,50 @@
+"""`hear-audiomamba check MODULE_OR_NAME`: the validator's checks as a readable table."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from pathlib import Path
+
+from ..check import check_module
+from ..errors import InputError, did_you_mean
+from ..hear import load_model
+from ..registry import ALIASES, VARIANTS
+
+_COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("module", help="an importable HEAR module, a variant, or a weights file of ours")
+    parser.add_argument("--model", default="", metavar="FILE", help="weights file for the module's load_model")
+
+
+def run(args: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    counts = {"ok": 0, "warning": 0, "error": 0}
+    table = Table(box=None, header_style="bold")
+    for column in ("check", "result", "detail"):
+        table.add_column(column)
+    for check in _checks(args.module, args.model):
+        counts[check.status] += 1
+        table.add_row(check.name, f"[{_COLOURS[check.status]}]{check.status}[/]", check.detail)
+    console = Console(soft_wrap=True)
+    console.print(table)
+    console.print(f"{counts['ok']} ok, {counts['warning']} warnings, {counts['error']} errors")
+    return 1 if counts["error"] else 0
+
+
+def _checks(name: str, weights: str):
+    base = name.partition(".")[0]
+    if base in VARIANTS or base in ALIASES or Path(name).is_file():
+        return check_module("hear_audiomamba", lambda: load_model(name, device="cpu"))
+    try:
+        known = importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        known = False
+    if not known:
+        raise InputError(f"{name!r} is no importable module and no model; {did_you_mean(name, [*VARIANTS, *ALIASES])}")
+    module = importlib.import_module(name)
+    return check_module(module, lambda: module.load_model(weights) if weights else module.load_model())

@@ -1,0 +1,79 @@
+"""Package metadata, and the two things a plain declaration cannot say: the compiled kernel and the bundled files."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+from build_kernel import KERNEL, BuildKernel
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+HERE = Path(__file__).resolve().parent
+BUNDLED = ("weights", "eval_configs", "pretrain_configs", "tasks.txt")
+
+
+class BuildWithBundled(build_py):
+    """Put the top-level weights, configurations and task list into the package, where a wheel finds them."""
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:
+            return  # a checkout is read in place: hear_audiomamba/bundled.py
+        target = Path(self.build_lib) / "hear_audiomamba" / "bundled"
+        for name in BUNDLED:
+            source = HERE / name
+            if source.is_dir():
+                shutil.copytree(source, target / name, dirs_exist_ok=True)
+            else:
+                target.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source, target / name)
+
+
+EXTRAS = {
+    "cuda": ["mamba-ssm", "causal-conv1d", "triton"],
+    "evaluate": ["pandas", "scikit-learn", "matplotlib"],
+    "pretrain": ["webdataset", "tensorboard", "scikit-learn", "matplotlib", "pandas", "pyarrow"],
+    "corpus": ["onnxruntime", "pandas", "pyarrow"],
+    "scale": ["pyarrow", "ray[data]"],
+    "torchaudio": ["torchaudio"],
+}
+EXTRAS["test"] = sorted(
+    {"pytest", "hypothesis", "kaldi-native-fbank", "ml_collections", "scipy", "psutil", "pyarrow", "triton; sys_platform == 'linux'"}
+    | {*EXTRAS["evaluate"], *EXTRAS["pretrain"]}
+)
+
+setup(
+    name="hear_audiomamba",
+    version=re.search(r'__version__ = "(.+)"', (HERE / "hear_audiomamba/__init__.py").read_text())[1],
+    description="Audio embeddings from Mamba models, and the HEAR benchmark, on any machine",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.10",
+    packages=find_packages(include=["hear_audiomamba*"]),
+    package_data={"hear_audiomamba": ["**/*.json", "**/*.csv", "**/*.txt", "**/*.html", "**/*.css", "**/*.js", "**/*.h", "**/*.cpp"]},
+    ext_modules=[KERNEL],
+    cmdclass={"build_ext": BuildKernel, "build_py": BuildWithBundled},
+    install_requires=[
+        "torch>=2.4",
+        "numpy",
+        "soundfile",
+        "soxr",
+        "safetensors",
+        "huggingface-hub",
+        "PyYAML",
+        "tqdm",
+        "rich",
+    ],
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["hear-audiomamba = hear_audiomamba.cli:main"]},
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3",
+        "Topic :: Multimedia :: Sound/Audio :: Analysis",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
