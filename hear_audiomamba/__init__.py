@@ -1,8 +1,15 @@
 """Audio Mamba encoders behind the HEAR API: load a model, embed audio."""
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from .errors import AudioMambaError, UntrainedWeightsWarning
-from .hear import get_scene_embeddings, get_timestamp_embeddings, load_model
-from .registry import list_models, model_info
+
+if TYPE_CHECKING:
+    from .hear import get_scene_embeddings, get_timestamp_embeddings, load_model
+    from .registry import list_models, model_info
 
 __version__ = "0.1.0"
 
@@ -16,3 +23,23 @@ __all__ = [
     "load_model",
     "model_info",
 ]
+
+# Loaded when first used: decoding processes and `--help` need no torch, which takes a second to import.
+_LAZY = {
+    "get_scene_embeddings": "hear",
+    "get_timestamp_embeddings": "hear",
+    "list_models": "registry",
+    "load_model": "hear",
+    "model_info": "registry",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

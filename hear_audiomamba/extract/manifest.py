@@ -130,9 +130,7 @@ def _seconds(value: Any, where: str, column: str) -> float | None:
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     try:
-        if isinstance(value, bool):
-            raise ValueError
-        seconds = float(value)
+        seconds = float("" if isinstance(value, bool) else value)
     except (TypeError, ValueError, OverflowError):
         raise DataError(f"{where}: {column} is {value!r}, expected seconds") from None
     if math.isnan(seconds):  # pandas writes an empty cell so
