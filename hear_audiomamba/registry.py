@@ -132,6 +132,20 @@ def _variants() -> dict[str, Variant]:
             features = FAMILIES[family].features_config()
             config = ModelConfig(family, name.format(size), features, encoder(dim))
             entries.append(Variant(config.variant, text.format(size), source, config))
+    hierarchical = (
+        (
+            "hiermamba", "hierarchical Audio Mamba {}: 2-d scans in four stages, AudioSet tagging head",
+            "arXiv 2405.13636", vmamba.HTSAT_FEATURES, vmamba.HIERMAMBA_SIZES,
+        ),
+        (
+            "dass", "DASS {}: VMamba on a Kaldi filterbank, AudioSet tagging head",
+            "arXiv 2407.04082", KaldiFbankConfig(), vmamba.DASS_SIZES,
+        ),
+    )  # fmt: skip
+    for family, text, source, features, sizes in hierarchical:
+        for size, options in sizes.items():
+            config = ModelConfig(family, f"{family}_{size}", features, HierMambaConfig(**options))
+            entries.append(Variant(config.variant, text.format(size), source, config))
     return {entry.name: entry for entry in entries}
 
 
