@@ -1,0 +1,402 @@
+"""The hierarchical encoder: fold, rows in time, tagging head, sizes, and published checkpoints."""
+
+import dataclasses
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from hear_audiomamba import get_scene_embeddings, get_timestamp_embeddings, load_model
+from hear_audiomamba.config import HierMambaConfig, KaldiFbankConfig
+from hear_audiomamba.convert import read_checkpoint
+from hear_audiomamba.embedder import AudioEmbedder
+from hear_audiomamba.encoders import vmamba
+from hear_audiomamba.encoders.hiermamba import HierMamba, TokenSemanticHead, fold_windows, stretch
+from hear_audiomamba.errors import CheckpointError, ConfigError, InputError, UntrainedWeightsWarning
+from hear_audiomamba.registry import VARIANTS, build_modules, config_from_dict, model_info
+from hear_audiomamba.weights import load_strict
+from tests.golden import assert_golden, load_golden
+
+SMALL = {"dim": 16, "depths": (1, 1, 2, 1), "num_classes": 7}
+GENERATIONS = {
+    "first": {
+        "d_state": 4, "ssm_ratio": 2.0, "gate": True, "conv_bias": True, "float32_scan": True,
+        "mlp_ratio": 0.0, "patch_embed": "v1", "downsample": "v1",
+    },
+    "second": {},
+}  # fmt: skip
+
+
+def make(**options) -> HierMamba:
+    torch.manual_seed(0)
+    return HierMamba(HierMambaConfig(**(SMALL | options)), vmamba.HTSAT_FEATURES).eval()
+
+
+def log_mel(n_frames, n=2, seed=1):
+    return -40 + 20 * torch.randn(n, n_frames, 64, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(("case", "step"), [("t1001", 1), ("t1024", 8)])
+def test_fold_agrees_with_htsat(case, step):
+    tensors, meta = load_golden("hier_reshape")
+    image = fold_windows(stretch(tensors[f"{case}/x"].float()[:, 0], 1024), 4)
+    assert_golden(image[:, :, ::step, ::step], tensors, meta, f"{case}/y")
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+@pytest.mark.parametrize("fold", [1, 4])
+@torch.no_grad()
+def test_rows_are_in_time_order(generation, fold):
+    """A click moves through the clip: the row it changes most is the row of its time."""
+    encoder = make(fold=fold, **GENERATIONS[generation])
+    n_frames = 128
+    quiet = log_mel(n_frames, 1)
+    base = encoder.embed_frames(quiet)
+    assert base.shape == (1, n_frames // 4, encoder.frame_embedding_size)
+    fine = slice(0, 16)  # channels of the first stage
+    for frame in (2, 34, 66, 98, 126):
+        loud = quiet.clone()
+        loud[:, frame] += 60
+        change = (encoder.embed_frames(loud) - base)[0, :, fine].abs().sum(dim=1)
+        assert abs(change.argmax().item() - (frame - encoder.first_center) / 4) <= 1
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+@torch.no_grad()
+def test_coarse_stages_follow_the_fine_one(generation):
+    encoder = make(**GENERATIONS[generation])
+    click = log_mel(512, 1)
+    base = encoder.embed_frames(click)
+    click[:, 300] += 80
+    change = (encoder.embed_frames(click) - base)[0].abs()
+    at = 0
+    for stage, width in enumerate(encoder.backbone.dims):
+        loudest = change[:, at : at + width].sum(dim=1).argmax().item()
+        assert abs(loudest - 75) <= 2 ** (stage + 1)
+        at += width
+
+
+@torch.no_grad()
+def test_rows_of_a_window_that_fills_no_whole_coarse_step():
+    encoder = make()
+    assert encoder.fit_frames(200) == 208
+    rows = encoder.embed_frames(log_mel(208))
+    assert rows.shape == (2, 52, 16 * 15)
+    assert encoder.count_rows(208) == 52
+    assert torch.isfinite(rows).all()
+
+
+def test_fit_frames_keeps_the_training_image_for_ten_seconds():
+    encoder = make()
+    assert [encoder.fit_frames(n) for n in (1, 16, 17, 896, 897, 1000, 1024, 1025)] == [
+        16, 16, 32, 896, 1024, 1024, 1024, 1040,
+    ]  # fmt: skip
+    assert make(fold=1).fit_frames(200) == 200
+
+
+@torch.no_grad()
+def test_tokens_hidden_states_and_pooling():
+    encoder = make()
+    features = log_mel(128)
+    tokens = encoder(features)
+    assert tokens.shape == (2, 4 * 2, 128)  # 4 folds · 1 time step · 2 frequency tokens
+    assert encoder.frames(tokens).shape == (2, 4, 128)
+    states = encoder.hidden_states(features)
+    assert [tuple(s.shape) for s in states] == [
+        (2, 512, 16), (2, 128, 32), (2, 32, 64), (2, 32, 64), (2, 8, 128),
+    ]  # fmt: skip
+    last = make(pooling="last")
+    rows = last.embed_frames(features)
+    assert rows.shape == (2, 32, last.frame_embedding_size) == (2, 32, 128)
+    assert torch.equal(rows[:, 0], rows[:, 3])
+    multi = encoder.embed_frames(features)
+    assert torch.allclose(multi[:, :, -128:], rows, atol=1e-6)
+
+
+@torch.no_grad()
+def test_token_semantic_head_is_a_convolution_over_a_folded_map():
+    """Against the head written out as HTS-AT has it: regroup the map, convolve, average."""
+    encoder = make()
+    features = log_mel(1001)
+    x = encoder.norm(encoder.backbone(fold_windows(stretch(
+        encoder.input_norm(features.transpose(1, 2)).transpose(1, 2), 1024), 4))[-1])  # fmt: skip
+    x = x.permute(0, 3, 1, 2)
+    batch, channels, height, width = x.shape
+    bins = height // 4
+    x = x.reshape(batch, channels, height // bins, bins, width).permute(0, 1, 3, 2, 4)
+    scores = encoder.head.conv(x.reshape(batch, channels, bins, -1)).flatten(2)
+    clip, frames = encoder.tag(features)
+    assert clip.shape == (2, 7) and frames.shape == (2, 32, 7)
+    assert torch.allclose(frames, scores.transpose(1, 2), atol=1e-5)
+    assert torch.allclose(clip, scores.mean(dim=2), atol=1e-5)
+
+
+@torch.no_grad()
+def test_pooled_head_is_the_classifier_on_the_mean():
+    features = 0.5 * torch.randn(2, 1024, 128)
+    encoder = HierMamba(HierMambaConfig(**(SMALL | vmamba.DASS_SIZES["small"])), KaldiFbankConfig()).eval()
+    clip, frames = encoder.tag(features)
+    mean = encoder.norm(encoder.backbone(features.transpose(1, 2)[:, None])[-1]).mean(dim=(1, 2))
+    assert torch.allclose(clip, encoder.head.linear(mean), atol=1e-5)
+    assert frames.shape == (2, 32, 7)
+
+
+def test_sizes():
+    small = model_info("hiermamba_small")
+    assert abs(small["parameters"] / 40e6 - 1) < 0.05
+    assert model_info("hiermamba_tiny")["parameters"] < small["parameters"]
+    # 30.25 M with 1000 classes and three input channels, less what 527 classes and one channel save.
+    assert model_info("dass_small")["parameters"] == 30_249_064 - 473 * 769 - 2 * 48 * 9
+    assert small["timestamp_step_ms"] == 40.0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fold": 0}, "canvas_frames"),
+        ({"canvas_frames": 1000}, "multiple of fold"),
+    ],
+)
+def test_settings_that_do_not_fit(options, message):
+    with pytest.raises(ConfigError, match=message):
+        make(**options)
+
+
+def test_bins_that_do_not_halve():
+    features = dataclasses.replace(vmamba.HTSAT_FEATURES, n_mels=80)
+    with pytest.raises(ConfigError, match="n_mels: 80 is not a multiple of 32"):
+        HierMamba(HierMambaConfig(**SMALL), features)
+
+
+def test_wrong_features_and_missing_head():
+    encoder = make()
+    with pytest.raises(InputError, match=r"expected \(windows, frames, 64\)"):
+        encoder(torch.zeros(1, 64, 128))
+    with pytest.raises(InputError, match="expected a multiple of 16"):
+        encoder(torch.zeros(1, 200, 64))
+    with pytest.raises(InputError, match="at most 1024"):
+        encoder.tag(torch.zeros(1, 1040, 64))
+    with pytest.raises(ConfigError, match="no tagging head"):
+        make(head="none").tag(torch.zeros(1, 128, 64))
+
+
+def small_model(**kwargs) -> AudioEmbedder:
+    config = config_from_dict(VARIANTS["hiermamba_tiny"].config.to_dict())
+    config = config.replace(encoder=config.encoder.replace(**SMALL))
+    torch.manual_seed(0)
+    return AudioEmbedder(config, *build_modules(config), **kwargs)
+
+
+@pytest.mark.parametrize("seconds", [1 / 32000, 0.01, 0.5, 2.0, 2.5, 10.0])
+def test_embeddings_of_any_length(seconds):
+    model = small_model()
+    audio = 0.1 * torch.randn(2, max(1, int(32000 * seconds)), generator=torch.Generator().manual_seed(0))
+    scene = get_scene_embeddings(audio, model)
+    rows, times = get_timestamp_embeddings(audio, model)
+    assert scene.shape == (2, 240) and rows.shape[2] == 240
+    assert torch.isfinite(scene).all() and torch.isfinite(rows).all()
+    assert (times >= 0).all() and (times <= 1000 * seconds).all()
+    if rows.shape[1] > 1:
+        assert torch.allclose(times.diff(dim=1), torch.tensor(40.0), atol=1e-2)
+
+
+def test_batch_mates_and_native_window_do_not_matter():
+    audio = 0.1 * torch.randn(3, 48000, generator=torch.Generator().manual_seed(0))
+    audio[1] = 0
+    model = small_model()
+    together = get_scene_embeddings(audio, model)
+    alone = torch.cat([get_scene_embeddings(clip[None], model) for clip in audio])
+    assert (together - alone).abs().max() < 1e-5
+    native = small_model(window_seconds=10)
+    assert native.window_frames == 1024
+    assert get_scene_embeddings(audio, native).shape == (3, 240)
+
+
+def test_bfloat16_stays_near_float32():
+    audio = 0.1 * torch.randn(2, 32000, generator=torch.Generator().manual_seed(0))
+    exact = get_scene_embeddings(audio, small_model())
+    rough = get_scene_embeddings(audio, small_model(precision="bfloat16"))
+    assert rough.dtype == torch.float32
+    assert (rough - exact).pow(2).mean().sqrt() / exact.pow(2).mean().sqrt() < 0.05
+
+
+def published_image_state(generation: str) -> dict[str, torch.Tensor]:
+    """Return random tensors with the keys and shapes of a published VMamba of reduced width."""
+    d0, depths, n, ratio = (16, (1, 1, 3, 1), 4, 2) if generation == "first" else (16, (1, 1, 3, 1), 1, 1)
+    generator = torch.Generator().manual_seed(3)
+    shapes: dict[str, tuple[int, ...]] = {}
+    if generation == "first":
+        shapes |= {"patch_embed.0.weight": (d0, 3, 4, 4), "patch_embed.0.bias": (d0,)}
+        shapes |= {f"patch_embed.2.{p}": (d0,) for p in ("weight", "bias")}
+    else:
+        shapes |= {"patch_embed.0.weight": (d0 // 2, 3, 3, 3), "patch_embed.0.bias": (d0 // 2,)}
+        shapes |= {f"patch_embed.2.{p}": (d0 // 2,) for p in ("weight", "bias")}
+        shapes |= {"patch_embed.5.weight": (d0, d0 // 2, 3, 3), "patch_embed.5.bias": (d0,)}
+        shapes |= {f"patch_embed.7.{p}": (d0,) for p in ("weight", "bias")}
+    for s, depth in enumerate(depths):
+        d = d0 * 2**s
+        inner, rank = ratio * d, -(-d // 16)
+        for i in range(depth):
+            block = f"layers.{s}.blocks.{i}."
+            shapes |= {f"{block}norm.{p}": (d,) for p in ("weight", "bias")}
+            shapes |= {f"{block}op.out_norm.{p}": (inner,) for p in ("weight", "bias")}
+            shapes[f"{block}op.in_proj.weight"] = ((2 if generation == "first" else 1) * inner, d)
+            shapes[f"{block}op.conv2d.weight"] = (inner, 1, 3, 3)
+            if generation == "first":
+                shapes[f"{block}op.conv2d.bias"] = (inner,)
+            shapes[f"{block}op.x_proj_weight"] = (4, rank + 2 * n, inner)
+            shapes[f"{block}op.dt_projs_weight"] = (4, inner, rank)
+            shapes[f"{block}op.dt_projs_bias"] = (4, inner)
+            shapes[f"{block}op.A_logs"] = (4 * inner, n)
+            shapes[f"{block}op.Ds"] = (4 * inner,)
+            shapes[f"{block}op.out_proj.weight"] = (d, inner)
+            if generation == "second":
+                shapes |= {f"{block}norm2.{p}": (d,) for p in ("weight", "bias")}
+                shapes |= {f"{block}mlp.fc1.weight": (4 * d, d), f"{block}mlp.fc1.bias": (4 * d,)}
+                shapes |= {f"{block}mlp.fc2.weight": (d, 4 * d), f"{block}mlp.fc2.bias": (d,)}
+        if s < 3:
+            down = f"layers.{s}.downsample."
+            if generation == "first":
+                shapes |= {f"{down}norm.{p}": (4 * d,) for p in ("weight", "bias")}
+                shapes[f"{down}reduction.weight"] = (2 * d, 4 * d)
+            else:
+                shapes |= {f"{down}1.weight": (2 * d, d, 3, 3), f"{down}1.bias": (2 * d,)}
+                shapes |= {f"{down}3.{p}": (2 * d,) for p in ("weight", "bias")}
+    shapes |= {f"classifier.norm.{p}": (8 * d0,) for p in ("weight", "bias")}
+    shapes |= {"classifier.head.weight": (1000, 8 * d0), "classifier.head.bias": (1000,)}
+    return {key: 0.1 * torch.randn(shape, generator=generator) for key, shape in shapes.items()}
+
+
+def published_dass_state() -> dict[str, torch.Tensor]:
+    """Return random tensors with the keys and shapes of a released DASS of reduced width."""
+    state = published_image_state("second")
+    state["patch_embed.0.weight"] = state["patch_embed.0.weight"][:, :1].contiguous()
+    state["classifier.head.weight"] = state["classifier.head.weight"][:527].contiguous()
+    state["classifier.head.bias"] = state["classifier.head.bias"][:527].contiguous()
+    return state
+
+
+def transformers_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return a DASS state dict as its port to transformers has it."""
+    positions = {"0": "0", "2": "1", "5": "3", "7": "4"}
+    renamed = {}
+    for key, value in state.items():
+        if key.startswith("patch_embed."):
+            _, position, part = key.split(".")
+            key = f"dass.patch_embeddings.projection.{positions[position]}.{part}"
+        elif key.startswith("classifier.head."):
+            key = key.removeprefix("classifier.")
+        elif key.startswith("classifier."):
+            key = "dass." + key.removeprefix("classifier.")
+        else:
+            key = "dass." + key.replace("downsample.1.", "downsample.down.").replace(
+                "downsample.3.", "downsample.norm."
+            )
+        for name in ("x_proj", "dt_projs"):
+            if key.endswith(f"{name}_weight"):
+                key, value = key.replace(f"{name}_weight", f"{name}.weight"), value.flatten(0, 1)
+        renamed[key] = value.contiguous()
+    return renamed
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_vmamba_image_checkpoint_loads_as_a_start(generation, tmp_path):
+    state = published_image_state(generation)
+    path = tmp_path / "vssm_ckpt_epoch_264.pth"
+    torch.save({"model": state, "epoch": 264, "max_accuracy": 82.6}, path)
+    with pytest.warns(UntrainedWeightsWarning, match="trained on images"):
+        model = load_model(path, device="cpu")
+    assert model.config.family == "hiermamba" and model.encoder.head is None
+    for option, value in GENERATIONS[generation].items():
+        assert getattr(model.config.encoder, option) == value
+    first = "proj" if generation == "first" else "conv1"
+    summed = state["patch_embed.0.weight"].sum(dim=1, keepdim=True)
+    assert torch.equal(getattr(model.encoder.backbone.patch_embed, first).weight, summed)
+    stage = model.encoder.backbone.stages[2][1].op
+    assert torch.equal(stage.x_proj_weight, state["layers.2.blocks.1.op.x_proj_weight"])
+    assert get_scene_embeddings(torch.zeros(1, 3200), model).shape == (1, 240)
+
+
+@pytest.mark.parametrize("spelling", ["released", "transformers", "channel_first", "plain"])
+def test_dass_checkpoint_in_every_spelling(spelling, tmp_path):
+    state = published_dass_state()
+    if spelling == "transformers":
+        path = tmp_path / "model.safetensors"
+        save_file(transformers_names(state), path)
+    elif spelling == "released":
+        path = tmp_path / "DASS_small.pth"
+        torch.save({f"module.v.{key}": value for key, value in state.items()}, path)
+    else:
+        given = state
+        if spelling == "channel_first":
+            given = {
+                k: v[..., None, None] if k.endswith(("proj.weight", "fc1.weight", "fc2.weight")) else v
+                for k, v in state.items()
+            }
+        path = tmp_path / "DASS.pth"
+        torch.save(given, path)
+    model = load_model(path, device="cpu")
+    assert model.config.family == "dass" and model.sample_rate == 16000
+    assert model.encoder.num_classes == 527 and model.encoder.input_norm is None
+    blocks = model.encoder.backbone.stages[2]
+    for name in ("dt_projs_weight", "x_proj_weight", "A_logs"):
+        assert torch.equal(getattr(blocks[2].op, name), state[f"layers.2.blocks.2.op.{name}"])
+    assert torch.equal(blocks[0].mlp.fc1.weight, state["layers.2.blocks.0.mlp.fc1.weight"])
+    assert torch.equal(model.encoder.backbone.downsamples[1].norm.bias, state["layers.1.downsample.3.bias"])
+    assert torch.equal(model.encoder.head.linear.weight, state["classifier.head.weight"])
+    assert torch.equal(model.encoder.norm.weight, state["classifier.norm.weight"])
+
+
+def test_older_key_names():
+    state = published_image_state("first")
+    old = {}
+    for key, value in state.items():
+        key = key.replace("patch_embed.0.", "patch_embed.proj.").replace("patch_embed.2.", "patch_embed.norm.")
+        key = key.replace(".op.", ".self_attention.")
+        if ".blocks." in key and ".self_attention." not in key:
+            key = key.replace(".norm.", ".ln_1.")
+        old[key.removeprefix("classifier.") if key.startswith("classifier.") else key] = value
+    assert vmamba.looks_like(old)
+    ours, expected = vmamba.image_tensors(old), vmamba.image_tensors(state)
+    assert ours.keys() == expected.keys()
+    assert all(torch.equal(ours[key], expected[key]) for key in ours)
+
+
+def test_image_weights_start_an_encoder_with_a_head_and_other_depths():
+    state = published_image_state("second")
+    encoder = make(depths=(1, 1, 2, 1))
+    head = encoder.head.conv.weight.clone()
+    kept = vmamba.initialise(encoder, state)
+    assert sorted({name.split(".")[0] for name in kept}) == ["head", "input_norm"]
+    assert torch.equal(encoder.head.conv.weight, head)
+    for index, taken in ((0, 0), (1, 2)):  # two of three blocks: the first and the last
+        expected = state[f"layers.2.blocks.{taken}.op.out_proj.weight"]
+        assert torch.equal(encoder.backbone.stages[2][index].op.out_proj.weight, expected)
+    deeper = make(depths=(1, 1, 4, 1))
+    kept = vmamba.initialise(deeper, state)
+    assert {name.rsplit(".", 1)[0].split(".op")[0] for name in kept if "stages.2.3" in name}
+    with pytest.raises(CheckpointError, match=r"backbone.*: shape"):
+        vmamba.initialise(make(dim=32), state)
+
+
+@pytest.mark.parametrize("kind", ["image", "dass"])
+def test_incomplete_checkpoints_name_what_is_missing(kind, tmp_path):
+    state = published_image_state("second") if kind == "image" else published_dass_state()
+    del state["layers.0.blocks.0.op.A_logs"]
+    torch.save(state, tmp_path / "broken.pth")
+    with pytest.raises(CheckpointError, match="A_logs"):
+        read_checkpoint(tmp_path / "broken.pth")
+
+
+def test_a_tensor_too_many_is_refused(tmp_path):
+    state = published_dass_state() | {"extra.weight": torch.zeros(1)}
+    torch.save(state, tmp_path / "odd.pth")
+    config, tensors, _ = read_checkpoint(tmp_path / "odd.pth")
+    _, encoder = build_modules(config)
+    with pytest.raises(CheckpointError, match=r"unexpected extra\.weight"):
+        load_strict(encoder, tensors, "odd.pth")
+
+
+def test_head_of_any_number_of_frequency_tokens():
+    head = TokenSemanticHead(8, 3, 5)
+    assert head(torch.randn(2, 6, 3, 8)).shape == (2, 6, 5)
