@@ -1,0 +1,60 @@
+"""The verb `pretrain`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+
+HELP = "train an encoder by one of the published recipes"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
+    parser.add_argument("config", help="a YAML file, or the name of a bundled one, for instance ssam_tiny")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="change single settings, for instance optim.batch=64",
+    )
+    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in run.out")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="check everything, say what would be done, and stop"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, and return the exit status: 0 finished, 3 stopped before the last step."""
+    from ..pretrain import pretrain, read_config
+
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    config = read_config(args.config, args.overrides)
+    if args.dry_run:
+        return _describe(config)
+    outcome = pretrain(config, resume=args.resume)
+    from ..pretrain.distributed import launched_rank
+
+    if launched_rank() == 0:
+        done = "finished" if outcome.finished else "stopped (go on with --resume)"
+        print(f"{done} at step {outcome.step}, loss {outcome.loss:.4f}: {outcome.out / 'model.safetensors'}")
+    return 0 if outcome.finished else 3
+
+
+def _describe(config) -> int:
+    from ..pretrain.build import build, check_disk
+    from ..pretrain.optim import Schedule
+
+    parts = build(config)
+    check_disk(config, parts.objective)
+    schedule = Schedule(config.optim, len(parts.train) / config.optim.batch)
+    encoder = sum(p.numel() for p in parts.encoder.parameters())
+    print(
+        f"model      {parts.model.variant}, {encoder / 1e6:.2f} M parameters, {parts.n_frames} frames a crop"
+    )
+    print(f"data       {len(parts.train.clips)} clips, {len(parts.train)} crops an epoch")
+    print(f"valid      {len(parts.valid.clips) if parts.valid else 0} clips")
+    print(f"steps      {schedule.steps} of {config.optim.batch} crops, {schedule.warmup} of warm-up")
+    print(f"batches    {parts.accumulation} × {parts.micro} crops a step in each process")
+    print(f"rate       {schedule.peak:.3g} at its peak")
+    return 0
