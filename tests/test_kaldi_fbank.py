@@ -58,9 +58,9 @@ def test_agrees_with_kaldi_native_fbank(window, n_mels):
     oracle = knf.OnlineFbank(options)
     oracle.accept_waveform(16000, audio[0].tolist())
     oracle.input_finished()
-    expected = torch.stack([torch.from_numpy(oracle.get_frame(i).copy()) for i in range(oracle.num_frames_ready)])
+    frames = [torch.from_numpy(oracle.get_frame(i).copy()) for i in range(oracle.num_frames_ready)]
     ours = KaldiFbank(KaldiFbankConfig(window=window, n_mels=n_mels)).log_energies(audio)[0]
-    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(ours, torch.stack(frames), rtol=1e-4, atol=1e-3)
 
 
 def test_frames_are_counted_as_kaldi_counts_them(fbank):

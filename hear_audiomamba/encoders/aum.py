@@ -56,22 +56,16 @@ class AuM(FbankPatchEncoder):
             self.classifier = nn.Linear(config.embed_dim, config.num_classes)
 
     def encode(self, tokens: Tensor) -> Tensor:
-        for hidden, residual in self._run(tokens):
-            pass
+        hidden, residual = _class_in_the_middle(tokens), None
+        for block in self.blocks:
+            hidden, residual = block(hidden, residual)
         return self.norm(_class_first(residual + hidden))
 
     def streams(self, tokens: Tensor) -> Iterator[Tensor]:
-        for hidden, residual in self._run(tokens):
-            yield _class_first(residual + hidden)
-
-    def _run(self, tokens: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield each block's output and the stream it is still to be added to, class token in the middle."""
-        middle = _middle(tokens)
-        hidden = torch.cat([tokens[:, 1 : middle + 1], tokens[:, :1], tokens[:, middle + 1 :]], dim=1)
-        residual = None
+        hidden, residual = _class_in_the_middle(tokens), None
         for block in self.blocks:
             hidden, residual = block(hidden, residual)
-            yield hidden, residual
+            yield _class_first(residual + hidden)
 
     def classify(self, features: Tensor) -> Tensor:
         """Return the logits `(N, num_classes)` from the class token.
@@ -84,13 +78,15 @@ class AuM(FbankPatchEncoder):
         return self.classifier(self(features)[:, 0].to(self.classifier.weight.dtype)).float()
 
 
-def _middle(tokens: Tensor) -> int:
-    """Return how many patches stand before the class token."""
-    return (tokens.shape[1] - 1) // 2
+def _class_in_the_middle(tokens: Tensor) -> Tensor:
+    """Move the class token behind the first half of the patches."""
+    middle = (tokens.shape[1] - 1) // 2
+    return torch.cat([tokens[:, 1 : middle + 1], tokens[:, :1], tokens[:, middle + 1 :]], dim=1)
 
 
 def _class_first(tokens: Tensor) -> Tensor:
-    middle = _middle(tokens)
+    """Undo `_class_in_the_middle`."""
+    middle = (tokens.shape[1] - 1) // 2
     return torch.cat([tokens[:, middle : middle + 1], tokens[:, :middle], tokens[:, middle + 1 :]], dim=1)
 
 

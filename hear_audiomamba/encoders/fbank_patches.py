@@ -44,7 +44,9 @@ class FbankPatchEncoder(Encoder):
             if not 1 <= stride <= patch:
                 raise ConfigError(f"{name}: {stride} is not between 1 and the patch's {patch}")
         if patch_bins > features.n_mels:
-            raise ConfigError(f"patch_size: {patch_bins} mel bins are more than the filterbank's {features.n_mels}")
+            raise ConfigError(
+                f"patch_size: {patch_bins} bins are more than the filterbank's {features.n_mels}"
+            )
         dim = config.embed_dim
         self.config, self.n_mels = config, features.n_mels
         self.embed_dim = dim
@@ -62,7 +64,7 @@ class FbankPatchEncoder(Encoder):
 
     def positions(self, n_time: int) -> Tensor:
         """Return the positions `(1, n_special + f · n_time, D)` of a window of `n_time` patches."""
-        special, table = self.pos_embed.split([self.n_special, self.pos_embed.shape[1] - self.n_special], dim=1)
+        special, table = self.pos_embed[:, : self.n_special], self.pos_embed[:, self.n_special :]
         fitted = fit_positions(table, self.config.grid, (n_time, self.n_freq), self.shrink)
         return torch.cat([special, fitted], dim=1)
 
@@ -103,7 +105,8 @@ class FbankPatchEncoder(Encoder):
 
     def _checked(self, features: Tensor) -> Tensor:
         if features.dim() != 3 or features.shape[2] != self.n_mels:
-            raise InputError(f"features: shape {tuple(features.shape)}, expected (windows, frames, {self.n_mels})")
+            shape = tuple(features.shape)
+            raise InputError(f"features: shape {shape}, expected (windows, frames, {self.n_mels})")
         if features.shape[1] < self.config.patch_size[0]:
             raise InputError(f"features: {features.shape[1]} frames, a patch has {self.config.patch_size[0]}")
         return features
@@ -250,7 +253,7 @@ def patch_layout(state: Mapping[str, Tensor], n_special: int, n_mels: int) -> di
                 break
     if grid[0] * grid[1] != n_positions:
         raise CheckpointError(
-            f"{n_positions} positions do not fit patches of {frames} frames × {bins} bins on {n_mels} mel bins"
+            f"{n_positions} positions do not fit patches of {frames} frames × {bins} bins on {n_mels} bins"
         )
     return {
         "patch_size": (frames, bins), "grid": grid, "time_stride": strides[0], "freq_stride": strides[1],

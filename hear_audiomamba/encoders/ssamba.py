@@ -53,23 +53,30 @@ class SSAMBA(MaskedPatchEncoder):
         self.norm = make_norm(config.norm, config.embed_dim, config.norm_eps)
 
     def encode(self, tokens: Tensor) -> Tensor:
-        for forward, backward in self._pairs(tokens):
-            pass
+        stream = tokens.float()
+        for pair in self._pairs():
+            forward, backward = _run_pair(stream, *pair)
+            stream = forward + backward
         # Twice, as the reference code does in pretraining and in fine-tuning.
-        return self.norm(self.norm(forward + backward))
+        return self.norm(self.norm(stream))
 
     def streams(self, tokens: Tensor) -> Iterator[Tensor]:
         """Yield the residual stream `(N, P, D)` float32 after each layer; a pair's two are to be added."""
-        for pair in self._pairs(tokens):
-            yield from pair
-
-    def _pairs(self, tokens: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         stream = tokens.float()
-        for first, second in zip(self.blocks[::2], self.blocks[1::2]):
-            forward = stream + first(stream, None)[0]
-            backward = stream + second(stream, None, reverse=True)[0]
-            yield forward, backward
+        for pair in self._pairs():
+            forward, backward = _run_pair(stream, *pair)
+            yield forward
+            yield backward
             stream = forward + backward
+
+    def _pairs(self) -> Iterator[tuple[MambaBlock, MambaBlock]]:
+        return zip(self.blocks[::2], self.blocks[1::2])
+
+
+def _run_pair(stream: Tensor, first: MambaBlock, second: MambaBlock) -> tuple[Tensor, Tensor]:
+    forward, _ = first(stream, None)
+    backward, _ = second(stream, None, reverse=True)
+    return stream + forward, stream + backward
 
 
 def looks_like(state: Mapping[str, Tensor]) -> bool:

@@ -66,9 +66,7 @@ class SSAST(ssam.SSAM):
             states.append(stream)
         return states
 
-    def step_tokens(
-        self, tokens: Tensor, states: list[MixerState] | None
-    ) -> tuple[Tensor, list[MixerState]]:
+    def step_tokens(self, tokens: Tensor, states: list[MixerState] | None) -> tuple[Tensor, list[MixerState]]:
         """Raise ConfigError: attention looks at the whole sequence."""
         raise ConfigError("SSAST cannot go token by token: its attention needs the whole window")
 

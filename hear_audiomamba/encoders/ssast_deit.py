@@ -49,8 +49,9 @@ class SSASTDeiT(MaskedPatchEncoder):
         self.norm = nn.LayerNorm(config.embed_dim, eps=config.norm_eps)
 
     def encode(self, tokens: Tensor) -> Tensor:
-        for stream in self.streams(tokens):
-            pass
+        stream = tokens.float()
+        for block in self.blocks:
+            stream = block(stream)
         return self.norm(stream)
 
     def streams(self, tokens: Tensor) -> Iterator[Tensor]:
