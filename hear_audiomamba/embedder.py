@@ -14,7 +14,7 @@ from .config import ModelConfig
 from .encoders.base import Encoder
 from .errors import ConfigError
 from .inputs import check_audio
-from .ops import use_backend
+from .ops import BACKENDS, use_backend
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 MAX_TIMESTAMP_STEP_MS = 50.0  # HEAR's advice for event tasks; its validator warns above
@@ -63,6 +63,7 @@ class AudioEmbedder(nn.Module):
         _one_of("timestamps", timestamps, ("center", "start"))
         _one_of("compat", compat, (None, "published"))
         _one_of("precision", precision, PRECISIONS)
+        _one_of("backend", backend, (None, *BACKENDS))
         if compat == "published" and not hasattr(encoder, "frames_published"):
             raise ConfigError(f"compat: the authors of {config.family} published no HEAR runtime; use None")
         if not 0 < seconds < math.inf:
@@ -115,12 +116,12 @@ class AudioEmbedder(nn.Module):
         """
         audio = check_audio(audio)
         rows = self._rows(audio)
-        n_samples = audio.shape[1]
-        if self.compat == "published":
-            step = 1000.0 * (n_samples / self.sample_rate) / rows.shape[1]
-            times = torch.arange(rows.shape[1], dtype=torch.float64) * step
-        else:
-            rows, times = self._regular(rows, n_samples)
+        positions, times = self.timestamp_grid(audio.shape[1], rows.shape[1])
+        if positions is not None:
+            positions = positions.to(rows.device)
+            low = positions.floor().long()
+            high = (low + 1).clamp_max(rows.shape[1] - 1)
+            rows = torch.lerp(rows[:, low], rows[:, high], (positions - low)[:, None].to(rows.dtype))
         times = times.float().to(rows.device)
         return rows, times.expand(audio.shape[0], -1).contiguous()
 
@@ -150,6 +151,36 @@ class AudioEmbedder(nn.Module):
     def count_rows(self, n_samples: int) -> int:
         """Return how many of the encoder's rows a clip of `n_samples` has: those centred within it."""
         return self._count(n_samples, *self._row_times())
+
+    def timestamp_grid(self, n_samples: int, n_rows: int) -> tuple[Tensor | None, Tensor]:
+        """Return where between a clip's rows its timestamp embeddings lie, and when.
+
+        Args:
+            n_samples: length of the clip in samples.
+            n_rows: rows the clip has.
+
+        Returns:
+            Positions `(n,)` float64, 1.5 being halfway between rows 1 and 2, or None where timestamps are
+            the rows; and times `(n,)` float64 in ms. Rows that lie more than 50 ms apart are interpolated.
+        """
+        if self.compat == "published":
+            step = 1000.0 * (n_samples / self.sample_rate) / n_rows
+            return None, torch.arange(n_rows, dtype=torch.float64) * step
+        first, step = self._row_times()
+        factor = math.ceil(1000.0 * step / self.sample_rate / MAX_TIMESTAMP_STEP_MS - 1e-9)
+        positions, n_times = None, n_rows
+        if factor > 1:
+            offset = (factor - 1) / 2
+            step = step / factor
+            first = first - offset * step
+            n_times = self._count(n_samples, first, step)
+            index = torch.arange(n_times, dtype=torch.float64)
+            positions = ((index - offset) / factor).clamp(0, n_rows - 1)
+        times = torch.arange(n_times, dtype=torch.float64) * step
+        if self.timestamp_kind == "center":
+            # A clip that ends before the centre of its only row gets its own middle.
+            times = times + (first if first <= n_samples else n_samples / 2)
+        return positions, times * (1000.0 / self.sample_rate)
 
     def cut_windows(self, features: Tensor, n_samples: int) -> Tensor:
         """Cut spectrograms into the windows the encoder takes.
@@ -222,25 +253,6 @@ class AudioEmbedder(nn.Module):
     @staticmethod
     def _count(n_samples: int, first: float, step: float) -> int:
         return max(1, math.floor((n_samples - first) / step) + 1)
-
-    def _regular(self, rows: Tensor, n_samples: int) -> tuple[Tensor, Tensor]:
-        """Give rows their times in ms; interpolate between rows that lie more than 50 ms apart."""
-        first, step = self._row_times()
-        factor = math.ceil(1000.0 * step / self.sample_rate / MAX_TIMESTAMP_STEP_MS - 1e-9)
-        if factor > 1:
-            offset = (factor - 1) / 2
-            step = step / factor
-            first = first - offset * step
-            index = torch.arange(self._count(n_samples, first, step), device=rows.device)
-            position = ((index - offset) / factor).clamp(0, rows.shape[1] - 1)
-            low = position.floor().long()
-            high = (low + 1).clamp_max(rows.shape[1] - 1)
-            rows = torch.lerp(rows[:, low], rows[:, high], (position - low)[:, None].to(rows.dtype))
-        times = torch.arange(rows.shape[1], dtype=torch.float64) * step
-        if self.timestamp_kind == "center":
-            # A clip that ends before the centre of its only row gets its own middle.
-            times = times + (first if first <= n_samples else n_samples / 2)
-        return rows, times * (1000.0 / self.sample_rate)
 
 
 def _one_of(name: str, value, allowed) -> None:
