@@ -6,9 +6,10 @@ import re
 import shutil
 from pathlib import Path
 
-from build_kernel import KERNEL, BuildKernel
 from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
+
+from build_kernel import KERNEL, BuildKernel
 
 HERE = Path(__file__).resolve().parent
 BUNDLED = ("weights", "eval_configs", "pretrain_configs", "tasks.txt")
@@ -40,7 +41,16 @@ EXTRAS = {
     "torchaudio": ["torchaudio"],
 }
 EXTRAS["test"] = sorted(
-    {"pytest", "hypothesis", "kaldi-native-fbank", "ml_collections", "scipy", "psutil", "pyarrow", "triton; sys_platform == 'linux'"}
+    {
+        "pytest",
+        "hypothesis",
+        "kaldi-native-fbank",
+        "ml_collections",
+        "scipy",
+        "psutil",
+        "pyarrow",
+        "triton; sys_platform == 'linux'",
+    }
     | {*EXTRAS["evaluate"], *EXTRAS["pretrain"]}
 )
 
@@ -54,7 +64,18 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.10",
     packages=find_packages(include=["hear_audiomamba*"]),
-    package_data={"hear_audiomamba": ["**/*.json", "**/*.csv", "**/*.txt", "**/*.html", "**/*.css", "**/*.js", "**/*.h", "**/*.cpp"]},
+    package_data={
+        "hear_audiomamba": [
+            "**/*.json",
+            "**/*.csv",
+            "**/*.txt",
+            "**/*.html",
+            "**/*.css",
+            "**/*.js",
+            "**/*.h",
+            "**/*.cpp",
+        ]
+    },
     ext_modules=[KERNEL],
     cmdclass={"build_ext": BuildKernel, "build_py": BuildWithBundled},
     install_requires=[

@@ -54,7 +54,9 @@ def check_module(module: ModuleType | str, load: Callable[[], Any] | None = None
         return
     model = (load or module.load_model)()
     is_module = isinstance(model, nn.Module)
-    yield _result("load_model", is_module, f"returned {type(model).__name__}, not a torch.nn.Module", "torch.nn.Module")
+    yield _result(
+        "load_model", is_module, f"returned {type(model).__name__}, not a torch.nn.Module", "torch.nn.Module"
+    )
     rate = getattr(model, "sample_rate", None)
     yield _result("sample_rate", rate in SAMPLE_RATES, f"{rate!r} is not one of {SAMPLE_RATES}", f"{rate} Hz")
     sizes = [getattr(model, f"{kind}_embedding_size", None) for kind in ("scene", "timestamp")]
@@ -72,7 +74,9 @@ def check_module(module: ModuleType | str, load: Callable[[], Any] | None = None
     yield _result("same input, same output", torch.equal(scene, again), "a second run differs", "bit-equal")
     alone = module.get_scene_embeddings(audio[:1], model)
     gap = (alone - scene[:1]).abs().max().item()
-    yield _result("batch mates", gap <= 1e-4, f"a clip alone differs by {gap:.1e}", f"differ by {gap:.0e}", "warning")
+    yield _result(
+        "batch mates", gap <= 1e-4, f"a clip alone differs by {gap:.1e}", f"differ by {gap:.0e}", "warning"
+    )
 
 
 def _check_timestamps(seconds: float, size: int, embeddings: Tensor, times: Tensor) -> Iterator[Check]:
@@ -80,7 +84,9 @@ def _check_timestamps(seconds: float, size: int, embeddings: Tensor, times: Tens
     ms = 1000.0 * seconds
     yield _shape(label, embeddings, (2, times.shape[-1], size))
     if times.shape != embeddings.shape[:2]:
-        yield Check(label, "error", f"times have shape {tuple(times.shape)}, not {tuple(embeddings.shape[:2])}")
+        yield Check(
+            label, "error", f"times have shape {tuple(times.shape)}, not {tuple(embeddings.shape[:2])}"
+        )
         return
     first, last = times.min().item(), times.max().item()
     if last > ms or first < 0:

@@ -111,10 +111,22 @@ def _read_pytorch(path: Path) -> dict[str, Tensor]:
     try:
         with _inert_names():
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
-        reason = next((line for line in str(error).splitlines() if "GLOBAL" in line or "global" in line), None)
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        KeyError,
+        AttributeError,
+    ) as error:
+        reason = next(
+            (line for line in str(error).splitlines() if "GLOBAL" in line or "global" in line), None
+        )
         reason = reason or (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{path}: cannot be read safely as a PyTorch checkpoint: {reason.strip()}") from None
+        raise CheckpointError(
+            f"{path}: cannot be read safely as a PyTorch checkpoint: {reason.strip()}"
+        ) from None
     for key in ("model", "state_dict", "model_state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]

@@ -91,8 +91,10 @@ class LogMel(nn.Module):
         self.config = config
         self.sample_rate, self.hop_length = config.sample_rate, config.hop_length
         self.n_mels = config.n_mels
-        self.pad_value = 0.0 if config.normalize == "clip" else self._log(torch.zeros((), device="cpu")).item()
-        window = torch.hann_window(config.win_length, dtype=torch.float64).float()
+        self.pad_value = (
+            0.0 if config.normalize == "clip" else self._log(torch.zeros((), device="cpu")).item()
+        )
+        window = torch.hann_window(config.win_length)
         bank = mel_filterbank(
             config.n_fft // 2 + 1, config.f_min, config.f_max, config.n_mels,
             config.sample_rate, config.mel_scale, config.mel_norm,

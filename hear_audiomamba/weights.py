@@ -41,7 +41,11 @@ def manifest() -> dict[str, Any]:
 def sha256_of(path: str | Path) -> str:
     """Return the SHA-256 of a file as hexadecimal digits."""
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+        return (
+            hashlib.file_digest(file, "sha256").hexdigest()
+            if hasattr(hashlib, "file_digest")
+            else _digest(file)
+        )
 
 
 def known_weights(variant: str, tag: str | None = None) -> Path | None:
@@ -70,7 +74,9 @@ def known_weights(variant: str, tag: str | None = None) -> Path | None:
     if entry.get("file"):
         path = bundled_path("weights") / entry["file"]
         if not path.is_file():
-            raise CheckpointError(f"the bundled weights {name} are not in this installation: {path.name} is missing")
+            raise CheckpointError(
+                f"the bundled weights {name} are not in this installation: {path.name} is missing"
+            )
     else:
         path = _hub_entry(name, entry)
     found = sha256_of(path)
@@ -177,7 +183,9 @@ def own_metadata(metadata: Mapping[str, str]) -> tuple[ModelConfig, dict[str, An
         raise CheckpointError(f"the file's own description of its model cannot be used: {error}") from None
 
 
-def load_strict(module: nn.Module, state: Mapping[str, Tensor], what: str, optional: tuple[str, ...] = ()) -> None:
+def load_strict(
+    module: nn.Module, state: Mapping[str, Tensor], what: str, optional: tuple[str, ...] = ()
+) -> None:
     """Load tensors into a module, every one in its place.
 
     Args:

@@ -16,7 +16,9 @@ _COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("module", help="an importable HEAR module, a variant, or a weights file of ours")
-    parser.add_argument("--model", default="", metavar="FILE", help="weights file for the module's load_model")
+    parser.add_argument(
+        "--model", default="", metavar="FILE", help="weights file for the module's load_model"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,6 +47,8 @@ def _checks(name: str, weights: str):
     except (ImportError, ValueError):
         known = False
     if not known:
-        raise InputError(f"{name!r} is no importable module and no model; {did_you_mean(name, [*VARIANTS, *ALIASES])}")
+        raise InputError(
+            f"{name!r} is no importable module and no model; {did_you_mean(name, [*VARIANTS, *ALIASES])}"
+        )
     module = importlib.import_module(name)
     return check_module(module, lambda: module.load_model(weights) if weights else module.load_model())

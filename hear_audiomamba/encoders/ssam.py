@@ -139,9 +139,7 @@ class SSAM(Encoder):
             states.append(residual + hidden)
         return states
 
-    def step_tokens(
-        self, tokens: Tensor, states: list[MixerState] | None
-    ) -> tuple[Tensor, list[MixerState]]:
+    def step_tokens(self, tokens: Tensor, states: list[MixerState] | None) -> tuple[Tensor, list[MixerState]]:
         """Encode the next tokens of a sequence, going on from `states` (None at its start).
 
         Args:

@@ -166,9 +166,7 @@ class MambaMixer(nn.Module):
         x = causal_conv1d(x, self.conv1d.weight[:, 0], self.conv1d.bias, reverse=reverse)
         delta, b, c = self._project(x, "")
         d, bias = self.D.float(), self.dt_proj.bias.float()
-        y = selective_scan(
-            x, delta, -torch.exp(self.A_log.float()), b, c, d, z, bias, True, reverse=reverse
-        )
+        y = selective_scan(x, delta, -torch.exp(self.A_log.float()), b, c, d, z, bias, True, reverse=reverse)
         return y + selective_scan(
             x, delta, -torch.exp(self.A_b_log.float()), b, c, d, z, bias, True, reverse=not reverse
         )
@@ -211,7 +209,9 @@ class MambaBlock(nn.Module):
         self.norm = make_norm(norm, d_model, eps)
         self.mixer = MambaMixer(d_model, **mixer)
 
-    def forward(self, hidden: Tensor, residual: Tensor | None, reverse: bool = False) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, hidden: Tensor, residual: Tensor | None, reverse: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """Add, norm, mix.
 
         Args:

@@ -1,0 +1,77 @@
+"""Configurations survive a round trip and are strict about keys and types."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from hear_audiomamba import list_models, model_info
+from hear_audiomamba.config import LogMelConfig, SSAMConfig, load_config
+from hear_audiomamba.errors import ConfigError, VariantError, did_you_mean
+from hear_audiomamba.registry import VARIANTS, config_from_dict, find_variant, with_options
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_round_trip_through_json(name):
+    config = VARIANTS[name].config
+    assert config_from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"embed_dims": 3}, "unknown key 'embed_dims'; did you mean 'embed_dim'"),
+        ({"embed_dim": "x"}, "embed_dim: expected int, got 'x'"),
+        ({"embed_dim": 1.5}, "expected int, got 1.5"),
+        ({"depth": True}, "expected int, got True"),
+        ({"patch_size": 4}, "expected a list"),
+        ({"patch_size": [4]}, "expected 2 values"),
+        ({"norm": "batch"}, "'batch' is not allowed; use one of 'layer', 'rms'"),
+        ([1], "expected a mapping"),
+    ],
+)
+def test_bad_values(values, message):
+    with pytest.raises(ConfigError, match=message):
+        SSAMConfig.from_dict(values)
+
+
+def test_numbers_and_lists_of_files_fit():
+    assert SSAMConfig.from_dict({"patch_size": [8, 16], "depth": 3.0}).patch_size == (8, 16)
+    assert LogMelConfig.from_dict({"f_min": 20}).f_min == 20.0
+
+
+def test_missing_and_unknown_family():
+    with pytest.raises(ConfigError, match="missing family"):
+        config_from_dict({"variant": "x", "features": {}, "encoder": {}})
+    with pytest.raises(ConfigError, match="did you mean 'ssam'"):
+        config_from_dict({"family": "ssm", "variant": "x", "features": {}, "encoder": {}})
+
+
+def test_files(tmp_path):
+    (tmp_path / "a.yaml").write_text("x: [1, 2]\n")
+    (tmp_path / "a.json").write_text('{"x": [1, 2]}')
+    assert load_config(tmp_path / "a.yaml") == load_config(tmp_path / "a.json") == {"x": [1, 2]}
+    (tmp_path / "bad.yaml").write_text("x: [1, 2\n")
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    for name in ("bad.yaml", "list.yaml", "none.yaml"):
+        with pytest.raises(ConfigError, match=name) as caught:
+            load_config(tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+def test_options_reach_encoder_and_features():
+    config = with_options(find_variant("ssam_tiny").config, {"depth": 3, "f_max": 7600})
+    assert config.encoder.depth == 3 and config.features.f_max == 7600.0
+
+
+def test_did_you_mean_falls_back_to_the_list():
+    assert did_you_mean("zzz", ["b", "a"]) == "known: a, b"
+    with pytest.raises(VariantError, match="did you mean 'ssam_base'"):
+        model_info("ssam_bas")
+
+
+def test_every_variant_is_described():
+    for name in list_models():
+        info = model_info(name)
+        assert info["encoder_parameters"] <= info["parameters"] and info["source"]

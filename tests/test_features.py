@@ -1,0 +1,59 @@
+"""Log-mel features agree with torchaudio's to its own rounding."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hear_audiomamba.config import LogMelConfig
+from hear_audiomamba.features import LogMel
+from tests.golden import assert_golden, load_golden
+
+
+@pytest.fixture(scope="module")
+def log_mel():
+    return LogMel(LogMelConfig())
+
+
+def _clips():
+    tensors, _ = load_golden("frontends")
+    return [key.partition("/")[0] for key in tensors if key.endswith("/wave")]
+
+
+def test_window_and_filterbank(log_mel):
+    tensors, meta = load_golden("frontends")
+    assert_golden(log_mel.window, tensors, meta, "ssam/window")
+    assert_golden(log_mel.filterbank, tensors, meta, "ssam/fb")
+
+
+def test_reference_clips(log_mel):
+    tensors, meta = load_golden("frontends")
+    clips = [clip for clip in _clips() if f"{clip}/ssam_logmel" in tensors]
+    assert len(clips) >= 6
+    for clip in clips:
+        wave = tensors[f"{clip}/wave"][None]
+        assert_golden(log_mel.log_mel(wave).mT, tensors, meta, f"{clip}/ssam_log_power_mel")
+        assert_golden(log_mel(wave)[:, None], tensors, meta, f"{clip}/ssam_logmel")
+
+
+def test_torchaudio_as_a_second_opinion(log_mel, noise):
+    torchaudio = pytest.importorskip("torchaudio", exc_type=(ImportError, OSError))
+    reference = torchaudio.transforms.MelSpectrogram(16000, 400, hop_length=160, f_min=50, n_mels=80)
+    audio = noise(2, 16000)
+    expected = (reference(audio) + torch.finfo(torch.float32).eps).log().mT
+    torch.testing.assert_close(log_mel.log_mel(audio), expected, rtol=0, atol=5e-4)
+
+
+@pytest.mark.parametrize("samples", [1, 2, 159, 160, 200, 201, 399, 401])
+def test_short_clips(log_mel, samples, noise):
+    spectrogram = log_mel(noise(2, samples))
+    assert spectrogram.shape == (2, 1 + samples // 160, 80)
+    assert torch.isfinite(spectrogram).all()
+
+
+def test_slaney_scale_is_linear_below_and_logarithmic_above_1_khz():
+    from hear_audiomamba.features import _slaney_hz, _slaney_mel
+
+    hz = torch.tensor([0.0, 500.0, 1000.0, 6400.0], dtype=torch.float64)
+    torch.testing.assert_close(_slaney_mel(hz), torch.tensor([0.0, 7.5, 15.0, 42.0], dtype=torch.float64))
+    torch.testing.assert_close(_slaney_hz(_slaney_mel(hz)), hz)
