@@ -18,7 +18,7 @@ LAYERS = [
     {"modules"},
     {"encoders"},
     {"features", "features_kaldi", "inputs", "embedder"},
-    {"registry", "weights", "convert", "hear", "check", "tagging", "audio"},
+    {"registry", "weights", "convert", "hear", "check", "tagging", "tag_plot", "audio"},
     {"extract", "pretrain", "evaluate", "adapters"},
     {"cli"},
 ]
