@@ -7,6 +7,7 @@ from torch import Tensor
 from ...errors import InputError
 from ..backends import find_backend
 from ..checks import check, check_kind, check_rank
+from .reference import with_past
 
 
 def causal_conv1d(
@@ -55,5 +56,10 @@ def causal_conv1d(
     check(bias, "bias", (channels,), x)
     check(initial_state, "initial_state", (batch, channels, taps - 1), x)
     run = find_backend("causal_conv1d", backend, x, taps).causal_conv1d
-    y, last_state = run(x, weight, bias, activation, reverse, initial_state)
-    return (y, last_state) if return_last_state else y
+    y = run(x, weight, bias, activation, reverse, initial_state)
+    if not return_last_state:
+        return y
+    past = taps - 1
+    padded = with_past(x, past, reverse, initial_state) if length < past else x
+    last = padded[:, :past].flip(1) if reverse else padded[:, padded.shape[1] - past :]
+    return y, last.transpose(1, 2)

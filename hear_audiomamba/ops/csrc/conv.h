@@ -1,0 +1,120 @@
+// The short causal convolution of each channel with its own taps, and SiLU: forwards and backwards.
+#pragma once
+#include "scan_common.h"
+
+namespace audiomamba {
+namespace AUDIOMAMBA_ISA {
+
+constexpr int kMaxTaps = 16;
+constexpr int kConvBlocks = 4;  // channel blocks of one item
+
+inline int64_t conv_items(const ConvArgs& a) { return a.batch * ceil_div(a.channels, kConvBlocks * kLanes); }
+
+// One item: a few channel blocks of one clip, with their taps as vectors and the inputs before the clip.
+struct ConvItem {
+  int64_t clip, first, blocks;
+  int lanes[kConvBlocks];
+  vfloat taps[kConvBlocks][kMaxTaps], bias[kConvBlocks], before[kConvBlocks][kMaxTaps];
+
+  ConvItem(const ConvArgs& a, int64_t index) {
+    const int64_t per_clip = ceil_div(a.channels, kConvBlocks * kLanes);
+    clip = index / per_clip;
+    first = index % per_clip * kConvBlocks * kLanes;
+    const int64_t left = a.channels - first;
+    blocks = left < kConvBlocks * kLanes ? ceil_div(left, kLanes) : kConvBlocks;
+    for (int64_t i = 0; i < blocks; ++i) {
+      const int64_t channel = first + i * kLanes;
+      lanes[i] = a.channels - channel < kLanes ? int(a.channels - channel) : kLanes;
+      gather_states(a.weight + channel * a.taps, a.taps, lanes[i], taps[i]);
+      bias[i] = a.bias ? load_channels(a.bias, channel, lanes[i]) : splat(0.0f);
+      const int64_t past = a.taps - 1;
+      if (a.initial_state) {
+        const int64_t at = (clip * a.channels + channel) * past;
+        gather_states(a.initial_state + at, past, lanes[i], before[i]);
+      } else {
+        for (int64_t k = 0; k < past; ++k) before[i][k] = splat(0.0f);
+      }
+    }
+  }
+
+  int64_t offset(const View& v, int64_t position, int64_t block) const {
+    return clip * v.batch + position * v.row + first + block * kLanes;
+  }
+  // The input at step t of the walk; steps before the clip come from the initial state.
+  vfloat input(const ConvArgs& a, int64_t t, int64_t block) const {
+    if (t < 0) return before[block][t + a.taps - 1];
+    const int64_t position = a.reverse ? a.length - 1 - t : t;
+    return load_row(a.x, offset(a.x, position, block), lanes[block]);
+  }
+  vfloat filtered(const ConvArgs& a, int64_t t, int64_t block) const {
+    vfloat sum = bias[block];
+    for (int64_t k = 0; k < a.taps; ++k) sum += taps[block][k] * input(a, t - a.taps + 1 + k, block);
+    return sum;
+  }
+};
+
+inline void conv_forward(const ConvArgs& a, int64_t index) {
+  DenormalsOff quiet;
+  const ConvItem item(a, index);
+  constexpr int64_t kAhead = 8;
+  for (int64_t t = 0; t < a.length; ++t) {
+    const int64_t position = a.reverse ? a.length - 1 - t : t;
+    const int64_t next = t + kAhead < a.length ? (a.reverse ? position - kAhead : position + kAhead) : position;
+    for (int64_t i = 0; i < item.blocks; ++i) {
+      fetch_early(a.x, item.clip, next, 0, item.first + i * kLanes);
+      vfloat y = item.filtered(a, t, i);
+      if (a.silu) y = silu(y);
+      store(a.y.data, a.y.dtype, item.offset(a.y, position, i), item.lanes[i], y);
+    }
+  }
+}
+
+inline void conv_backward(const ConvArgs& a, const ConvGradients& g, int64_t index) {
+  DenormalsOff quiet;
+  const ConvItem item(a, index);
+  const int64_t past = a.taps - 1;
+  static_assert((kMaxTaps & (kMaxTaps - 1)) == 0, "the ring below is indexed by masking");
+  // Gradients of the last steps before the activation: an input's own gradient needs `taps` of them.
+  vfloat ring[kConvBlocks][kMaxTaps], dtaps[kConvBlocks][kMaxTaps], dbias[kConvBlocks];
+  for (int64_t i = 0; i < item.blocks; ++i) {
+    dbias[i] = splat(0.0f);
+    for (int k = 0; k < kMaxTaps; ++k) ring[i][k] = dtaps[i][k] = splat(0.0f);
+  }
+  for (int64_t t = 0; t < a.length + past; ++t) {
+    for (int64_t i = 0; i < item.blocks; ++i) {
+      vfloat grad = splat(0.0f);
+      if (t < a.length) {
+        const int64_t position = a.reverse ? a.length - 1 - t : t;
+        grad = load_row(g.dy, item.offset(g.dy, position, i), item.lanes[i]);
+        if (a.silu) {
+          const vfloat before = item.filtered(a, t, i);
+          const vfloat s = sigmoid(before);
+          grad *= s + before * s * (splat(1.0f) - s);
+        }
+        for (int64_t k = 0; k < a.taps; ++k) dtaps[i][k] += grad * item.input(a, t - past + k, i);
+        dbias[i] += grad;
+      }
+      ring[i][t & (kMaxTaps - 1)] = grad;
+      // Input t - past has now met every output it feeds.
+      vfloat dx = splat(0.0f);
+      for (int64_t k = 0; k < a.taps; ++k) dx += item.taps[i][k] * ring[i][(t - k) & (kMaxTaps - 1)];
+      const int64_t source = t - past;
+      if (source >= 0) {
+        const int64_t position = a.reverse ? a.length - 1 - source : source;
+        store(g.dx.data, g.dx.dtype, item.offset(g.dx, position, i), item.lanes[i], dx);
+      } else if (g.dinitial_state) {
+        const int64_t channel = item.clip * a.channels + item.first + i * kLanes;
+        for (int lane = 0; lane < item.lanes[i]; ++lane)
+          g.dinitial_state[(channel + lane) * past + source + past] = dx[lane];
+      }
+    }
+  }
+  for (int64_t i = 0; i < item.blocks; ++i) {
+    const int64_t channel = item.clip * a.channels + item.first + i * kLanes;
+    scatter_states(dtaps[i], a.taps, item.lanes[i], g.dweight + channel * a.taps);
+    store(reinterpret_cast<char*>(g.dbias), kFloat32, channel, item.lanes[i], dbias[i]);
+  }
+}
+
+}  // namespace AUDIOMAMBA_ISA
+}  // namespace audiomamba

@@ -1,0 +1,71 @@
+// What Python hands to the kernels: plain structs of pointers, sizes and strides (see _native.py).
+#pragma once
+#include <cstdint>
+
+namespace audiomamba {
+
+enum Dtype : int64_t { kFloat32 = 0, kBFloat16 = 1 };
+
+// A tensor whose last dimension is contiguous. Strides count elements.
+struct View {
+  char* data;      // null when the argument was left out
+  int64_t dtype;   // a Dtype
+  int64_t batch;   // stride between clips
+  int64_t row;     // stride between positions
+  int64_t group;   // stride between groups of B and C, or between scan directions
+};
+
+struct ScanArgs {
+  int64_t batch, length, channels, states;
+  int64_t groups;      // groups of B and C along the channels (1-d scans only)
+  int64_t directions;  // 1, or 4 for a scan over a map of height x width
+  int64_t height, width;
+  int64_t reverse, softplus;
+  View u, delta, z, B, C, y;
+  const float* A;              // (directions * channels, states)
+  const float* D;              // (directions * channels) or null
+  const float* delta_bias;     // (directions * channels) or null
+  const float* initial_state;  // (batch, channels, states) or null
+  float* last_state;           // (batch, directions * channels, states) or null
+  float* checkpoints;          // (batch, directions, blocks of tokens, states, channels) or null
+};
+
+struct ScanGradients {
+  View dy, du, ddelta, dz, dB, dC;  // dB and dC: float32, dense, one slab per split of the channels
+  const float* dlast_state;         // (batch, channels, states) or null
+  float* dA;                        // (batch, directions * channels, states)
+  float* dD;                        // (batch, directions * channels)
+  float* ddelta_bias;               // (batch, directions * channels)
+  float* dinitial_state;            // (batch, channels, states) or null
+  int64_t split_stride;             // elements between two slabs of dB, and of dC
+};
+
+struct ConvArgs {
+  int64_t batch, length, channels, taps;
+  int64_t reverse, silu;
+  View x, y;
+  const float* weight;         // (channels, taps)
+  const float* bias;           // (channels) or null
+  const float* initial_state;  // (batch, channels, taps - 1) or null
+};
+
+struct ConvGradients {
+  View dy, dx;
+  float* dweight;         // (batch, channels, taps)
+  float* dbias;           // (batch, channels)
+  float* dinitial_state;  // (batch, channels, taps - 1) or null
+};
+
+// One entry per instruction set: how many independent items a call has, and functions that do one of them.
+struct Kernels {
+  const char* name;
+  int64_t channels_per_item;
+  int64_t (*scan_items)(const ScanArgs&);
+  void (*scan_forward)(const ScanArgs&, int64_t item);
+  void (*scan_backward)(const ScanArgs&, const ScanGradients&, int64_t item);
+  int64_t (*conv_items)(const ConvArgs&);
+  void (*conv_forward)(const ConvArgs&, int64_t item);
+  void (*conv_backward)(const ConvArgs&, const ConvGradients&, int64_t item);
+};
+
+}  // namespace audiomamba

@@ -1,0 +1,101 @@
+// The C interface of the shared library: picks the instruction set and spreads items over the threads.
+#include <atomic>
+#include <cstring>
+
+#include "interface.h"
+
+namespace audiomamba {
+
+namespace portable { extern const Kernels kernels; }
+#if defined(AUDIOMAMBA_X86)
+namespace avx2 { extern const Kernels kernels; }
+namespace avx512 { extern const Kernels kernels; }
+#endif
+
+namespace {
+
+typedef void (*GompParallel)(void (*)(void*), void*, unsigned, unsigned);
+GompParallel gomp_parallel = nullptr;
+const Kernels* chosen = nullptr;
+
+bool supported(const Kernels& k) {
+#if defined(AUDIOMAMBA_X86)
+  __builtin_cpu_init();
+  if (&k == &avx512::kernels)
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+  if (&k == &avx2::kernels) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#endif
+  return &k == &portable::kernels;
+}
+
+const Kernels* const all_kernels[] = {
+#if defined(AUDIOMAMBA_X86)
+    &avx512::kernels, &avx2::kernels,
+#endif
+    &portable::kernels,
+};
+
+// Runs work(0) … work(items - 1), each once, on the calling thread and torch's own OpenMP pool.
+template <class Work>
+void run_items(int64_t items, int64_t threads, const Work& work) {
+  struct Shared {
+    std::atomic<int64_t> next{0};
+    int64_t items;
+    const Work* work;
+    static void loop(void* self) {
+      Shared& shared = *static_cast<Shared*>(self);
+      for (int64_t i; (i = shared.next.fetch_add(1, std::memory_order_relaxed)) < shared.items;)
+        (*shared.work)(i);
+    }
+  } shared;
+  shared.items = items;
+  shared.work = &work;
+  const int64_t team = threads < items ? threads : items;
+  if (team <= 1 || !gomp_parallel)
+    Shared::loop(&shared);
+  else
+    gomp_parallel(Shared::loop, &shared, unsigned(team), 0);
+}
+
+}  // namespace
+}  // namespace audiomamba
+
+using namespace audiomamba;
+
+extern "C" {
+
+// The entry point of the OpenMP runtime torch has loaded; null keeps all work on the calling thread.
+void audiomamba_set_openmp(void* parallel) { gomp_parallel = reinterpret_cast<GompParallel>(parallel); }
+
+// Chooses an instruction set by name, or the best one for null. Returns its name, or null if not possible.
+const char* audiomamba_choose(const char* name) {
+  for (const Kernels* k : all_kernels) {
+    if (name && std::strcmp(name, k->name) != 0) continue;
+    if (!supported(*k)) continue;
+    chosen = k;
+    return k->name;
+  }
+  return nullptr;
+}
+
+// Channels that share one item: the callers size checkpoints and the slabs of dB and dC by it.
+int64_t audiomamba_channels_per_item() { return chosen->channels_per_item; }
+
+void audiomamba_scan_forward(const ScanArgs* a, int64_t threads) {
+  run_items(chosen->scan_items(*a), threads, [a](int64_t i) { chosen->scan_forward(*a, i); });
+}
+
+void audiomamba_scan_backward(const ScanArgs* a, const ScanGradients* g, int64_t threads) {
+  run_items(chosen->scan_items(*a), threads, [a, g](int64_t i) { chosen->scan_backward(*a, *g, i); });
+}
+
+void audiomamba_conv_forward(const ConvArgs* a, int64_t threads) {
+  run_items(chosen->conv_items(*a), threads, [a](int64_t i) { chosen->conv_forward(*a, i); });
+}
+
+void audiomamba_conv_backward(const ConvArgs* a, const ConvGradients* g, int64_t threads) {
+  run_items(chosen->conv_items(*a), threads, [a, g](int64_t i) { chosen->conv_backward(*a, *g, i); });
+}
+
+}  // extern "C"

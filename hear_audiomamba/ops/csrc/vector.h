@@ -1,0 +1,221 @@
+// Vectors of floats in the compiler's own vector types, so that one source serves every instruction set.
+#pragma once
+#include <cstdint>
+#include <cstring>
+
+#include "interface.h"
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+namespace audiomamba {
+namespace AUDIOMAMBA_ISA {
+
+#if defined(__AVX512F__)
+constexpr int kLanes = 16;
+#elif defined(__AVX2__)
+constexpr int kLanes = 8;
+#else
+constexpr int kLanes = 4;
+#endif
+
+typedef float vfloat __attribute__((vector_size(4 * kLanes)));
+typedef int32_t vint __attribute__((vector_size(4 * kLanes)));
+typedef uint32_t vuint __attribute__((vector_size(4 * kLanes)));
+typedef uint16_t vhalf __attribute__((vector_size(2 * kLanes)));
+
+#define AUDIOMAMBA_INLINE inline __attribute__((always_inline))
+
+AUDIOMAMBA_INLINE vfloat splat(float value) { return value - vfloat{}; }
+AUDIOMAMBA_INLINE vfloat bits_to_float(vint bits) { return (vfloat)bits; }
+
+// A NaN passes through: each of these gives its second operand when the comparison is not true.
+#if defined(__AVX512F__)
+AUDIOMAMBA_INLINE vfloat clamp(vfloat a, float low, float high) {
+  return _mm512_min_ps(splat(high), _mm512_max_ps(splat(low), a));
+}
+#elif defined(__AVX2__)
+AUDIOMAMBA_INLINE vfloat clamp(vfloat a, float low, float high) {
+  return _mm256_min_ps(splat(high), _mm256_max_ps(splat(low), a));
+}
+#else
+AUDIOMAMBA_INLINE vfloat clamp(vfloat a, float low, float high) {
+  a = splat(low) > a ? splat(low) : a;
+  return splat(high) < a ? splat(high) : a;
+}
+#endif
+
+// 2^f for f in [-1/2, 1/2]: minimax with a constant term of exactly 1, so that decays next to 1 keep
+// their distance from 1. Relative error 9e-8 before rounding.
+AUDIOMAMBA_INLINE vfloat exp2_fraction(vfloat f) {
+  vfloat p = splat(1.326472037e-03f);
+  p = p * f + splat(9.671513022e-03f);
+  p = p * f + splat(5.550733778e-02f);
+  p = p * f + splat(2.402224208e-01f);
+  p = p * f + splat(6.931469776e-01f);
+  return p * f + splat(1.0f);
+}
+
+constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
+
+AUDIOMAMBA_INLINE vfloat round_nearest(vfloat t) { return (t + splat(kRound)) - splat(kRound); }
+
+#if defined(__AVX512F__)
+
+AUDIOMAMBA_INLINE vfloat scale_by_power(vfloat p, vfloat n) { return _mm512_scalef_ps(p, n); }
+
+// 2^(a b), with the product never rounded. Right for |a b| up to 1e15.
+AUDIOMAMBA_INLINE vfloat exp2_product(vfloat a, vfloat b) {
+  vfloat n = (a * b + splat(kRound)) - splat(kRound);
+  return scale_by_power(exp2_fraction(a * b - n), n);
+}
+
+#else
+
+// 2^n by the exponent bits; n = -127 gives 0 and n = 128 infinity.
+AUDIOMAMBA_INLINE vfloat scale_by_power(vfloat p, vfloat n) {
+  vint shifted = (vint)(n + splat(kRound + 127.0f)) << 23;
+  return p * bits_to_float(shifted);
+}
+
+AUDIOMAMBA_INLINE vfloat exp2_product(vfloat a, vfloat b) {
+  vfloat t = clamp(a * b, -127.0f, 128.0f);
+  vfloat n = round_nearest(t);
+  return scale_by_power(exp2_fraction(t - n), n);
+}
+
+#endif
+
+constexpr float kLog2e = 1.44269504f;
+constexpr float kLog2eRest = 1.92596300e-08f;  // log2(e) - kLog2e
+
+// e^x with the product x log2(e) kept in two parts: the relative error does not grow with |x|.
+AUDIOMAMBA_INLINE vfloat exp(vfloat x) {
+  x = clamp(x, -126.0f / kLog2e, 128.5f / kLog2e);
+  vfloat n = round_nearest(x * splat(kLog2e));
+  vfloat f = x * splat(kLog2e) - n;
+  f = x * splat(kLog2eRest) + f;
+  return scale_by_power(exp2_fraction(f), n);
+}
+
+// log(1 + e) / e for e in [0, 1], relative error 3e-8 before rounding; exactly 1 at 0.
+AUDIOMAMBA_INLINE vfloat log1p_ratio(vfloat e) {
+  vfloat p = splat(5.365053118e-03f);
+  p = p * e + splat(-3.006678080e-02f);
+  p = p * e + splat(7.920624965e-02f);
+  p = p * e + splat(-1.375395419e-01f);
+  p = p * e + splat(1.915372712e-01f);
+  p = p * e + splat(-2.485718128e-01f);
+  p = p * e + splat(3.332132452e-01f);
+  p = p * e + splat(-4.999964802e-01f);
+  return p * e + splat(1.0f);
+}
+
+// log(1 + e^x); above 20 it is x to the last bit, as in the published code.
+AUDIOMAMBA_INLINE vfloat softplus(vfloat x) {
+  vfloat magnitude = x < splat(0.0f) ? -x : x;
+  vfloat e = exp(-magnitude);
+  vfloat positive = x < splat(0.0f) ? splat(0.0f) : x;
+  return e * log1p_ratio(e) + positive;
+}
+
+AUDIOMAMBA_INLINE vfloat sigmoid(vfloat x) { return splat(1.0f) / (splat(1.0f) + exp(-x)); }
+AUDIOMAMBA_INLINE vfloat silu(vfloat x) { return x / (splat(1.0f) + exp(-x)); }
+
+AUDIOMAMBA_INLINE vfloat load(const float* p) {
+  vfloat v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+AUDIOMAMBA_INLINE void store(float* p, vfloat v) { std::memcpy(p, &v, sizeof v); }
+
+AUDIOMAMBA_INLINE vfloat widen(vhalf h) {
+  return (vfloat)(__builtin_convertvector(h, vuint) << 16);
+}
+// Round to nearest even; a NaN stays one because its quiet bit survives.
+AUDIOMAMBA_INLINE vhalf narrow(vfloat v) {
+  vuint bits = (vuint)v;
+  vuint rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  vuint nan = (bits >> 16) | 0x40u;
+  return __builtin_convertvector(v == v ? rounded : nan, vhalf);
+}
+
+// The first `lanes` channels at element offset `at`; the other lanes are zero.
+AUDIOMAMBA_INLINE vfloat load(const char* data, int64_t dtype, int64_t at, int lanes) {
+  if (dtype == kFloat32) {
+    const float* p = reinterpret_cast<const float*>(data) + at;
+    if (__builtin_expect(lanes == kLanes, 1)) return load(p);
+    float part[kLanes] = {};
+    for (int i = 0; i < lanes; ++i) part[i] = p[i];
+    return load(part);
+  }
+  const uint16_t* p = reinterpret_cast<const uint16_t*>(data) + at;
+  uint16_t part[kLanes] = {};
+  if (__builtin_expect(lanes == kLanes, 1)) {
+    std::memcpy(part, p, sizeof part);
+  } else {
+    for (int i = 0; i < lanes; ++i) part[i] = p[i];
+  }
+  vhalf h;
+  std::memcpy(&h, part, sizeof h);
+  return widen(h);
+}
+
+AUDIOMAMBA_INLINE void store(char* data, int64_t dtype, int64_t at, int lanes, vfloat v) {
+  if (dtype == kFloat32) {
+    float* p = reinterpret_cast<float*>(data) + at;
+    if (__builtin_expect(lanes == kLanes, 1)) return store(p, v);
+    float part[kLanes];
+    store(part, v);
+    for (int i = 0; i < lanes; ++i) p[i] = part[i];
+    return;
+  }
+  uint16_t* p = reinterpret_cast<uint16_t*>(data) + at;
+  vhalf h = narrow(v);
+  if (__builtin_expect(lanes == kLanes, 1)) {
+    std::memcpy(p, &h, sizeof h);
+    return;
+  }
+  uint16_t part[kLanes];
+  std::memcpy(part, &h, sizeof h);
+  for (int i = 0; i < lanes; ++i) p[i] = part[i];
+}
+
+#if defined(__AVX512F__)
+AUDIOMAMBA_INLINE float sum(vfloat v) { return _mm512_reduce_add_ps(v); }
+#else
+AUDIOMAMBA_INLINE float sum(vfloat v) {
+  float lanes[kLanes];
+  store(lanes, v);
+  for (int half = kLanes / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  return lanes[0];
+}
+#endif
+
+// States that fade towards zero would become denormal numbers and slow every later step down.
+class DenormalsOff {
+ public:
+#if defined(__SSE__)
+  DenormalsOff() : saved_(__builtin_ia32_stmxcsr()) { __builtin_ia32_ldmxcsr(saved_ | 0x8040); }
+  ~DenormalsOff() { __builtin_ia32_ldmxcsr(saved_); }
+
+ private:
+  unsigned saved_;
+#elif defined(__aarch64__)
+  DenormalsOff() {
+    asm volatile("mrs %0, fpcr" : "=r"(saved_));
+    asm volatile("msr fpcr, %0" ::"r"(saved_ | (uint64_t{1} << 24)));
+  }
+  ~DenormalsOff() { asm volatile("msr fpcr, %0" ::"r"(saved_)); }
+
+ private:
+  uint64_t saved_;
+#else
+  DenormalsOff() {}
+#endif
+};
+
+}  // namespace AUDIOMAMBA_ISA
+}  // namespace audiomamba

@@ -1,0 +1,184 @@
+"""The compiled kernels: finding the shared library, and its C structs (see csrc/interface.h)."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import logging
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..errors import BackendError
+
+logger = logging.getLogger(__name__)
+
+LIBRARY = Path(__file__).parent / "_kernels.so"
+ISA_VARIABLE = "AUDIOMAMBA_ISA"
+HOW_TO_BUILD = "reinstall where g++ is present: pip install --force-reinstall --no-deps hear_audiomamba"
+DTYPES = {torch.float32: 0, torch.bfloat16: 1}
+BLOCK = 16
+MAX_STATES = 256
+
+
+class View(ctypes.Structure):
+    """A tensor with contiguous channels: address, dtype code, strides in elements."""
+
+    _fields_ = [
+        ("data", ctypes.c_void_p),
+        ("dtype", ctypes.c_int64),
+        ("batch", ctypes.c_int64),
+        ("row", ctypes.c_int64),
+        ("group", ctypes.c_int64),
+    ]
+
+    @classmethod
+    def of(cls, tensor: Tensor | None) -> View:
+        """Describe (batch, rows, channels) or (batch, rows, groups, channels)."""
+        if tensor is None:
+            return cls()
+        strides = tensor.stride()
+        group = strides[2] if tensor.ndim == 4 else 0
+        return cls(tensor.data_ptr(), DTYPES[tensor.dtype], strides[0], strides[1], group)
+
+
+def _struct(name: str, fields: str) -> type[ctypes.Structure]:
+    """Make a Structure from "kind: field field; kind: …", kinds as in the header."""
+    kinds = {"size": ctypes.c_int64, "view": View, "floats": ctypes.c_void_p}
+    pairs = []
+    for part in fields.split(";"):
+        kind, names = part.split(":")
+        pairs += [(field, kinds[kind.strip()]) for field in names.split()]
+    return type(name, (ctypes.Structure,), {"_fields_": pairs})
+
+
+ScanArgs = _struct(
+    "ScanArgs",
+    "size: batch length channels states groups directions height width reverse softplus;"
+    "view: u delta z B C y;"
+    "floats: A D delta_bias initial_state last_state checkpoints",
+)
+
+
+ScanGradients = _struct(
+    "ScanGradients",
+    "view: dy du ddelta dz dB dC; floats: dlast_state dA dD ddelta_bias dinitial_state; size: split_stride",
+)
+ConvArgs = _struct(
+    "ConvArgs", "size: batch length channels taps reverse silu; view: x y; floats: weight bias initial_state"
+)
+ConvGradients = _struct("ConvGradients", "view: dy dx; floats: dweight dbias dinitial_state")
+
+
+def run(function: str, *arguments: ctypes.Structure) -> None:
+    """Call a kernel on as many threads as torch uses."""
+    threads = ctypes.c_int64(torch.get_num_threads())
+    getattr(load(), f"audiomamba_{function}")(*map(ctypes.byref, arguments), threads)
+
+
+def why_not(u: Tensor) -> str | None:
+    """Say why the kernels cannot take inputs like `u`; None when they can."""
+    if u.device.type != "cpu":
+        return f"the compiled CPU kernel cannot read {u.device} tensors"
+    if u.dtype == torch.float64:
+        return "the compiled kernel computes in float32; float64 inputs run in PyTorch"
+    try:
+        load()
+    except BackendError as error:
+        return str(error)
+    return None
+
+
+def plain_call(*tensors: Tensor | None) -> bool:
+    """Tell whether a call may skip torch's dispatcher: no gradients, no tracing, no tensor subclasses."""
+    if torch.compiler.is_compiling() or torch.utils._python_dispatch._get_current_dispatch_mode() is not None:
+        return False
+    present = [t for t in tensors if t is not None]
+    if any(type(t) not in (Tensor, torch.nn.Parameter) for t in present):
+        return False
+    return not (torch.is_grad_enabled() and any(t.requires_grad for t in present))
+
+
+def pointer(tensor: Tensor | None) -> int | None:
+    """Return a tensor's address, or None for a null pointer."""
+    return None if tensor is None else tensor.data_ptr()
+
+
+def readable(tensor: Tensor | None) -> Tensor | None:
+    """Return a tensor the kernels can read in place: unit channel stride, float32 or bfloat16."""
+    if tensor is None:
+        return None
+    if tensor.dtype not in DTYPES:
+        tensor = tensor.float()
+    return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] == 1 else tensor.contiguous()
+
+
+def parameter(tensor: Tensor | None) -> Tensor | None:
+    """Return a small tensor as dense float32."""
+    return None if tensor is None else tensor.detach().float().contiguous()
+
+
+@functools.cache
+def load() -> ctypes.CDLL:
+    """Load the library, hand it torch's thread pool, and choose the instruction set.
+
+    Raises:
+        BackendError: it was not built, does not load, or `AUDIOMAMBA_ISA` names what this CPU lacks.
+    """
+    if not LIBRARY.is_file():
+        raise BackendError(f"the compiled kernel is not built; {HOW_TO_BUILD}")
+    try:
+        library = ctypes.CDLL(str(LIBRARY))
+    except OSError as error:
+        raise BackendError(f"the compiled kernel does not load ({error}); {HOW_TO_BUILD}") from error
+    library.audiomamba_choose.argtypes = [ctypes.c_char_p]
+    library.audiomamba_choose.restype = ctypes.c_char_p
+    library.audiomamba_set_openmp.argtypes = [ctypes.c_void_p]
+    library.audiomamba_set_openmp.restype = None
+    library.audiomamba_channels_per_item.restype = ctypes.c_int64
+    for kernel in ("scan_forward", "scan_backward", "conv_forward", "conv_backward"):
+        getattr(library, f"audiomamba_{kernel}").restype = None
+    library.audiomamba_set_openmp(_torch_thread_pool())
+    wish = os.environ.get(ISA_VARIABLE, "")
+    name = library.audiomamba_choose(wish.encode() or None)
+    if name is None:
+        raise BackendError(f"{ISA_VARIABLE}={wish!r} is not possible here; known: avx512, avx2, portable")
+    logger.info("compiled kernel: %s", name.decode())
+    return library
+
+
+def choose_isa(name: str | None) -> str:
+    """Switch the kernels to another instruction set, for tests and comparisons.
+
+    Args:
+        name: "avx512", "avx2" or "portable"; None for the best this CPU has.
+
+    Returns:
+        The instruction set now in use.
+
+    Raises:
+        BackendError: this CPU or build lacks it.
+    """
+    chosen = load().audiomamba_choose(name.encode() if name else None)
+    if chosen is None:
+        raise BackendError(f"instruction set {name!r} is not possible here; known: avx512, avx2, portable")
+    return chosen.decode()
+
+
+def _torch_thread_pool() -> int | None:
+    """Return the address of `GOMP_parallel` in the OpenMP runtime torch itself uses, or None.
+
+    LLVM's and Intel's runtimes hold the same entry point, so one name serves all of torch's builds.
+    """
+    folder = Path(torch.__file__).parent
+    places = [*folder.glob("lib/lib*omp*"), *folder.parent.glob("torch.libs/lib*omp*"), None]
+    for place in places:
+        try:
+            runtime = ctypes.CDLL(None if place is None else str(place))
+            return ctypes.cast(runtime.GOMP_parallel, ctypes.c_void_p).value
+        except (OSError, AttributeError):
+            continue
+    logger.warning("no OpenMP runtime of torch found: the compiled kernel runs on one thread")
+    return None
