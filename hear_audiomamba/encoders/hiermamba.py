@@ -213,7 +213,7 @@ class HierMamba(Encoder):
             raise ConfigError("this model has no tagging head")
         if features.shape[1] > self.config.canvas_frames:
             raise InputError(
-                f"features: {features.shape[1]} frames, at most {self.config.canvas_frames} can be tagged at once"
+                f"features: {features.shape[1]} frames, at most {self.config.canvas_frames} are tagged at once"
             )
         tokens = self._last_tokens(self._image(features, stretched=True))
         logits = self.head(tokens).float()

@@ -54,9 +54,7 @@ class SS2D(nn.Module):
         self.gate, self.float32_scan = gate, float32_scan
 
         self.in_proj = nn.Linear(d_model, 2 * d_inner if gate else d_inner, bias=False)
-        self.conv2d = nn.Conv2d(
-            d_inner, d_inner, d_conv, groups=d_inner, padding=d_conv // 2, bias=conv_bias
-        )
+        self.conv2d = nn.Conv2d(d_inner, d_inner, d_conv, groups=d_inner, padding=d_conv // 2, bias=conv_bias)
         self.x_proj_weight = nn.Parameter(torch.empty(DIRECTIONS, rank + 2 * d_state, d_inner))
         self.dt_projs_weight = nn.Parameter(torch.empty(DIRECTIONS, d_inner, rank))
         self.dt_projs_bias = nn.Parameter(torch.empty(DIRECTIONS, d_inner))

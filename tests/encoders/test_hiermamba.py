@@ -351,8 +351,12 @@ def test_older_key_names():
     state = published_image_state("first")
     old = {}
     for key, value in state.items():
-        key = key.replace("patch_embed.0.", "patch_embed.proj.").replace("patch_embed.2.", "patch_embed.norm.")
-        key = key.replace(".op.", ".self_attention.")
+        for new, former in (
+            ("embed.0.", "embed.proj."),
+            ("embed.2.", "embed.norm."),
+            (".op.", ".self_attention."),
+        ):
+            key = key.replace(new, former)
         if ".blocks." in key and ".self_attention." not in key:
             key = key.replace(".norm.", ".ln_1.")
         old[key.removeprefix("classifier.") if key.startswith("classifier.") else key] = value

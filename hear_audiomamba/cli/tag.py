@@ -1,0 +1,92 @@
+"""`hear-audiomamba tag FILE…`: AudioSet labels of audio files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from ..audio import load_audio
+from ..embedder import AudioEmbedder
+from ..errors import AudioMambaError, ConfigError
+from ..hear import load_model
+from ..tagging import Tags, audioset_classes, n_classes, no_head_error, tag_audio
+
+DEFAULT_MODEL = "hiermamba_small"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs="+", metavar="FILE", type=Path, help="audio files of any rate")
+    parser.add_argument(
+        "--model", default=DEFAULT_MODEL, help="a variant or weights file with a tagging head [%(default)s]"
+    )
+    parser.add_argument("--top", type=int, default=5, metavar="K", help="labels to show [%(default)s]")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a file, one a line")
+    parser.add_argument(
+        "--plot", type=Path, metavar="PNG", help="draw spectrogram and labels; a folder for several files"
+    )
+    parser.add_argument("--device", help="where to compute [a GPU if there is one]")
+    parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16", "float16"))
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.top < 1:
+        raise ConfigError(f"--top: {args.top} is less than 1")
+    model = load_model(args.model, device=args.device, precision=args.precision)
+    if not n_classes(model):
+        raise no_head_error(model)
+    pictures = _picture_paths(args.files, args.plot)
+    failed = 0
+    for file, picture in zip(args.files, pictures):
+        try:
+            audio = torch.from_numpy(load_audio(file, model.sample_rate))
+            tags = tag_audio(model, audio, model.sample_rate)
+            _report(file, audio, tags, model, args)
+            if picture is not None:
+                from ..tag_plot import plot_tags
+
+                plot_tags(picture, model, audio, tags, top=args.top, title=file.name)
+        except (AudioMambaError, OSError) as error:
+            failed += 1
+            print(f"hear-audiomamba: error: {' '.join(str(error).split())}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _picture_paths(files: list[Path], plot: Path | None) -> list[Path | None]:
+    """Return where each file's picture goes."""
+    if plot is None:
+        return [None] * len(files)
+    if len(files) == 1 and not plot.is_dir():
+        plot.parent.mkdir(parents=True, exist_ok=True)
+        return [plot]
+    if plot.suffix.lower() == ".png":
+        raise ConfigError(f"--plot: {plot} is one file for {len(files)} recordings; name a folder")
+    plot.mkdir(parents=True, exist_ok=True)
+    paths = [plot / f"{file.name}.png" for file in files]
+    if len(set(paths)) < len(paths):
+        raise ConfigError("--plot: two of the files have the same name; draw them one by one")
+    return list(paths)
+
+
+def _report(
+    file: Path, audio: torch.Tensor, tags: Tags, model: AudioEmbedder, args: argparse.Namespace
+) -> None:
+    best = tags.top(args.top)
+    seconds = len(audio) / model.sample_rate
+    if args.json:
+        known = audioset_classes()
+        ids = len(tags.labels) == len(known)
+        labels = [
+            {"label": name, **({"id": known[index][0]} if ids else {}), "probability": round(probability, 6)}
+            for index, name, probability in best
+        ]
+        facts = {"file": str(file), "seconds": round(seconds, 3), "windows": tags.n_windows}
+        print(json.dumps({**facts, "model": model.config.variant, "labels": labels}, ensure_ascii=False))
+        return
+    several = f", {tags.n_windows} windows" if tags.n_windows > 1 else ""
+    print(f"{file}  ({seconds:.1f} s{several})")
+    for _, name, probability in best:
+        print(f"  {probability:6.3f}  {name}")
