@@ -135,9 +135,12 @@ class LogMel(nn.Module):
         """Return a clip's log-mel after the configured normalisation, `(B, T, n_mels)`."""
         if self.config.normalize == "none":
             return log_mel
-        mean = log_mel.mean(dim=(1, 2), keepdim=True)
-        std = log_mel.std(dim=(1, 2), keepdim=True)  # unbiased, as in the reference runtime
-        return (log_mel - mean) / (std + 1e-8)
+        # In float64: the rounding noise of a float32 mean, divided by the zero spread of a silent clip,
+        # would be its whole embedding, and another one in each batch.
+        exact = log_mel.double()
+        mean = exact.mean(dim=(1, 2), keepdim=True)
+        std = exact.std(dim=(1, 2), keepdim=True)  # unbiased, as in the reference runtime
+        return ((exact - mean) / (std + 1e-8)).float()
 
     def _log(self, mel: Tensor) -> Tensor:
         if self.config.log == "db":
