@@ -152,7 +152,9 @@ def _variants() -> dict[str, Variant]:
 VARIANTS: dict[str, Variant] = _variants()
 
 # Short names; the published ones carry window frames and patch size.
-ALIASES: dict[str, str] = {f"ssam_{size}": f"ssam_{size}_200_16x4" for size in SIZES}
+ALIASES: dict[str, str] = {
+    f"{family}_{size}": f"{family}_{size}_200_16x4" for family in ("ssam", "ssast") for size in SIZES
+}
 
 
 def list_models() -> list[str]:

@@ -22,8 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from rich.console import Console
     from rich.table import Table
+
+    from .console import console
 
     counts = {"ok": 0, "warning": 0, "error": 0}
     table = Table(box=None, header_style="bold")
@@ -32,9 +33,9 @@ def run(args: argparse.Namespace) -> int:
     for check in _checks(args.module, args.model):
         counts[check.status] += 1
         table.add_row(check.name, f"[{_COLOURS[check.status]}]{check.status}[/]", check.detail)
-    console = Console(soft_wrap=True)
-    console.print(table)
-    console.print(f"{counts['ok']} ok, {counts['warning']} warnings, {counts['error']} errors")
+    out = console()
+    out.print(table)
+    out.print(f"{counts['ok']} ok, {counts['warning']} warnings, {counts['error']} errors")
     return 1 if counts["error"] else 0
 
 

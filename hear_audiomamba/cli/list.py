@@ -23,8 +23,9 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(rows, indent=2))
         return 0
-    from rich.console import Console
     from rich.table import Table
+
+    from .console import console
 
     table = Table(box=None, header_style="bold")
     for column in ("model", "parameters", "embedding", "rate", "step", "weights"):
@@ -39,5 +40,5 @@ def run(args: argparse.Namespace) -> int:
             f"{row['timestamp_step_ms']:.0f} ms",
             ", ".join(tags) or "none bundled",
         )
-    Console(soft_wrap=True).print(table)
+    console().print(table)
     return 0

@@ -1,0 +1,81 @@
+"""Fair timing for the benchmarks: sides take turns, medians and ratios are reported, the machine is named."""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import hear_audiomamba
+
+
+def take_turns(
+    sides: Mapping[str, Callable[[], Any]], rounds: int = 7, warmup: int = 1
+) -> dict[str, list[float]]:
+    """Time functions turn by turn, so that a drift of the machine meets all of them alike.
+
+    Args:
+        sides: name → function.
+        rounds: counted runs of each.
+        warmup: runs of each before.
+
+    Returns:
+        name → seconds of each round, in the same order.
+    """
+    for _ in range(warmup):
+        for function in sides.values():
+            function()
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(rounds):
+        for name, function in sides.items():
+            start = time.perf_counter()
+            function()
+            times[name].append(time.perf_counter() - start)
+    return times
+
+
+def ratio(slow: list[float], fast: list[float]) -> dict[str, float]:
+    """Return how many times faster one side is, pair by pair: median, least and most."""
+    pairs = [a / b for a, b in zip(slow, fast)]
+    return {"median": statistics.median(pairs), "min": min(pairs), "max": max(pairs)}
+
+
+def machine() -> dict[str, Any]:
+    """Describe what a result was measured on, without naming the host."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        names = [
+            line.partition(":")[2].strip()
+            for line in cpuinfo.read_text().splitlines()
+            if "model name" in line
+        ]
+        model = names[0] if names else model
+    return {
+        "processor": model,
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "hear_audiomamba": hear_audiomamba.__version__,
+    }
+
+
+def write(path: str | Path | None, result: Mapping[str, Any]) -> None:
+    """Write a result with the machine it is from as JSON, if a path is given."""
+    if path:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text(json.dumps({"machine": machine(), **result}, indent=2) + "\n")
+
+
+def matmul_rate(size: int = 1152, rows: int = 2008) -> float:
+    """Return the machine's float32 matrix-product rate, in operations a second, for a Mamba-like shape."""
+    a, b = torch.randn(rows, size), torch.randn(size, size)
+    times = take_turns({"matmul": lambda: a @ b}, rounds=15, warmup=3)["matmul"]
+    return 2 * rows * size * size / statistics.median(times)

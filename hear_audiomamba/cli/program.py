@@ -1,0 +1,85 @@
+"""The command line: a table of verbs, each in a module of its own that is imported only when used."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import warnings
+from collections.abc import Sequence
+
+from ..errors import AudioMambaError, did_you_mean
+
+PROGRAM = "hear-audiomamba"
+
+# verb: (one line of help). Each has a module of its name here, with add_arguments(parser) and run(args).
+VERBS = {
+    "list": "the models by name, with their sizes and weights",
+    "info": "everything about one model or weights file",
+    "embed": "audio files, folders and archives to embeddings on disk",
+    "check": "the checks of hear-validator, as a table",
+    "evaluate": "the HEAR benchmark: tasks, seeds, scores, resumable",
+    "leaderboard": "tables, plots and a page from evaluation results",
+    "pretrain": "train an encoder by one of the published recipes",
+    "convert": "published checkpoints to this package's format",
+    "tag": "AudioSet labels of audio files",
+    "corpus": "build and measure corpora for pretraining",
+    "map": "a picture of a folder of embeddings",
+    "search": "the nearest recordings in a folder of embeddings",
+    "bench": "how fast the scan and the models are on this machine",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb.
+
+    Args:
+        argv: the words after the program's name; by default those of this process.
+
+    Returns:
+        The exit status: 0 when all was done, 1 when something failed, 2 for wrong usage.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help"):
+        print(_usage())
+        return 0 if words else 2
+    if words[0] == "--version":
+        from .. import __version__
+
+        print(f"{PROGRAM} {__version__}")
+        return 0
+    verb = words[0]
+    if verb not in VERBS:
+        return _fail(f"unknown verb {verb!r}; {did_you_mean(verb, VERBS)}", 2)
+    module = importlib.import_module(f".{verb}", __package__)
+    parser = argparse.ArgumentParser(f"{PROGRAM} {verb}", description=_sentence(VERBS[verb]))
+    module.add_arguments(parser)
+    args = parser.parse_args(words[1:])
+    warnings.showwarning = _show_warning
+    try:
+        return module.run(args)
+    except AudioMambaError as error:
+        return _fail(str(error), 1)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except BrokenPipeError:  # the reader of a pipe went away, as `head` does
+        sys.stderr.close()
+        return 141
+
+
+def _usage() -> str:
+    lines = [f"usage: {PROGRAM} VERB …    ({PROGRAM} VERB --help tells more)", ""]
+    return "\n".join(lines + [f"  {verb:12} {text}" for verb, text in VERBS.items()])
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] + "."
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"{PROGRAM}: error: {' '.join(message.split())}", file=sys.stderr)
+    return status
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    print(f"{PROGRAM}: warning: {message}", file=sys.stderr)

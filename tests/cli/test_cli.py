@@ -1,0 +1,103 @@
+"""The command line: exit statuses, one-line errors, and the small verbs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from hear_audiomamba import __version__, load_model
+from hear_audiomamba.cli import main
+from hear_audiomamba.weights import save_weights
+
+
+def test_without_a_verb_it_says_how(capsys):
+    assert main([]) == 2 and "embed" in capsys.readouterr().out
+    assert main(["--help"]) == 0
+    assert main(["--version"]) == 0 and __version__ in capsys.readouterr().out
+
+
+def test_unknown_verb(capsys):
+    assert main(["emved"]) == 2
+    assert "did you mean 'embed'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["info", "ssam_tny"], ["check", "no_such_module"], ["convert", "none.pth", "out.safetensors"]],
+)
+def test_errors_are_one_line_on_standard_error(words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 1
+    captured = capsys.readouterr()
+    assert (
+        captured.out == ""
+        and captured.err.count("\n") == 1
+        and captured.err.startswith("hear-audiomamba: error:")
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_list(capsys):
+    assert main(["list", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["ssam_tiny_200_16x4"]["scene_embedding_size"] == 960
+    assert main(["list"]) == 0 and "ssamba_base" in capsys.readouterr().out
+
+
+@pytest.fixture
+def weights_file(tmp_path):
+    model = load_model(variant="ssam_tiny", depth=2, device="cpu")
+    return save_weights(tmp_path / "two.safetensors", model.encoder.state_dict(), model.config)
+
+
+def test_info(capsys, weights_file):
+    assert main(["info", "ssam_base", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["embed_dim"] == 768
+    assert main(["info", str(weights_file)]) == 0
+    assert "depth: 2" in capsys.readouterr().out
+
+
+def test_convert_does_not_replace_unasked(capsys, weights_file, tmp_path):
+    target = str(tmp_path / "half.safetensors")
+    assert main(["convert", str(weights_file), target, "--dtype", "float16"]) == 0
+    assert main(["convert", str(weights_file), target]) == 1
+    assert "--overwrite" in capsys.readouterr().err
+    assert main(["convert", str(weights_file), target, "--overwrite"]) == 0
+    assert main(["convert", str(weights_file), str(tmp_path / "x.pth")]) == 1
+
+
+def test_check_a_model_and_a_module(capsys, weights_file, tmp_path, monkeypatch):
+    assert main(["check", str(weights_file)]) == 0
+    assert "0 warnings, 0 errors" in capsys.readouterr().out
+    (tmp_path / "lame_module.py").write_text("def load_model(path=''):\n    return object()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["check", "lame_module"]) == 1
+    assert "missing get_scene_embeddings" in capsys.readouterr().out
+
+
+def test_check_sees_what_the_validator_would(capsys, tmp_path, monkeypatch):
+    """A module with times 60 ms apart that end too early: warnings, no error."""
+    (tmp_path / "slow_module.py").write_text(
+        "import torch\n"
+        "class Model(torch.nn.Module):\n"
+        "    sample_rate, scene_embedding_size, timestamp_embedding_size = 16000, 3, 3\n"
+        "def load_model(path=''):\n    return Model()\n"
+        "def get_scene_embeddings(audio, model):\n    return audio[:, :3] * 0\n"
+        "def get_timestamp_embeddings(audio, model):\n"
+        "    times = torch.arange(30, audio.shape[1] / 16 - 200, 60.0).expand(len(audio), -1)\n"
+        "    return torch.zeros(*times.shape, 3), times\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["check", "slow_module"]) == 0
+    out = capsys.readouterr().out
+    assert "60.0 ms apart" in out and "before the clip does" in out
+
+
+def test_the_installed_program_and_the_module_are_the_same():
+    done = subprocess.run(
+        [sys.executable, "-m", "hear_audiomamba", "--version"], capture_output=True, text=True
+    )
+    assert done.returncode == 0 and __version__ in done.stdout
