@@ -5,44 +5,177 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError
 
 HELP = "audio files, folders and archives to embeddings on disk"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the verb."""
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="audio file, folder, glob, manifest or tar archive")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the results")
-    parser.add_argument("--model", default="", metavar="NAME_OR_FILE", help="variant, weights file or hub id")
-    parser.add_argument("--scene", action="store_true", help="one embedding a file")
-    parser.add_argument("--timestamps", action="store_true", help="embeddings at regular times")
-    parser.add_argument("--device", help="where to compute, for instance cuda:0")
-    parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16", "float16"))
-    parser.add_argument("--overwrite", action="store_true", help="throw earlier results of this folder away")
-    parser.add_argument("--skip-errors", action="store_true", help="exit status 0 although files could not be read")
+    add = parser.add_argument
+    add("paths", nargs="+", metavar="PATH", help="audio file, folder, glob, manifest (.csv, .jsonl, .parquet) or .tar")
+    add("--out", required=True, type=Path, metavar="DIR", help="folder for the results; a run that was stopped goes on")
+
+    what = parser.add_argument_group("what to make")
+    add = what.add_argument
+    add("--scene", action="store_true", help="one embedding a file")
+    add("--timestamps", action="store_true", help="embeddings every 50 ms or less (npz: both by default)")
+    add("--segments", type=float, metavar="SECONDS", help="one scene embedding for every stretch of this length")
+    add("--format", default="npz", choices=("npz", "parquet", "npy"), help="one npz a file, or shards of many")
+    add("--dtype", default="float32", choices=("float32", "float16"), help="of the embeddings on disk")
+    add("--normalize", default="clip", choices=("clip", "window"),
+        help="log-mel statistics: of the whole file (long files are read twice), or of each window")  # fmt: skip
+    add("--shard-size", type=int, default=512, metavar="N", help="files in a shard, and the most a kill can cost")
+
+    model = parser.add_argument_group("model")
+    add = model.add_argument
+    add("--model", default="", metavar="NAME_OR_FILE", help="variant, weights file or hub id; `list` shows the names")
+    add("--window-seconds", type=float, metavar="S", help="length of the windows the encoder sees")
+    add("--precision", default="float32", choices=("float32", "bfloat16", "float16"))
+    add("--compat", choices=("published",), help="the authors' runtime with its quirks (docs/models.md)")
+    add("--backend", metavar="NAME", help="of the scan: cpu, torch, reference, triton, mamba_ssm")
+    add("--option", action="append", default=[], metavar="KEY=VALUE", help="one field of the model's configuration")
+
+    machine = parser.add_argument_group("machine")
+    add = machine.add_argument
+    add("--device", metavar="NAMES", help="where to compute: cpu, cuda:0, or several: cuda:0,cuda:1")
+    add("--threads", type=int, metavar="N", help="CPU threads of the model")
+    add("--workers", type=int, metavar="N", help="decoding processes (0: decode in this one)")
+    add("--batch-windows", type=int, metavar="N", help="windows encoded at once (32; on a GPU 256)")
+    add("--shard", metavar="I/N", help="do share I of N, counted from 0: for array jobs on many machines")
+    add("--ray", metavar="ADDRESS", help="spread over a Ray cluster (needs the extra `scale`); 'local' starts one here")
+
+    errors = parser.add_argument_group("errors and earlier results")
+    add = errors.add_argument
+    add("--overwrite", action="store_true", help="throw away what an earlier run made in DIR")
+    add("--skip-errors", action="store_true", help="exit status 0 although some files could not be read")
+    add("--retry-errors", action="store_true", help="try files again that failed in an earlier run")
+    add("--quiet", action="store_true", help="no progress line")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb; returns the exit status."""
-    from tqdm import tqdm
-
-    from ..extract.run import embed_sources
+    from ..extract.options import EmbedOptions
+    from ..extract.run import Resources, embed_sources
     from ..extract.sources import find_sources
+
+    options = EmbedOptions(**_wanted(args), **{
+        "format": args.format, "dtype": args.dtype, "segment_seconds": args.segments,
+        "normalize": args.normalize, "shard_sources": args.shard_size,
+    })  # fmt: skip
+    devices = tuple(filter(None, (args.device or "").split(",")))
+    resources = Resources(
+        devices=devices, workers=args.workers, share=_share(args.shard),
+        retry_errors=args.retry_errors, overwrite=args.overwrite,
+    )  # fmt: skip
+    sources = find_sources(args.paths)
+    if args.ray is not None:
+        from ..extract.cluster import embed_on_ray
+
+        summary = embed_on_ray(sources, _model_arguments(args), args.out, options, resources, args.ray)
+        for error in summary.errors:
+            print(f"hear-audiomamba: error: {error['reason']}", file=sys.stderr)
+    else:
+        model = load(args)
+        with ProgressLine(quiet=args.quiet) as line:
+            summary = embed_sources(sources, model, args.out, options, resources, line.update)
+    print(_sentence(summary, args.out))
+    return 1 if summary.failed and not args.skip_errors else 0
+
+
+def load(args: argparse.Namespace) -> Any:
+    """Load the model that the options ask for."""
+    import torch
+
     from ..hear import load_model
 
-    sources = find_sources(args.paths)
-    model = load_model(args.model, device=args.device, precision=args.precision)
-    both = args.scene == args.timestamps
-    args.out.mkdir(parents=True, exist_ok=True)
-    with tqdm(total=len(sources), unit="file", file=sys.stderr) as bar:
+    if args.threads is not None:
+        if args.threads < 1:
+            raise ConfigError(f"--threads {args.threads}: expected at least 1")
+        torch.set_num_threads(args.threads)
+    return load_model(**_model_arguments(args))
 
-        def progress(source, error):
-            bar.update()
-            if error:
-                bar.write(f"hear-audiomamba: error: {error}", file=sys.stderr)
 
-        failed = embed_sources(
-            sources, model, args.out, scene=args.scene or both, timestamps=args.timestamps or both, progress=progress
-        )
-    print(f"{len(sources) - len(failed)} of {len(sources)} files embedded in {args.out}")
-    return 1 if failed and not args.skip_errors else 0
+def _model_arguments(args: argparse.Namespace) -> dict[str, Any]:
+    import yaml
+
+    given: dict[str, Any] = {}
+    for text in args.option:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--option {text}: expected KEY=VALUE")
+        given[key] = yaml.safe_load(value)
+    if args.window_seconds is not None:
+        given["window_seconds"] = args.window_seconds
+    return {
+        "model_file_path": args.model, "device": (args.device or "").split(",")[0] or None,
+        "precision": args.precision, "compat": args.compat, "backend": args.backend,
+        "max_batch_windows": args.batch_windows, **given,
+    }  # fmt: skip
+
+
+def _wanted(args: argparse.Namespace) -> dict[str, bool]:
+    """Scene embeddings and timestamps as asked for; npz files hold both by default, shards one a file."""
+    if args.scene or args.timestamps:
+        return {"scene": args.scene or args.segments is not None, "timestamps": args.timestamps}
+    return {"scene": True, "timestamps": args.format == "npz" and args.segments is None}
+
+
+def _share(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    first, slash, second = text.partition("/")
+    if not (slash and first.isdecimal() and second.isdecimal() and int(first) < int(second)):
+        raise ConfigError(f"--shard {text}: expected I/N with 0 ≤ I < N, for instance 0/4")
+    return int(first), int(second)
+
+
+def _sentence(summary: Any, out: Path) -> str:
+    text = f"{summary.embedded} of {summary.sources} files ({_length(summary.audio_seconds)}) embedded in {out}"
+    if summary.resumed:
+        text += f", {summary.resumed} of them in earlier runs"
+    if summary.resumed < summary.sources:
+        text += f"; {summary.seconds:.1f} s, {summary.times_real_time:.0f} × real time"
+    return text + (f"; {summary.failed} failed, see {out / 'errors.jsonl'}" if summary.failed else "")
+
+
+def _length(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.2f} h"
+
+
+class ProgressLine:
+    """Shows the state of a run on standard error: files, audio-hours, × real time, time left."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._bar: Any = None
+
+    def __enter__(self) -> ProgressLine:
+        from tqdm import tqdm
+
+        self._bar = tqdm(
+            file=sys.stderr, disable=self._quiet, unit="file", dynamic_ncols=True,
+            bar_format="{percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} files{postfix}",
+        )  # fmt: skip
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()
+
+    def update(self, progress: Any) -> None:
+        """Show where a run is."""
+        bar = self._bar
+        if progress.error:
+            bar.write(f"hear-audiomamba: error: {progress.error}", file=sys.stderr)
+        bar.total = progress.n_sources
+        left = progress.seconds_left
+        postfix = f"{_length(progress.audio_seconds)} of audio, {progress.times_real_time:.0f} × real time"
+        postfix += "" if left is None else f", {bar.format_interval(left)} left"
+        bar.set_postfix_str(postfix, refresh=False)
+        bar.update(progress.n_done - bar.n)
+        if progress.n_done == progress.n_sources:
+            bar.refresh()

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -142,10 +143,8 @@ class _Worker:
             self._send(source)
 
     def _send(self, source: Source) -> None:
-        try:
+        with suppress(OSError):  # it died; `blocks` will come upon that and start another
             self._pipe.send(source)
-        except OSError:  # it died; `blocks` will come upon that and start another
-            pass
 
     def _how_it_died(self) -> str:
         code = self._process.wait()

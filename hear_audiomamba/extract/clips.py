@@ -1,0 +1,238 @@
+"""One source on its way through the run: its clips, their windows, what came back of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryFile
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..embedder import AudioEmbedder
+from .decode import Block
+from .encode import Encoded
+from .options import WHOLE_SECONDS, EmbedOptions
+from .spectrogram import RunningStatistics, SpectrogramStream, needs_statistics
+from .windows import Window, WindowBatcher, WindowCutter
+
+SPILL_BYTES = 64 << 20
+
+
+class RowStore:
+    """The rows of a clip in time order: in memory, and in a temporary file where they are many.
+
+    Args:
+        folder: where the temporary file may be.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._pieces: list[np.ndarray] = []
+        self._n_bytes = 0
+        self._file = None
+        self._n_rows, self._width = 0, 0
+
+    def __len__(self) -> int:
+        return self._n_rows
+
+    def append(self, rows: np.ndarray) -> None:
+        """Add rows `(n, K)` float32."""
+        self._n_rows += len(rows)
+        self._width = rows.shape[1]
+        self._pieces.append(rows)
+        self._n_bytes += rows.nbytes
+        if self._n_bytes > SPILL_BYTES:
+            if self._file is None:
+                self._file = TemporaryFile(dir=self._folder)  # noqa: SIM115
+            for piece in self._pieces:
+                self._file.write(np.ascontiguousarray(piece).tobytes())
+            self._pieces, self._n_bytes = [], 0
+
+    def array(self) -> np.ndarray:
+        """Return all rows `(n, K)`; mapped from the file where they are many."""
+        if self._file is None:
+            return np.concatenate(self._pieces)
+        for piece in self._pieces:
+            self._file.write(np.ascontiguousarray(piece).tobytes())
+        self._pieces = []
+        self._file.flush()
+        return np.memmap(self._file, dtype=np.float32, mode="r", shape=(self._n_rows, self._width))
+
+
+class Clip:
+    """A stretch of audio with an embedding of its own.
+
+    Attributes:
+        start: seconds from the file's beginning.
+        n_samples: its length; known when it has been read.
+        rows: the encoder's rows, where timestamps are wanted.
+    """
+
+    def __init__(self, start: float, rows: RowStore | None) -> None:
+        self.start, self.rows = start, rows
+        self.n_samples = 0
+        self.n_rows = 0
+        self.windows_out = 0
+        self._total: np.ndarray | None = None
+        self._scene: np.ndarray | None = None
+
+    def receive(self, encoded: Encoded) -> None:
+        """Take the clip's next window from the encoder."""
+        self.windows_out -= 1
+        total = encoded.total.double().numpy()
+        self._total = total if self._total is None else self._total + total
+        if self.rows is not None and encoded.rows is not None:
+            self.rows.append(encoded.rows.numpy())
+
+    @property
+    def scene(self) -> np.ndarray:
+        """The mean of all rows, `(K,)` float32."""
+        if self._scene is not None:
+            return self._scene
+        return (self._total / self.n_rows).astype(np.float32)
+
+    def fill(self, scene: Tensor, rows: Tensor | None) -> None:
+        """Take embeddings computed elsewhere."""
+        self._scene = scene.cpu().numpy()
+        if self.rows is not None and rows is not None:
+            self.rows.append(rows.cpu().numpy())
+
+
+class SourceJob:
+    """A source whose blocks are fed in and whose clips are waited for.
+
+    Args:
+        model: for features and the cutting of windows.
+        options: of the run.
+        batcher: takes the windows.
+        folder: for temporary files.
+        start: seconds from the file's beginning to the source's.
+    """
+
+    def __init__(
+        self, model: AudioEmbedder, options: EmbedOptions, batcher: WindowBatcher, folder: Path, start: float
+    ) -> None:
+        self._model, self._options, self._batcher, self._folder = model, options, batcher, folder
+        self._start = start
+        self._by_clip = options.normalize == "clip" and needs_statistics(model.features)
+        self.clips: list[Clip] = []
+        self._kept: list[Tensor] = []
+        self._long: _LongClip | None = None
+
+    @property
+    def done(self) -> bool:
+        """All windows are back from the encoder."""
+        return all(clip.windows_out == 0 for clip in self.clips)
+
+    @property
+    def seconds(self) -> float:
+        """Length of the audio read, seconds."""
+        return sum(clip.n_samples for clip in self.clips) / self._model.sample_rate
+
+    @torch.inference_mode()
+    def feed(self, block: Block) -> None:
+        """Take the next block."""
+        model = self._model
+        if not self._kept and self._long is None:
+            rows = RowStore(self._folder) if self._options.timestamps else None
+            self.clips.append(Clip(self._start + block.start / model.sample_rate, rows))
+        clip = self.clips[-1]
+        samples = torch.from_numpy(block.samples).to(model.device)
+        if not block.second:
+            clip.n_samples += len(samples)
+        if self._long is None:
+            self._kept.append(samples)
+            if clip.n_samples > WHOLE_SECONDS * model.sample_rate and model.compat is None:
+                self._long = _LongClip(model, self._by_clip)
+                for kept in self._kept:
+                    self._add(clip, self._long.feed(kept, False))
+                self._kept = []
+                if block.last:
+                    self._end_pass(clip, False)
+            elif block.last:
+                self._whole(clip, torch.cat(self._kept))
+                self._kept = []
+            return
+        self._add(clip, self._long.feed(samples, block.second))
+        if block.last:
+            self._end_pass(clip, block.second)
+
+    def _end_pass(self, clip: Clip, second: bool) -> None:
+        self._add(clip, self._long.end_pass(second))
+        if self._long.finished:
+            self._long = None
+
+    def _whole(self, clip: Clip, samples: Tensor) -> None:
+        model = self._model
+        if model.compat is not None:
+            rows = model.timestamps(samples[None])[0][0] if clip.rows is not None else None
+            clip.fill(model.scene(samples[None])[0], rows)
+            return
+        cutter = WindowCutter(model)
+        if self._options.normalize == "clip" or not needs_statistics(model.features):
+            frames = model.features(samples[None])[0]
+        else:
+            cutter = WindowCutter(model, _by_itself)
+            frames = model.features.log_mel(samples[None])[0]
+        self._add(clip, [*cutter.push(frames, 0), *cutter.finish(len(samples))])
+
+    def _add(self, clip: Clip, windows: list[Window]) -> None:
+        for window in windows:
+            clip.windows_out += 1
+            clip.n_rows += window.n_rows
+            self._batcher.add(window, clip)
+
+
+class _LongClip:
+    """A clip too long to be kept: windows as its blocks arrive, after a first pass if its statistics count."""
+
+    def __init__(self, model: AudioEmbedder, by_clip: bool) -> None:
+        self._model, self._by_clip = model, by_clip
+        self._statistics = RunningStatistics()
+        self._stream = SpectrogramStream(model.features)
+        by_window = not by_clip and needs_statistics(model.features)
+        self._cutter = WindowCutter(model, _by_itself if by_window else None)
+        self.finished = False
+
+    def feed(self, samples: Tensor, second: bool) -> list[Window]:
+        return self._frames(self._stream.push(samples), second)
+
+    def end_pass(self, second: bool) -> list[Window]:
+        windows = self._frames(self._stream.finish(), second)
+        if self._by_clip and not second:
+            self._stream = SpectrogramStream(self._model.features)
+            return []
+        self.finished = True
+        return windows + self._cutter.finish(self._stream.n_samples)
+
+    def _frames(self, frames: Tensor, second: bool) -> list[Window]:
+        if self._by_clip and not second:
+            self._statistics.update(frames)
+            return []
+        if self._by_clip:
+            frames = self._statistics.normalize(frames)
+        return self._cutter.push(frames, self._stream.n_samples)
+
+
+def _by_itself(frames: Tensor) -> Tensor:
+    statistics = RunningStatistics()
+    statistics.update(frames)
+    return statistics.normalize(frames)
+
+
+def timestamp_pieces(model: AudioEmbedder, clip: Clip, size: int = 4096) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield a clip's timestamp embeddings `(n, K)` float32 and their times `(n,)` in ms, `size` at a time."""
+    rows = clip.rows.array()
+    positions, times = model.timestamp_grid(clip.n_samples, len(rows))
+    for at in range(0, len(times), size):
+        when = times[at : at + size].numpy()
+        if positions is None:
+            yield np.array(rows[at : at + size]), when
+            continue
+        between = positions[at : at + size].numpy()
+        low = np.floor(between).astype(np.int64)
+        high = np.minimum(low + 1, len(rows) - 1)
+        part = (between - low).astype(np.float32)[:, None]
+        yield rows[low] + part * (rows[high] - rows[low]), when

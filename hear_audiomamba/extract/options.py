@@ -1,0 +1,49 @@
+"""What a run makes: which embeddings, in which files, how the audio is cut and normalised."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ..config import Config
+from ..errors import ConfigError
+
+# Clips up to this are read once and kept; the statistics of longer ones are gathered in a first pass.
+WHOLE_SECONDS = 300.0
+MAX_UNIT_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class EmbedOptions(Config):
+    """Settings of a run that its results depend on; a folder holds results of one setting only.
+
+    Attributes:
+        scene: one embedding for each clip, the mean of its rows.
+        timestamps: embeddings at regular times.
+        format: "npz" is one file for each source; "parquet" and "npy" are shards of many.
+        dtype: that embeddings are stored in.
+        segment_seconds: cut sources into clips of this length, each embedded by itself; None leaves them whole.
+        normalize: "clip" by the statistics of the whole clip, as the model defines it; "window" each
+            window by its own, so that long files are read once. Only for models that normalise clips.
+        shard_sources: sources in a unit of work: a shard, and the most that a kill can cost.
+    """
+
+    scene: bool = True
+    timestamps: bool = False
+    format: Literal["npz", "parquet", "npy"] = "npz"
+    dtype: Literal["float32", "float16"] = "float32"
+    segment_seconds: float | None = None
+    normalize: Literal["clip", "window"] = "clip"
+    shard_sources: int = 512
+
+    def __post_init__(self) -> None:
+        if not (self.scene or self.timestamps):
+            raise ConfigError("nothing to make: choose scene embeddings, timestamps, or both")
+        if self.shard_sources < 1:
+            raise ConfigError(f"shard_sources: {self.shard_sources}, expected at least 1")
+        if self.segment_seconds is not None:
+            if not 0 < self.segment_seconds <= WHOLE_SECONDS:
+                allowed = f"expected more than 0, at most {WHOLE_SECONDS:g}"
+                raise ConfigError(f"segment_seconds: {self.segment_seconds:g}, {allowed}")
+            if self.timestamps:
+                raise ConfigError("segment_seconds: segments have scene embeddings only; leave the timestamps away")
