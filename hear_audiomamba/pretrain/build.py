@@ -75,8 +75,8 @@ def build(config: PretrainConfig) -> Parts:
         initialise(encoder, config.init)
     train_clips, valid_clips, train_targets, valid_targets = _load_clips(config)
     _check_labels(config, encoder, train_clips)
-    dims = train_targets.dims if train_targets is not None else None
-    objective = RECIPES[config.recipe](encoder, config, dims)
+    teachers = train_targets.teachers if train_targets is not None else None
+    objective = RECIPES[config.recipe](encoder, config, teachers)
     objective.freeze_idle()
     if config.activation_checkpointing:
         recompute_blocks(encoder)
@@ -201,7 +201,7 @@ def _check_labels(config: PretrainConfig, encoder: Encoder, clips: Clips) -> Non
         raise DataError(
             f"recipe 'tagging': {config.data.path} has no labels; a manifest needs a column 'labels'"
         )
-    if len(clips.label_names) != n_classes(encoder):
+    if 0 < n_classes(encoder) != len(clips.label_names):
         raise ConfigError(
             f"recipe 'tagging': {len(clips.label_names)} labels in the data, but the model has "
             f"{n_classes(encoder)} classes; set model_options.num_classes={len(clips.label_names)}"

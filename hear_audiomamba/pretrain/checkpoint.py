@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -60,9 +61,13 @@ class Checkpoints:
         except (OSError, ValueError):
             return None
 
-    def mark_best(self, step: int, metric: str, value: float) -> None:
-        """Note that the checkpoint of `step` is the best by `metric`."""
-        write_text(self.folder / "best.json", json.dumps({"step": step, "metric": metric, "value": value}))
+    def note_metric(self, step: int, metric: str, value: float) -> None:
+        """Keep the checkpoint of `step` as the best if its `value` is higher than that of the best so far."""
+        best = self.best()
+        if best is None or best["metric"] != metric or value > best["value"]:
+            write_text(
+                self.folder / "best.json", json.dumps({"step": step, "metric": metric, "value": value})
+            )
 
     def save(
         self,
@@ -127,21 +132,32 @@ class Checkpoints:
         for left in self.folder.glob(".writing-*"):
             shutil.rmtree(left, ignore_errors=True)
 
+    def facts(self, step: int) -> dict[str, Any]:
+        """Return the `state` a checkpoint was saved with.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
+        path = self.path(step) / "training.safetensors"
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                return json.loads((file.metadata() or {})[_KEY])
+        except (OSError, SafetensorError, ValueError, KeyError) as error:
+            raise CheckpointError(f"{path}: not a readable training checkpoint: {error}") from None
+
     def load(
         self,
         step: int,
         objective: nn.Module,
         optimizer: torch.optim.Optimizer,
         average: WeightAverage | None,
-    ) -> dict[str, Any]:
-        """Put a checkpoint's values into a run, and return the further facts stored with it.
+    ) -> None:
+        """Put a checkpoint's values into a run.
 
         Raises:
             CheckpointError: it is damaged or of another model.
         """
-        tensors, metadata = read_safetensors(self.path(step) / "training.safetensors")
-        if _KEY not in metadata:
-            raise CheckpointError(f"{self.path(step)}: not a training checkpoint of this package")
+        tensors, _ = read_safetensors(self.path(step) / "training.safetensors")
         stored = {k.removeprefix("state/"): v for k, v in tensors.items() if k.startswith("state/")}
         own = objective.state_dict()
         wrong = sorted(set(stored) ^ set(own)) or sorted(k for k in own if stored[k].shape != own[k].shape)
@@ -156,7 +172,6 @@ class Checkpoints:
             device = next(objective.parameters()).device
             averaged, _ = read_safetensors(self.path(step) / "model.safetensors")
             average.load({k: v.to(device) for k, v in averaged.items()})
-        return json.loads(metadata[_KEY])
 
 
 def write_text(path: Path, text: str) -> None:

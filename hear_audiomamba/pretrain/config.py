@@ -159,7 +159,11 @@ class OptimConfig(Config):
 
 @dataclass(frozen=True)
 class RunConfig(Config):
-    """Where the run lives and what it keeps; intervals in steps, 0 for never."""
+    """Where the run lives and what it keeps; intervals in steps, 0 for never.
+
+    `tensorboard`: None writes for it where it is installed. `wandb` is a project's name. `max_seconds`
+    ends the run early, with a checkpoint to go on from.
+    """
 
     out: str = ""
     log_every: int = 10
@@ -169,7 +173,7 @@ class RunConfig(Config):
     valid_clips: int = 512
     picture_every: int = 0
     progress: bool = True
-    tensorboard: Literal["auto", "on", "off"] = "auto"
+    tensorboard: bool | None = None
     wandb: str | None = None
     max_seconds: float | None = None
     min_free_gb: float = 1.0
@@ -345,3 +349,30 @@ def _check(config: PretrainConfig) -> None:
 def _within(name: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:
         raise ConfigError(f"{name}: {value!r} is not within {low} to {high}")
+
+
+# What decides which numbers a run computes.
+_NUMERIC = ("seed", "precision", "data", "mask", "objective", "distill", "augment", "optim")
+_PLACES = {"data.workers", "data.path", "data.cache", "distill.targets"}
+
+
+def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return the names of settings that make a resumed run another one than it was.
+
+    Args:
+        before: `plain` dictionary of the configuration in the checkpoint.
+        now: that of the configuration to go on with.
+    """
+    old, new = ({k: v for part in _NUMERIC for k, v in _flat(part, c.get(part))} for c in (before, now))
+    return [key for key in new if key not in _PLACES and old.get(key) != new[key]]
+
+
+def plain(value: Any) -> Any:
+    """Return a configuration's dictionary with lists for tuples, as JSON and YAML give it back."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _flat(name: str, value: Any) -> list[tuple[str, Any]]:
+    return [(f"{name}.{k}", v) for k, v in value.items()] if isinstance(value, dict) else [(name, value)]

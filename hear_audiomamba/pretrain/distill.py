@@ -4,66 +4,78 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import DistillConfig
+from .targets import Teacher
 
 
 class TeacherHeads(nn.Module):
-    """A small head for each teacher; the student keeps none of them.
+    """A small head for each teacher; the model that is kept has none of them.
 
     Args:
         width: K, of the scene vector.
-        teachers: name → width of its embedding; empty for no teachers.
-        config: kind of head and of loss, and the teachers' weights.
+        teachers: by name; empty for none.
+        config: kind of head.
 
     Source: several teachers with a head each, as USAD (arXiv 2506.18843) and DASS (arXiv 2407.04082).
     """
 
-    def __init__(self, width: int, teachers: Mapping[str, int], config: DistillConfig) -> None:
+    def __init__(self, width: int, teachers: Mapping[str, Teacher], config: DistillConfig) -> None:
         super().__init__()
         self.names = tuple(teachers)
-        self.loss = config.loss
-        weights = config.teachers or {}
-        self.weights = {name: float(weights.get(name, 1.0)) for name in self.names}
+        self.losses = {name: teacher.loss for name, teacher in teachers.items()}
+        self.weights = {name: teacher.weight for name, teacher in teachers.items()}
         self.heads = nn.ModuleDict()
-        for name, dim in teachers.items():
+        for name, teacher in teachers.items():
             # Without a scale of its own the norm keeps all directions of the scene vector alike.
             layers: list[nn.Module] = [nn.LayerNorm(width, elementwise_affine=False)]
             if config.head == "mlp":
-                layers += [nn.Linear(width, config.hidden), nn.GELU(), nn.Linear(config.hidden, dim)]
+                layers += [nn.Linear(width, config.hidden), nn.GELU(), nn.Linear(config.hidden, teacher.dim)]
             else:
-                layers.append(nn.Linear(width, dim))
+                layers.append(nn.Linear(width, teacher.dim))
             self.heads[name] = nn.Sequential(*layers)
 
     def forward(self, scene: Tensor, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the weighted sum of the teachers' losses and each of them.
+        """Return the weighted mean of the teachers' losses, and each of them.
 
         Args:
             scene: `(B, K)`.
-            batch: holds `target_<teacher>` `(B, dim)`, standardised.
+            batch: holds `target_<teacher>` `(B, width)`; rows with a NaN are left out.
         """
-        total = scene.new_zeros(())
+        total = scene.new_zeros((), dtype=torch.float32)
         parts = {}
         for name in self.names:
-            loss = teacher_loss(self.heads[name](scene.float()).float(), batch[f"target_{name}"], self.loss)
+            target = batch[f"target_{name}"]
+            known = ~target.isnan().any(dim=1)
+            prediction = self.heads[name](scene.float()).float()
+            # Unknown rows get a target of no consequence, so that every head has a gradient at every step.
+            each = teacher_loss(prediction, torch.where(known[:, None], target, 0.0), self.losses[name])
+            loss = (each * known).sum() / known.sum().clamp_min(1)
             parts[f"teacher_{name}"] = loss.detach()
             total = total + self.weights[name] * loss
         return total / max(sum(self.weights.values()), 1e-9), parts
 
 
 def teacher_loss(prediction: Tensor, target: Tensor, kind: str) -> Tensor:
-    """Return the distance between predicted and true embeddings, mean over the batch.
+    """Return the distance of each prediction from its target, `(B,)`.
 
     Args:
-        prediction, target: `(B, dim)`.
-        kind: "mse", "l1", "cosine" (one minus the cosine), or "l1_cosine" (l1 − log σ(cosine)).
+        prediction: `(B, dim)`.
+        target: `(B, dim)`; for "cross_entropy" `(B, 1)`, the class's number.
+        kind: "mse", "l1", "cosine" (one minus the cosine), "l1_cosine" (l1 − log σ(cosine)), "bce" or
+            "cross_entropy".
     """
     if kind == "mse":
-        return F.mse_loss(prediction, target)
-    cosine = F.cosine_similarity(prediction, target, dim=-1)
+        return (prediction - target).square().mean(dim=1)
+    if kind == "bce":
+        return F.binary_cross_entropy_with_logits(prediction, target, reduction="none").mean(dim=1)
+    if kind == "cross_entropy":
+        return F.cross_entropy(prediction, target[:, 0].long(), reduction="none")
+    cosine = F.cosine_similarity(prediction, target, dim=1)
     if kind == "cosine":
-        return (1 - cosine).mean()
-    distance = F.l1_loss(prediction, target)
-    return distance if kind == "l1" else distance - F.logsigmoid(cosine).mean()
+        return 1 - cosine
+    distance = (prediction - target).abs().mean(dim=1)
+    return distance if kind == "l1" else distance - F.logsigmoid(cosine)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -19,21 +20,16 @@ from torch.nn.parallel import DistributedDataParallel
 from ..errors import AudioMambaError, CheckpointError, ConfigError
 from ..ops import use_backend
 from . import distributed
-from .build import Parts, build, check_disk
+from .build import build, check_disk
 from .checkpoint import Checkpoints, provenance, write_text
-from .config import PretrainConfig
-from .dataset import fixed_batches, training_batches
-from .inputs import spec_augment, spectrogram
+from .config import PretrainConfig, changed_settings, plain
+from .dataset import training_batches
+from .evaluation import Evaluation, Forward, on_device
 from .optim import Schedule, WeightAverage, build_optimizer
-from .pictures import check_pictures, reconstruction_picture
-from .probe import Probe
+from .pictures import check_pictures
 from .runlog import RunLog, check_loggers
 
 logger = logging.getLogger(__name__)
-
-_PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# What decides which numbers are computed: changed on resume, the run is not the same one.
-_NUMERIC = ("recipe", "seed", "precision", "data", "mask", "objective", "distill", "augment", "optim")
 
 
 class Diverged(AudioMambaError, RuntimeError):
@@ -94,27 +90,25 @@ class Run:
         check_loggers(config.run)
         check_pictures(config)
         if config.precision == "float16" and device.type == "cpu":
-            raise ConfigError(
-                "precision: training in 'float16' needs a GPU; on the CPU use 'bfloat16' or 'float32'"
-            )
-        self.parts: Parts = build(config)
+            raise ConfigError("precision: 'float16' needs a GPU; on the CPU use 'bfloat16' or 'float32'")
+        self.parts = build(config)
         self.objective = self.parts.objective.to(device).train()
-        self.frontend = self.parts.frontend.to(device)
         check_disk(config, self.objective)
-        self.probe = Probe(config.probe, self.frontend, self.parts.model) if self.main else None
         self.schedule = Schedule(config.optim, len(self.parts.train) / config.optim.batch)
         self.optimizer = build_optimizer(self.objective, config.optim)
         ema = config.optim.ema
         self.average = WeightAverage(self.objective.encoder, ema) if ema is not None else None
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
+        self.forward = Forward(config, self.parts, device)
+        self.evaluation = Evaluation(config, self.parts, self.forward, self.average, self.main)
         self.step, self.seconds = 0, 0.0
-        self.audio_seconds = 0.0
         if resume and self.checkpoints.steps():
             self._restore()
         self.model: nn.Module = torch.compile(self.objective) if config.compile else self.objective
         if distributed.world_size() > 1:
             ids = [device.index] if device.type == "cuda" else None
             self.model = DistributedDataParallel(self.model, device_ids=ids)
+        self.log: RunLog | None = None
         self._stop: str | None = None
         self._skipped: set[str] = set()
 
@@ -123,24 +117,24 @@ class Run:
         total = self.schedule.steps
         if self.main:
             self.out.mkdir(parents=True, exist_ok=True)
-            write_text(
-                self.out / "config.yaml", yaml.safe_dump(_plain(self.config.to_dict()), sort_keys=False)
-            )
-        self.log = RunLog(self.out, self.config, self.step, total) if self.main else None
+            text = yaml.safe_dump(plain(self.config.to_dict()), sort_keys=False)
+            write_text(self.out / "config.yaml", text)
+            self.log = RunLog(self.out, self.config, self.step, total)
         loss = float("nan")
         try:
             with self._signals():
                 self._announce(total)
+                if self.step == 0 and self.config.probe.at_start:
+                    self._probe()
                 loss = self._loop(total)
+            self._event("end", reason="finished" if self.step >= total else self._stop, seconds=self.seconds)
         finally:
             if self.log is not None:
                 self.log.close()
         return Outcome(self.out, self.step, self.step >= total, loss)
 
     def _loop(self, total: int) -> float:
-        run = self.config.run
-        if self.step == 0 and self.config.probe.at_start:
-            self._run_probe()
+        run, probe_every = self.config.run, self.config.probe.every
         batches = iter(
             training_batches(
                 self.parts.train, batch=self.config.optim.batch, micro=self.parts.micro,
@@ -151,58 +145,54 @@ class Run:
         begin = mark = time.monotonic()
         before = self.seconds
         sums: dict[str, Tensor] = {}
-        since = 0
-        last = float("nan")
+        since, loss = 0, float("nan")
         while self.step < total:
             lr = self.schedule.lr(self.step)
-            for name, value in self._train_step(batches, lr).items():
-                sums[name] = sums[name] + value if name in sums else value
+            _add(sums, self._train_step(batches, lr))
             self.step += 1
             since += 1
-            self.seconds = before + time.monotonic() - begin
+            self.seconds = round(before + time.monotonic() - begin, 3)
             ends = self.step == total or self._must_stop(begin)
-            if ends or (run.log_every and self.step % run.log_every == 0):
-                last = self._log_step(sums, since, lr, time.monotonic() - mark)
+            if ends or _due(run.log_every, self.step):
+                loss = self._log(sums, since, lr, time.monotonic() - mark)
                 sums, since, mark = {}, 0, time.monotonic()
-            if _due(run.picture_every, self.step):
-                self._draw_picture()
+            if not ends and not self._anything_due():
+                continue
             metric = None
-            if self.parts.valid is not None and (
-                _due(run.valid_every, self.step) or (ends and run.valid_every)
-            ):
+            if run.valid_every and (ends or _due(run.valid_every, self.step)):
                 metric = ("valid_loss", -self._validate())
-            if _due(self.config.probe.every, self.step) or (
-                self.step == total and self.config.probe.tasks_dir
-            ):
-                score = self._run_probe()
-                metric = ("probe", score) if score is not None else metric
+            if _due(probe_every, self.step) or (self.step == total and self.config.probe.tasks_dir):
+                metric = self._probe() or metric
+            if _due(run.picture_every, self.step):
+                self._draw()
             if ends or metric or _due(run.checkpoint_every, self.step):
                 self._save(metric)
-                mark = time.monotonic()
+            mark = time.monotonic()
             if ends:
                 break
-        if self.main and self.log is not None:
-            end = "finished" if self.step >= total else self._stop or "stopped"
-            self.log.event("end", self.step, reason=end, seconds=round(self.seconds, 1))
-        return last
+        return loss
+
+    def _anything_due(self) -> bool:
+        run = self.config.run
+        intervals = (run.valid_every, run.picture_every, run.checkpoint_every, self.config.probe.every)
+        return any(_due(every, self.step) for every in intervals)
 
     def _train_step(self, batches: Iterator[dict[str, Any]], lr: float) -> dict[str, Tensor]:
         """Do one step of the optimiser; return the means of its losses."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         # Whatever draws from torch's own generator (stochastic depth) depends on the step alone.
-        torch.manual_seed(hash((self.config.seed, self.step, distributed.rank())) % 2**63)
+        torch.manual_seed((self.config.seed * 1_000_003 + self.step) * 4099 + distributed.rank())
         sums: dict[str, Tensor] = {}
         parts = self.parts.accumulation
         for part in range(parts):
-            batch = self._to_device(next(batches))
+            batch = next(batches)
+            self._count_skipped(batch.pop("skipped"))
             wait = isinstance(self.model, DistributedDataParallel) and part < parts - 1
             with self.model.no_sync() if wait else contextlib.nullcontext():
-                losses = self._losses(batch, self.model)
+                losses = self.forward(on_device(batch, self.device), self.model)
                 self.scaler.scale(losses["loss"] / parts).backward()
-            for name, value in losses.items():
-                value = value.detach().float() / parts
-                sums[name] = sums[name] + value if name in sums else value
+            _add(sums, {name: value.detach().float() / parts for name, value in losses.items()})
         self.scaler.unscale_(self.optimizer)
         sums["grad_norm"] = self._clip()
         self.scaler.step(self.optimizer)
@@ -212,18 +202,6 @@ class Run:
             self.average.update(self.objective.encoder, self.step)
         return sums
 
-    def _losses(self, batch: dict[str, Any], model: nn.Module) -> dict[str, Tensor]:
-        features = spectrogram(self.frontend, batch, self.parts.n_frames)
-        augment = self.config.augment
-        if model.training and (augment.spec_time or augment.spec_freq):
-            features = spec_augment(features, batch["chance"], augment)
-        with self._autocast():
-            return model(features, batch)
-
-    def _autocast(self) -> contextlib.AbstractContextManager:
-        dtype = _PRECISIONS[self.config.precision]
-        return torch.autocast(self.device.type, dtype) if dtype else contextlib.nullcontext()
-
     def _clip(self) -> Tensor:
         gradients = [p.grad for p in self.objective.parameters() if p.grad is not None]
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
@@ -232,15 +210,8 @@ class Run:
             torch._foreach_mul_(gradients, (limit / (norm + 1e-6)).clamp(max=1.0))
         return norm
 
-    def _to_device(self, batch: dict[str, Any]) -> dict[str, Any]:
-        for path, reason in batch.pop("skipped"):
-            if path not in self._skipped:
-                self._skipped.add(path)
-                if self.log is not None:
-                    self.log.event("skipped", self.step, path=path, reason=reason)
-        return {k: v.to(self.device, non_blocking=True) for k, v in batch.items()}
-
-    def _log_step(self, sums: dict[str, Tensor], since: int, lr: float, seconds: float) -> float:
+    def _log(self, sums: dict[str, Tensor], since: int, lr: float, seconds: float) -> float:
+        """Log the means since the last time; return the mean loss."""
         names = sorted(sums)
         values = distributed.mean(torch.stack([sums[name] for name in names]) / since).tolist()
         means = dict(zip(names, values))
@@ -250,152 +221,104 @@ class Run:
                 f"the loss is {loss} at step {self.step}: try a lower optim.lr, optim.clip_norm=1 or "
                 "precision=float32; the last checkpoint is kept"
             )
-        if self.log is None:
-            return loss
-        clips = since * self.config.optim.batch
-        hours = clips * self.config.data.crop_seconds / 3600 / max(seconds, 1e-9)
-        epoch = self.step * self.config.optim.batch / len(self.parts.train)
-        self.log.event(
-            "train", self.step, epoch=round(epoch, 4), **means, lr=lr, clips_per_second=clips / max(seconds, 1e-9),
-            audio_hours_per_second=hours, seconds=round(self.seconds, 2), skipped=len(self._skipped),
+        speed = since * self.config.optim.batch / max(seconds, 1e-9)
+        hours = speed * self.config.data.crop_seconds / 3600
+        epoch = round(self.step * self.config.optim.batch / len(self.parts.train), 4)
+        self._event(
+            "train", epoch=epoch, **means, lr=lr, clips_per_second=round(speed, 3),
+            audio_hours_per_second=hours, seconds=self.seconds, skipped=len(self._skipped),
         )  # fmt: skip
-        self.log.progress(self.step, loss, lr, hours)
+        if self.log is not None:
+            self.log.progress(self.step, loss, lr, hours)
         return loss
 
-    @torch.no_grad()
     def _validate(self) -> float:
-        """Return the mean loss of fixed crops of the valid split, with the weights that are kept."""
-        loader = fixed_batches(self.parts.valid, self.config.run.valid_clips, self.parts.micro, 0)
-        total, clips = 0.0, 0
-        parts: dict[str, float] = {}
-        with self._kept_weights():
-            for batch in loader:
-                batch = self._to_device(batch)
-                losses = self._losses(batch, self.objective)
-                n = len(batch["chance"])
-                clips += n
-                for name, value in losses.items():
-                    parts[name] = parts.get(name, 0.0) + n * float(value)
-        means = {name: value / clips for name, value in parts.items()}
-        if self.log is not None:
-            self.log.event("valid", self.step, **means, clips=clips)
-            self.log.say(f"step {self.step}: valid loss {means['loss']:.4f}")
-        total = means["loss"]
-        return total
+        losses = self.evaluation.valid_losses()
+        self._event("valid", **losses)
+        self._say(f"step {self.step}: valid loss {losses['loss']:.4f}")
+        return losses["loss"]
 
-    @contextlib.contextmanager
-    def _kept_weights(self) -> Iterator[None]:
-        """Evaluate with the weights a checkpoint's model file gets: the average, if there is one."""
-        encoder = self.objective.encoder
-        self.objective.eval()
-        live = None
-        if self.average is not None:
-            live = {name: p.detach().clone() for name, p in encoder.named_parameters()}
-            with torch.no_grad():
-                for name, parameter in encoder.named_parameters():
-                    parameter.copy_(self.average.values[name])
-        try:
-            yield
-        finally:
-            if live is not None:
-                with torch.no_grad():
-                    for name, parameter in encoder.named_parameters():
-                        parameter.copy_(live[name])
-            self.objective.train()
-
-    def _run_probe(self) -> float | None:
-        score = None
-        if self.probe is not None and self.probe.tasks:
-            with self._kept_weights():
-                scores = self.probe.scores(self.objective.encoder)
-            score = sum(scores.values()) / len(scores)
-            self.log.event("probe", self.step, mean=score, **scores)
-            self.log.say(f"step {self.step}: probe " + ", ".join(f"{k} {v:.3f}" for k, v in scores.items()))
+    def _probe(self) -> tuple[str, float] | None:
+        scores = self.evaluation.probe_scores()
         distributed.barrier()
-        return score
+        if not scores:
+            return None
+        mean = sum(scores.values()) / len(scores)
+        self._event("probe", mean=mean, **scores)
+        self._say(f"step {self.step}: probe " + ", ".join(f"{k} {v:.3f}" for k, v in scores.items()))
+        return "probe", mean
 
-    @torch.no_grad()
-    def _draw_picture(self) -> None:
-        if not self.main or self.log is None:
-            return
-        source = self.parts.valid or self.parts.train
-        batch = self._to_device(next(iter(fixed_batches(source, 1, 1, 0))))
-        features = spectrogram(self.frontend, batch, self.parts.n_frames)
-        with self._kept_weights(), self._autocast():
-            picture = self.objective.picture(features, batch)
-        if picture is not None:
-            path = self.out / "pictures" / f"step-{self.step:08d}.png"
-            reconstruction_picture(picture, self.objective.encoder.patch_embed, features.shape[1:], path)
+    def _draw(self) -> None:
+        path = self.out / "pictures" / f"step-{self.step:08d}.png"
+        if self.log is not None and self.evaluation.draw(path):
             self.log.picture(path, self.step)
 
     def _save(self, metric: tuple[str, float] | None) -> None:
         if self.main:
+            config = plain(self.config.to_dict())
+            hours = self.step * self.config.optim.batch * self.config.data.crop_seconds / 3600
             notes = {
-                "recipe": self.config.to_dict(),
+                "run": config,
                 "versions": provenance(),
-                "audio_hours_seen": self._hours_seen(),
+                "audio_hours_seen": round(hours, 3),
                 "training_seconds": round(self.seconds),
             }
-            state = {
-                "config": self.config.to_dict(),
-                "scaler": self.scaler.state_dict(),
-                "seconds": self.seconds,
-                "world_size": distributed.world_size(),
-            }
+            state = {"config": config, "scaler": self.scaler.state_dict(), "seconds": self.seconds}
             path = self.checkpoints.save(
                 self.step, self.objective, self.optimizer, self.average, self.parts.model, notes, state
             )
-            best = self.checkpoints.best()
-            if metric is not None and (
-                best is None or best["metric"] != metric[0] or metric[1] > best["value"]
-            ):
-                self.checkpoints.mark_best(self.step, *metric)
+            if metric is not None:
+                self.checkpoints.note_metric(self.step, *metric)
             self.checkpoints.remove_old()
-            _copy(path / "model.safetensors", self.out / "model.safetensors")
-            self.log.event("checkpoint", self.step, path=str(path.relative_to(self.out)))
+            # A rename puts the whole file in place, so that whoever loads it never sees half of one.
+            temporary = self.out / ".model.safetensors.writing"
+            shutil.copyfile(path / "model.safetensors", temporary)
+            temporary.replace(self.out / "model.safetensors")
+            self._event("checkpoint", path=str(path.relative_to(self.out)))
         distributed.barrier()
 
     def _restore(self) -> None:
         step = self.checkpoints.steps()[-1]
-        state = self.checkpoints.load(step, self.objective, self.optimizer, self.average)
-        stored, now = state["config"], _plain(self.config.to_dict())
-        changed = [
-            f"{key}.{name}" if isinstance(now[key], dict) else key
-            for key in _NUMERIC
-            for name in (now[key] if isinstance(now[key], dict) else [key])
-            if (
-                stored[key].get(name) != now[key][name]
-                if isinstance(now[key], dict)
-                else stored[key] != now[key]
-            )
-            and (key, name) not in {("data", "workers"), ("data", "cache"), ("data", "path")}
-        ]
-        if stored["recipe"] != now["recipe"]:
-            raise CheckpointError(
-                f"{self.out} is a run of recipe {stored['recipe']!r}, not {now['recipe']!r}"
-            )
+        stored = self.checkpoints.facts(step)
+        now = plain(self.config.to_dict())
+        for key in ("recipe", "model", "model_options"):
+            if stored["config"][key] != now[key]:
+                raise CheckpointError(
+                    f"{self.out} is a run with {key} {stored['config'][key]!r}, not {now[key]!r}"
+                )
+        changed = changed_settings(stored["config"], now)
         if changed and self.main:
             logger.warning("resumed with other settings, so not the same run: %s", ", ".join(changed))
-        self.scaler.load_state_dict(state["scaler"])
-        self.step, self.seconds = step, state["seconds"]
+        self.checkpoints.load(step, self.objective, self.optimizer, self.average)
+        self.scaler.load_state_dict(stored["scaler"])
+        self.step, self.seconds = step, stored["seconds"]
 
     def _announce(self, total: int) -> None:
-        if self.log is None:
-            return
         parameters = sum(p.numel() for p in self.objective.parameters() if p.requires_grad)
-        self.log.event(
-            "start", self.step, steps=total, clips=len(self.parts.train.clips), crops_per_epoch=len(self.parts.train),
-            parameters=parameters, batch=self.config.optim.batch, peak_lr=self.schedule.peak,
-            device=str(self.device.type), threads=torch.get_num_threads(), processes=distributed.world_size(),
-            versions=provenance(),
+        train, batch = self.parts.train, self.config.optim.batch
+        self._event(
+            "start", steps=total, clips=len(train.clips), crops_per_epoch=len(train), parameters=parameters,
+            batch=batch, peak_lr=self.schedule.peak, device=self.device.type, threads=torch.get_num_threads(),
+            processes=distributed.world_size(), versions=provenance() if self.main else None,
         )  # fmt: skip
-        self.log.say(
-            f"{self.parts.model.variant}: {parameters / 1e6:.2f} M parameters, "
-            f"{len(self.parts.train.clips)} clips, steps {self.step} to {total} of {self.config.optim.batch} crops"
+        self._say(
+            f"{self.parts.model.variant}: {parameters / 1e6:.2f} M parameters, {len(train.clips)} clips, "
+            f"steps {self.step} to {total} of {batch} crops"
         )
 
-    def _hours_seen(self) -> float:
-        return round(self.step * self.config.optim.batch * self.config.data.crop_seconds / 3600, 3)
+    def _count_skipped(self, skipped: list[tuple[str, str]]) -> None:
+        for path, reason in skipped:
+            if path not in self._skipped:
+                self._skipped.add(path)
+                self._event("skipped", path=path, reason=reason)
+
+    def _event(self, event: str, **values: Any) -> None:
+        if self.log is not None:
+            self.log.event(event, self.step, **values)
+
+    def _say(self, text: str) -> None:
+        if self.log is not None:
+            self.log.say(text)
 
     def _must_stop(self, begin: float) -> bool:
         limit = self.config.run.max_seconds
@@ -407,11 +330,9 @@ class Run:
     def _signals(self) -> Iterator[None]:
         """Turn SIGTERM and SIGINT into a stop after the current step, with a checkpoint."""
         before = {}
-        try:
+        with contextlib.suppress(ValueError):  # not in the main thread, where signals do not arrive
             for number in (signal.SIGTERM, signal.SIGINT):
                 before[number] = signal.signal(number, self._on_signal)
-        except ValueError:
-            pass  # not in the main thread, where signals do not arrive anyway
         try:
             yield
         finally:
@@ -428,16 +349,6 @@ def _due(every: int, step: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _plain(value: Any) -> Any:
-    """Return a configuration's dictionary with lists for tuples, as JSON gives it back."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def _copy(source: Path, target: Path) -> None:
-    import shutil
-
-    temporary = target.with_name(f".{target.name}.writing")
-    shutil.copyfile(source, temporary)
-    temporary.replace(target)
+def _add(sums: dict[str, Tensor], values: dict[str, Tensor]) -> None:
+    for name, value in values.items():
+        sums[name] = sums[name] + value if name in sums else value

@@ -13,6 +13,7 @@ from ..encoders.base import Encoder
 from ..errors import ConfigError
 from .config import PretrainConfig
 from .distill import TeacherHeads
+from .targets import Teacher
 
 Batch = dict[str, Any]
 
@@ -31,7 +32,7 @@ class Objective(nn.Module):
     Args:
         encoder: what is trained.
         config: of the run.
-        teachers: width of each teacher's embedding, for distillation.
+        teachers: for distillation, by name.
 
     Attributes:
         n_masks: masks a sample needs.
@@ -43,7 +44,7 @@ class Objective(nn.Module):
     idle: tuple[str, ...] = ()
 
     def __init__(
-        self, encoder: Encoder, config: PretrainConfig, teachers: dict[str, int] | None = None
+        self, encoder: Encoder, config: PretrainConfig, teachers: dict[str, Teacher] | None = None
     ) -> None:
         super().__init__()
         self.encoder, self.config = encoder, config
@@ -86,7 +87,7 @@ class MaskedReconstruction(Objective):
     idle = ("classifier.",)
 
     def __init__(
-        self, encoder: Encoder, config: PretrainConfig, teachers: dict[str, int] | None = None
+        self, encoder: Encoder, config: PretrainConfig, teachers: dict[str, Teacher] | None = None
     ) -> None:
         for needed in ("embed", "encode", "pred"):
             if not hasattr(encoder, needed):
@@ -149,7 +150,7 @@ class JointMaskedPatches(Objective):
     idle = ("classifier.",)
 
     def __init__(
-        self, encoder: Encoder, config: PretrainConfig, teachers: dict[str, int] | None = None
+        self, encoder: Encoder, config: PretrainConfig, teachers: dict[str, Teacher] | None = None
     ) -> None:
         if not hasattr(encoder, "contrast"):
             raise ConfigError(f"recipe 'ssamba': {config.model} has no discriminative and generative heads")
@@ -168,12 +169,11 @@ class JointMaskedPatches(Objective):
         return {"loss": loss, **losses}
 
     def discriminative(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Return InfoNCE among each clip's masked patches, and how often the right one scores highest."""
+        """Return InfoNCE among each clip's masked patches, and how often a guess fits its own patch best."""
         prediction, target = (_masked(x, mask).float() for x in self.encoder.contrast(features, mask))
-        scores = target @ prediction.transpose(1, 2)
+        scores = (target @ prediction.transpose(1, 2)).log_softmax(dim=-1)
         right = scores.detach().argmax(dim=1) == torch.arange(scores.shape[1], device=scores.device)
-        nce = -scores.log_softmax(dim=-1).diagonal(dim1=1, dim2=2).mean()
-        return nce, right.float().mean()
+        return -scores.diagonal(dim1=1, dim2=2).mean(), right.float().mean()
 
     def generative(self, features: Tensor, mask: Tensor) -> Tensor:
         """Return the squared error over the masked patches."""
@@ -196,7 +196,7 @@ class Tagging(Objective):
     idle = ("pred.", "mask_token", "contrast_head.", "reconstruct_head.")
 
     def __init__(
-        self, encoder: Encoder, config: PretrainConfig, teachers: dict[str, int] | None = None
+        self, encoder: Encoder, config: PretrainConfig, teachers: dict[str, Teacher] | None = None
     ) -> None:
         super().__init__(encoder, config)
         if n_classes(encoder) < 1:

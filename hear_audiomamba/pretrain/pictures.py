@@ -72,7 +72,7 @@ def reconstruction_picture(picture: Picture, embed: PatchEmbed, shape: tuple[int
     low, high = float(true.min()), float(true.max())
     for axes, (title, image) in zip(figure.subplots(len(panels), 1, sharex=True), panels.items()):
         axes.set_facecolor("0.6")
-        axes.imshow(image.T, origin="lower", aspect="auto", vmin=low, vmax=high, cmap="magma")
+        axes.imshow(image.T.numpy(), origin="lower", aspect="auto", vmin=low, vmax=high, cmap="magma")
         axes.set_title(title, fontsize=9)
         axes.set_ylabel("mel bin")
     axes.set_xlabel("frame (10 ms)")

@@ -19,9 +19,9 @@ def check_loggers(config: RunConfig) -> None:
     Raises:
         ConfigError: names the package to install.
     """
-    if config.tensorboard == "on" and not _installed("tensorboard"):
+    if config.tensorboard and not _installed("tensorboard"):
         raise ConfigError(
-            "run.tensorboard is 'on', but tensorboard is not installed: pip install tensorboard"
+            "run.tensorboard is set, but tensorboard is not installed: pip install tensorboard"
         )
     if config.wandb is not None and not _installed("wandb"):
         raise ConfigError("run.wandb is set, but wandb is not installed: pip install wandb")
@@ -45,7 +45,7 @@ class RunLog:
         self._start = time.monotonic()
         self._board = self._wandb = self._bar = None
         run = config.run
-        if run.tensorboard == "on" or (run.tensorboard == "auto" and _installed("tensorboard")):
+        if run.tensorboard or (run.tensorboard is None and _installed("tensorboard")):
             from torch.utils.tensorboard import SummaryWriter
 
             self._board = SummaryWriter(str(out / "tensorboard"), purge_step=first_step + 1)

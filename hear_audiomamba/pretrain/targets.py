@@ -1,8 +1,9 @@
 """Teachers' embeddings of listed crops: what a student learns to predict.
 
 The folder holds `crops.parquet` (path, start_seconds, seconds), `<teacher>.npy` `(n_crops, dim)` for
-each teacher, and `targets.json`: `{"teachers": {name: {dim, licence, source, mean, std}}}`, where mean
-and std are lists or names of `.npy` files beside it.
+each teacher, and `targets.json`: `{"teachers": {name: {dim, licence, source, mean, std, loss}}}`, where
+mean and std are lists or names of `.npy` files beside it. Known labels are a teacher too: with the loss
+"bce" a row holds a 0 or 1 for each class, with "cross_entropy" one class number, NaN where not known.
 """
 
 from __future__ import annotations
@@ -18,39 +19,44 @@ from ..errors import ConfigError, DataError, did_you_mean
 from .clips import Clips
 from .config import DistillConfig
 
+LOSSES = ("mse", "l1", "cosine", "l1_cosine", "bce", "cross_entropy")
+
+
+@dataclass
+class Teacher:
+    """One teacher's rows: what they are compared with, and how.
+
+    Attributes:
+        values: `(n_crops, width)`, mapped from disk. A row with a NaN is not known and not learned from.
+        dim: width of the student's prediction.
+        loss: one of `LOSSES`. "bce" rows are probabilities, "cross_entropy" rows one class number.
+        weight: factor of the loss.
+        mean, std: `(width,)` for standardising, or None for rows taken as they are.
+    """
+
+    values: np.ndarray
+    dim: int
+    loss: str
+    weight: float
+    mean: np.ndarray | None = None
+    std: np.ndarray | None = None
+
+    def row(self, index: int) -> np.ndarray:
+        """Return a row `(width,)` float32, standardised and then limited to ±10 deviations."""
+        row = self.values[index].astype(np.float32)
+        return row if self.mean is None else np.clip((row - self.mean) / self.std, -10, 10)
+
 
 @dataclass
 class Targets:
-    """Embeddings of `n` crops by several teachers.
-
-    Attributes:
-        start_seconds: `(n,)` where each crop starts in its file.
-        values: name → `(n, dim)`, mapped from disk.
-        mean, std: name → `(dim,)` float32, over all crops.
-        weights: name → factor of the teacher's loss.
-        logits: the embeddings are class logits, which are not standardised.
-    """
+    """What several teachers say of `n` crops: name → teacher, and `(n,)` where each crop starts."""
 
     start_seconds: np.ndarray
-    values: dict[str, np.ndarray]
-    mean: dict[str, np.ndarray]
-    std: dict[str, np.ndarray]
-    weights: dict[str, float]
-    logits: bool = False
-
-    @property
-    def dims(self) -> dict[str, int]:
-        """Width of each teacher's embedding."""
-        return {name: value.shape[1] for name, value in self.values.items()}
+    teachers: dict[str, Teacher]
 
     def rows(self, index: int) -> dict[str, np.ndarray]:
-        """Return one crop's embeddings `(dim,)` float32, standardised and limited to ±10 deviations."""
-        if self.logits:
-            return {name: value[index].astype(np.float32) for name, value in self.values.items()}
-        return {
-            name: np.clip((value[index].astype(np.float32) - self.mean[name]) / self.std[name], -10, 10)
-            for name, value in self.values.items()
-        }
+        """Return each teacher's row for one crop."""
+        return {name: teacher.row(index) for name, teacher in self.teachers.items()}
 
 
 def load_targets(config: DistillConfig, corpus: str, split: str | None) -> tuple[Clips, Targets]:
@@ -72,7 +78,7 @@ def load_targets(config: DistillConfig, corpus: str, split: str | None) -> tuple
     description = _read_json(folder / "targets.json")
     teachers = description.get("teachers", description)
     if isinstance(teachers, list):
-        teachers = {entry["name"]: entry for entry in teachers}
+        teachers = {entry.get("name", entry.get("teacher")): entry for entry in teachers}
     wanted = config.teachers or dict.fromkeys(teachers, 1.0)
     for name in wanted:
         if name not in teachers:
@@ -83,26 +89,38 @@ def load_targets(config: DistillConfig, corpus: str, split: str | None) -> tuple
     root = Path(corpus).expanduser()
     root = root.parent if root.is_file() else root
     keep = _of_split(crops, root, split)
-    targets = Targets(crops["start_seconds"][keep].astype(np.float64), {}, {}, {}, {}, config.soft_labels)
+    targets = Targets(crops["start_seconds"][keep].astype(np.float64), {})
     for name, weight in wanted.items():
-        values = _read_array(folder / f"{name}.npy", mmap=True)
-        if values.ndim != 2 or len(values) != len(crops["path"]):
-            raise DataError(
-                f"{folder / name}.npy: shape {values.shape}, but crops.parquet lists {len(crops['path'])} crops"
-            )
-        mean, std = (_statistic(folder, teachers[name].get(key)) for key in ("mean", "std"))
-        if mean is None or std is None:
-            sample = np.asarray(values[:: max(1, len(values) // 20000)], dtype=np.float32)
-            mean, std = sample.mean(0), sample.std(0)
-        if mean.shape != values.shape[1:] or std.shape != values.shape[1:]:
-            raise DataError(f"{folder}/targets.json: mean and std of {name} are not {values.shape[1]} wide")
-        targets.values[name] = values if keep.all() else values[keep]
-        # A dimension that is (almost) constant carries nothing; without a floor its noise would rule.
-        floor = 1e-3 * max(float(np.median(std)), 1e-6)
-        targets.mean[name], targets.std[name] = mean, np.maximum(std, floor)
-        targets.weights[name] = float(weight)
+        teacher = _read_teacher(folder, name, teachers[name], config, len(keep))
+        teacher.weight = float(weight)
+        if not keep.all():
+            teacher.values = teacher.values[keep]
+        targets.teachers[name] = teacher
     paths = crops["path"][keep].tolist()
     return Clips(root, paths, crops["seconds"][keep].astype(np.float64)), targets
+
+
+def _read_teacher(folder: Path, name: str, entry: dict[str, Any], config: DistillConfig, n: int) -> Teacher:
+    values = _read_array(folder / f"{name}.npy", mmap=True)
+    if values.ndim != 2 or len(values) != n:
+        raise DataError(f"{folder / name}.npy: shape {values.shape}, but crops.parquet lists {n} crops")
+    loss = entry.get("loss", config.loss)
+    if loss not in LOSSES:
+        raise DataError(f"{folder}/targets.json: {name}: unknown loss {loss!r}; {did_you_mean(loss, LOSSES)}")
+    if loss == "cross_entropy":
+        classes = entry.get("classes") or int(np.nanmax(values)) + 1
+        return Teacher(values, int(classes), loss, 1.0)
+    if loss == "bce" or config.soft_labels:
+        return Teacher(values, values.shape[1], loss, 1.0)
+    mean, std = (_statistic(folder, entry.get(key)) for key in ("mean", "std"))
+    if mean is None or std is None:
+        sample = np.asarray(values[:: max(1, n // 20000)], dtype=np.float32)
+        mean, std = np.nanmean(sample, axis=0), np.nanstd(sample, axis=0)
+    if mean.shape != values.shape[1:] or std.shape != values.shape[1:]:
+        raise DataError(f"{folder}/targets.json: mean and std of {name} are not {values.shape[1]} wide")
+    # A dimension that is (almost) constant carries nothing; without a floor its noise would rule.
+    floor = 1e-3 * max(float(np.median(std)), 1e-6)
+    return Teacher(values, values.shape[1], loss, 1.0, mean, np.maximum(std, floor))
 
 
 def _of_split(crops: dict[str, np.ndarray], root: Path, split: str | None) -> np.ndarray:

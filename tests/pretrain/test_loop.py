@@ -1,0 +1,175 @@
+"""Runs: what they write, and that they can be stopped, killed, resumed and spread over processes."""
+
+import signal
+import time
+
+import pytest
+import torch
+
+from hear_audiomamba import load_model
+from hear_audiomamba.errors import CheckpointError, ConfigError, DataError
+from hear_audiomamba.pretrain import Diverged, pretrain
+from hear_audiomamba.weights import own_metadata, read_safetensors
+
+from .conftest import QUIET, SMALL, command, events, losses
+
+
+def test_a_run_leaves_a_model_that_load_model_opens(config):
+    run = config("optim.steps=4", "run.checkpoint_every=2", "run.valid_every=2", "run.keep=1", "optim.ema=0.9")
+    outcome = pretrain(run)
+    assert outcome.finished and outcome.step == 4
+    names = [path.name for path in (outcome.out / "checkpoints").iterdir() if path.is_dir()]
+    best = [e["loss"] for e in events(outcome.out, "valid")]
+    kept = {"step-00000004", f"step-0000000{2 * (1 + best.index(min(best)))}"}
+    assert set(names) == kept
+    model = load_model(outcome.out / "model.safetensors", device="cpu")
+    assert model.scene(torch.zeros(1, 16000)).shape == (1, 160)
+    _, notes = own_metadata(read_safetensors(outcome.out / "model.safetensors")[1])
+    assert notes["step"] == 4 and notes["run"]["optim"]["steps"] == 4 and "torch" in notes["versions"]
+    # The file holds the averaged weights, the training state the live ones.
+    training = read_safetensors(outcome.out / "checkpoints" / "step-00000004" / "training.safetensors")[0]
+    live = training["state/encoder.blocks.0.mixer.in_proj.weight"]
+    assert not torch.equal(live, model.encoder.blocks[0].mixer.in_proj.weight)
+
+
+def test_resumed_losses_are_those_of_a_run_never_stopped(config):
+    whole = pretrain(config("optim.steps=6", "augment.gain=0.5", "augment.mix=0.5", "optim.ema=0.9", out="whole"))
+    run = config("optim.steps=6", "augment.gain=0.5", "augment.mix=0.5", "optim.ema=0.9", "run.max_seconds=0")
+    stopped = pretrain(run)  # after its first step
+    assert stopped.step == 1 and not stopped.finished
+    run = config("optim.steps=6", "augment.gain=0.5", "augment.mix=0.5", "optim.ema=0.9", "data.workers=2")
+    resumed = pretrain(run, resume=True)
+    expected, found = losses(whole.out), losses(resumed.out)
+    assert list(found) == [1, 2, 3, 4, 5, 6]
+    for step, loss in expected.items():
+        assert found[step] == pytest.approx(loss, abs=1e-6)
+    a, b = (load_model(o.out / "model.safetensors", device="cpu").encoder.state_dict() for o in (whole, resumed))
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_killed_and_resumed_with_other_workers_gives_the_same_losses(config, corpus, tmp_path):
+    options = ["optim.steps=12", "run.checkpoint_every=3"]
+    whole = pretrain(config(*options, out="whole"))
+    words = ["ssam_tiny", f"data.path={corpus}", f"run.out={tmp_path / 'killed'}", "optim.batch=4",
+             "optim.lr_batch=null", *QUIET, *SMALL, *options]  # fmt: skip
+    process = command(*words)
+    log = tmp_path / "killed" / "log.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if log.exists() and '"checkpoint"' in log.read_text():
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    resumed = command(*words, "data.workers=1", "--resume")
+    out, err = resumed.communicate(timeout=120)
+    assert resumed.returncode == 0, err
+    assert "finished at step 12" in out
+    found = losses(tmp_path / "killed")
+    assert list(found) == list(range(1, 13))
+    for step, loss in losses(whole.out).items():
+        assert found[step] == pytest.approx(loss, abs=1e-6)
+
+
+def test_sigterm_saves_and_says_how_to_go_on(config, corpus, tmp_path):
+    words = ["ssam_tiny", f"data.path={corpus}", f"run.out={tmp_path / 'run'}", "optim.batch=4",
+             *QUIET, *SMALL, "optim.steps=100000"]  # fmt: skip
+    process = command(*words)
+    log = tmp_path / "run" / "log.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (log.exists() and '"train"' in log.read_text()):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 3 and "--resume" in out, err
+    assert events(tmp_path / "run", "end")[0]["reason"] == "SIGTERM"
+    assert list((tmp_path / "run" / "checkpoints").glob("step-*"))
+
+
+def test_two_processes_compute_what_one_does_with_accumulation(config, corpus, tmp_path):
+    options = ["optim.steps=4", "optim.batch=8", "optim.micro_batch=4"]
+    one = pretrain(config(*options, out="one"))
+    words = ["ssam_tiny", f"data.path={corpus}", f"run.out={tmp_path / 'two'}", "optim.lr_batch=null",
+             *QUIET, *SMALL, *options]  # fmt: skip
+    process = command(*words, processes=2)
+    _, err = process.communicate(timeout=180)
+    assert process.returncode == 0, err
+    expected, found = losses(one.out), losses(tmp_path / "two")
+    assert list(found) == [1, 2, 3, 4]
+    for step, loss in expected.items():
+        assert found[step] == pytest.approx(loss, abs=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_activation_checkpointing_changes_no_number(config, precision):
+    common = ["optim.steps=2", f"precision={precision}"]
+    plain = pretrain(config(*common, out="plain"))
+    saving = pretrain(config(*common, "activation_checkpointing=true", out="saving"))
+    assert losses(plain.out) == losses(saving.out)
+
+
+def test_bfloat16_stays_near_float32(config):
+    full = losses(pretrain(config("optim.steps=3", out="full")).out)
+    half = losses(pretrain(config("optim.steps=3", "precision=bfloat16", out="half")).out)
+    for step in full:
+        assert half[step] == pytest.approx(full[step], rel=0.02)
+
+
+@pytest.mark.slow
+def test_compiled_training_stays_near_eager(config):
+    eager = losses(pretrain(config("optim.steps=2", "backend=torch", out="eager")).out)
+    compiled = losses(pretrain(config("optim.steps=2", "backend=torch", "compile=true", out="compiled")).out)
+    for step in eager:
+        assert compiled[step] == pytest.approx(eager[step], rel=1e-4)
+
+
+def test_bad_runs_are_refused_before_any_work(config, corpus, tmp_path):
+    for words, kind, text in [
+        (["precision=float16"], ConfigError, "float16"),
+        (["optim.micro_batch=3"], ConfigError, "micro_batch"),
+        (["mask.count=250"], ConfigError, "250 masked patches"),
+        (["run.min_free_gb=1e9"], DataError, "GB free"),
+        (["init=nothing.safetensors"], CheckpointError, "no such file"),
+        (["device=cuda:99"], ConfigError, "cuda:99"),
+        (["recipe=ssamba"], ConfigError, "heads"),
+        (["recipe=tagging"], ConfigError, "classifier"),
+        (["data.weights={noise: 1}"], ConfigError, "noise"),
+        (["probe.every=1"], ConfigError, "tasks_dir"),
+    ]:
+        with pytest.raises(kind, match=text):
+            pretrain(config(*words))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_with_a_run_is_not_overwritten_nor_resumed_as_another_model(config):
+    pretrain(config("optim.steps=1"))
+    with pytest.raises(ConfigError, match="already holds a run"):
+        pretrain(config("optim.steps=2"))
+    with pytest.raises(CheckpointError, match="model_options"):
+        pretrain(config("optim.steps=2", "model_options={embed_dim: 48, depth: 2}"), resume=True)
+
+
+def test_changed_settings_are_named_on_resume(config, caplog):
+    pretrain(config("optim.steps=1"))
+    pretrain(config("optim.steps=2", "optim.weight_decay=0.1", "data.workers=1"), resume=True)
+    assert "optim.steps, optim.weight_decay" in caplog.text and "workers" not in caplog.text
+
+
+def test_weights_of_another_model_are_refused_as_a_start(config):
+    first = pretrain(config("optim.steps=1", out="first"))
+    with pytest.raises(CheckpointError, match="wrong shape"):
+        pretrain(config("optim.steps=1", f"init={first.out}", small=False))
+    started = pretrain(config("optim.steps=1", f"init={first.out}", "optim.lr=0", out="second"))
+    a, b = (read_safetensors(o.out / "model.safetensors")[0] for o in (first, started))
+    assert all(torch.equal(a[key], b[key]) for key in a if "blocks" in key and "bias" in key)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_advice(config):
+    with pytest.raises(Diverged, match="lower optim.lr"):
+        pretrain(config("optim.steps=30", "optim.lr=100", "optim.warmup_steps=0"))
+
+
+def test_pictures_show_mask_and_reconstruction(config):
+    run = pretrain(config("optim.steps=1", "run.picture_every=1"))
+    picture = run.out / "pictures" / "step-00000001.png"
+    assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
