@@ -1,0 +1,1 @@
+"""The HEAR evaluation: embeddings, predictions, scores, aggregation and leaderboard."""
