@@ -24,7 +24,8 @@ logger = logging.getLogger(__name__)
 
 ENVIRONMENT_VARIABLE = "AUDIOMAMBA_BACKEND"
 BACKENDS = ("reference", "torch", "cpu", "triton", "mamba_ssm")
-AUTOMATIC = {"cpu": ("cpu", "torch"), "cuda": ("mamba_ssm", "triton", "torch")}
+# mamba-ssm's kernels come second: they want (batch, D, L), so each call copies all its tensors.
+AUTOMATIC = {"cpu": ("cpu", "torch"), "cuda": ("triton", "mamba_ssm", "torch")}
 
 _MODULES = {
     "selective_scan": {
@@ -38,11 +39,15 @@ _MODULES = {
         "reference": "hear_audiomamba.ops.selective_scan.reference",
         "torch": "hear_audiomamba.ops.selective_scan.chunked",
         "cpu": "hear_audiomamba.ops.selective_scan.cpu",
+        "triton": "hear_audiomamba.ops.selective_scan.triton",
+        "mamba_ssm": "hear_audiomamba.ops.selective_scan.mamba_ssm",
     },
     "causal_conv1d": {
         "reference": "hear_audiomamba.ops.causal_conv1d.reference",
         "torch": "hear_audiomamba.ops.causal_conv1d.reference",
         "cpu": "hear_audiomamba.ops.causal_conv1d.cpu",
+        "triton": "hear_audiomamba.ops.causal_conv1d.triton",
+        "mamba_ssm": "hear_audiomamba.ops.causal_conv1d.mamba_ssm",
     },
 }
 

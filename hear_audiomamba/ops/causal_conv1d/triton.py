@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..triton_launch import LAUNCH, dense_rows, on_device
 from ..triton_launch import unsupported as _unsupported
+from .state import last_inputs
 from .triton_kernels import conv_backward, conv_forward
 
 __all__ = ["causal_conv1d", "unsupported"]
@@ -40,19 +41,7 @@ def causal_conv1d(
     if initial_state is not None:
         initial_state = initial_state.to(x.dtype)
     y = _forward(x, weight, bias, initial_state, activation == "silu", reverse)
-    return y, _last_inputs(x, initial_state, weight.shape[1] - 1, reverse)
-
-
-def _last_inputs(x: Tensor, initial_state: Optional, past: int, reverse: bool) -> Tensor:
-    """Return the last `past` inputs visited (batch, D, past), oldest first."""
-    length = x.shape[1]
-    last = x[:, :past].flip(1) if reverse else x[:, max(length - past, 0) :]
-    last = last[:, : min(past, length)].transpose(1, 2)
-    if length >= past:
-        return last
-    if initial_state is None:
-        initial_state = x.new_zeros(x.shape[0], x.shape[2], past)
-    return torch.cat([initial_state[:, :, length:], last], dim=2)
+    return y, last_inputs(x, initial_state, weight.shape[1] - 1, reverse)
 
 
 def _launch_options(x: Tensor, weight: Tensor, silu: bool, reverse: bool) -> dict:

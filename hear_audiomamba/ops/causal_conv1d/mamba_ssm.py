@@ -1,0 +1,55 @@
+"""The causal convolution by the CUDA kernels of the package causal-conv1d, where it is installed.
+
+Its kernels take channel-last data as it is, through a transposed view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..mamba_packages import import_function
+from .state import last_inputs
+
+__all__ = ["causal_conv1d", "unsupported"]
+
+_convolve: Callable = import_function("causal_conv1d", "causal_conv1d_fn", "causal-conv1d")
+
+
+def unsupported(u: Tensor, d_state: int) -> str | None:
+    """Say why this backend cannot take a call with `d_state` taps, or return None when it can."""
+    if not u.is_cuda:
+        return f"x is on {u.device}, the kernels need CUDA"
+    if u.dtype not in (torch.float32, torch.bfloat16, torch.float16):
+        return f"x is {u.dtype}, the kernels take float32, bfloat16 or float16"
+    if not 2 <= d_state <= 4:
+        return f"the convolution has {d_state} taps, the kernels take 2 to 4"
+    if u.shape[2] % 8:
+        return f"x has {u.shape[2]} channels, the channel-last kernels take multiples of 8"
+    return None
+
+
+def causal_conv1d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    activation: str | None,
+    reverse: bool,
+    initial_state: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """Convolve by causal-conv1d; arguments and results as `reference.causal_conv1d`."""
+    past = weight.shape[1] - 1
+    inputs = x.flip(1) if reverse else x
+    # Rows of a view may start anywhere; the kernels load 8 channels at a time.
+    if inputs.stride(1) % 8 or inputs.stride(0) % 8 or inputs.stride(2) != 1:
+        inputs = inputs.contiguous()
+    # As plain inputs in front of the sequence the state gets its gradient like any other input.
+    if initial_state is not None:
+        inputs = torch.cat([initial_state.to(x.dtype).transpose(1, 2), inputs], dim=1)
+    bias = None if bias is None else bias.to(weight.dtype)
+    y = _convolve(inputs.transpose(1, 2), weight, bias, activation=activation)
+    y = y.transpose(1, 2)[:, -x.shape[1] :]
+    last = last_inputs(x, initial_state, past, reverse)
+    return y.flip(1) if reverse else y, last
