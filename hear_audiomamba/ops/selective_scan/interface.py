@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from ...errors import InputError
@@ -79,6 +80,9 @@ def selective_scan(
     check(z, "z", (batch, length, channels), u)
     check(delta_bias, "delta_bias", (channels,), u)
     check(initial_state, "initial_state", (batch, channels, d_state), u)
+    if u.is_meta:  # shapes only, as when a model's operations are counted
+        y, last_state = torch.empty_like(u), u.new_empty((batch, channels, d_state), dtype=torch.float32)
+        return (y, last_state) if return_last_state else y
     run = find_backend("selective_scan", backend, u, d_state).selective_scan
     y, last_state = run(u, delta, A, B, C, D, z, delta_bias, delta_softplus, reverse, initial_state)
     return (y, last_state) if return_last_state else y
@@ -141,5 +145,7 @@ def selective_scan_2d(
     check(C, "C", (batch, length, 4, d_state), u)
     check(D, "D", (4 * channels,), u)
     check(delta_bias, "delta_bias", (4 * channels,), u)
+    if u.is_meta:
+        return torch.empty_like(u)
     run = find_backend("selective_scan_2d", backend, u, d_state).selective_scan_2d
     return run(u, delta, A, B, C, D, delta_bias, height, width, delta_softplus)
