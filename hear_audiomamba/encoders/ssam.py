@@ -114,6 +114,23 @@ class SSAM(Encoder):
         cls = (self.cls_token.to(tokens.dtype) + table[:, :1]).expand(tokens.shape[0], -1, -1)
         return torch.cat([cls, tokens], dim=1)
 
+    def embed_next(self, features: Tensor, first_step: int) -> Tensor:
+        """Return the tokens of a later piece of a sequence, to go on with in `step_tokens`.
+
+        Args:
+            features: the piece `(N, T, F)`, T a multiple of the patch length.
+            first_step: patches in time before it; at 0 the class token comes first.
+
+        Returns:
+            `(N, P, D)`: what `embed` on the whole sequence has in this place.
+        """
+        if first_step == 0:
+            return self.embed(features)
+        n_time, n_freq = self._grid(features)
+        table = sincos_2d(self.embed_dim, (n_time, n_freq), cls_token=False, first_step=first_step)
+        tokens = self.patch_embed(features)
+        return tokens + table.to(device=tokens.device, dtype=tokens.dtype)
+
     def encode(self, tokens: Tensor) -> Tensor:
         """Return embedded tokens `(N, P, D)` after all blocks and the final norm, float32."""
         hidden, residual = tokens, None

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def sincos_2d(embed_dim: int, grid: tuple[int, int], cls_token: bool = True) -> Tensor:
+def sincos_2d(embed_dim: int, grid: tuple[int, int], cls_token: bool = True, first_step: int = 0) -> Tensor:
     """Return the fixed sine-cosine table of a (time, frequency) grid of patches.
 
     The first half of the channels tells the frequency index and the second the time index; each half is
@@ -19,6 +19,7 @@ def sincos_2d(embed_dim: int, grid: tuple[int, int], cls_token: bool = True) -> 
         embed_dim: D, a multiple of 4.
         grid: patches in time and in frequency.
         cls_token: put a row of zeros for the class token in front.
+        first_step: time index of the grid's first patches.
 
     Returns:
         `(1, P, embed_dim)` float32, tokens time-major, P = time · frequency (+ 1).
@@ -33,7 +34,7 @@ def sincos_2d(embed_dim: int, grid: tuple[int, int], cls_token: bool = True) -> 
         angle = index.double()[:, None] * omega
         return torch.cat([angle.sin(), angle.cos()], dim=1)
 
-    time = torch.arange(n_time).repeat_interleave(n_freq)
+    time = torch.arange(first_step, first_step + n_time).repeat_interleave(n_freq)
     freq = torch.arange(n_freq).repeat(n_time)
     table = torch.cat([encode(freq), encode(time)], dim=1)
     if cls_token:
