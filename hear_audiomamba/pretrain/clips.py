@@ -11,11 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..audio import AUDIO_EXTENSIONS
 from ..errors import ConfigError, DataError
 from .config import DataConfig
 from .shards import TarMember, expand_shards, index_shards
-
-AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf")
 
 
 @dataclass
@@ -132,7 +131,7 @@ def _from_folder(root: Path, data: DataConfig, split: str | None) -> Clips:
     else:
         below = root
     logmel = data.format == "logmel"
-    suffixes = (".npy",) if logmel else AUDIO_SUFFIXES
+    suffixes = (".npy",) if logmel else tuple(AUDIO_EXTENSIONS)
     found = []
     for folder, folders, files in os.walk(below):
         folders.sort()
@@ -219,7 +218,7 @@ def _from_tars(data: DataConfig, split: str | None) -> Clips:
         shards = [shard for shard in shards if split in shard.name]
     elif split is not None and split == data.valid_split:
         shards = []
-    suffixes = (".npy",) if data.format == "logmel" else AUDIO_SUFFIXES
+    suffixes = (".npy",) if data.format == "logmel" else tuple(AUDIO_EXTENSIONS)
     members, extras = index_shards(shards, suffixes)
     if not members and split != data.valid_split:
         raise DataError(f"data.path: the {len(shards)} tars of {data.path} hold no audio")

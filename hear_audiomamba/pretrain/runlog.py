@@ -20,9 +20,7 @@ def check_loggers(config: RunConfig) -> None:
         ConfigError: names the package to install.
     """
     if config.tensorboard and not _installed("tensorboard"):
-        raise ConfigError(
-            "run.tensorboard is set, but tensorboard is not installed: pip install tensorboard"
-        )
+        raise ConfigError("run.tensorboard is set, but tensorboard is not installed: pip install tensorboard")
     if config.wandb is not None and not _installed("wandb"):
         raise ConfigError("run.wandb is set, but wandb is not installed: pip install wandb")
 

@@ -37,7 +37,11 @@ def corpus(tmp_path_factory) -> Path:
     """Eighteen clips of the example recordings: 0.5 to 3 s, FLAC at 16 kHz, with a manifest."""
     root = tmp_path_factory.mktemp("corpus")
     rows = []
-    for kind, name in (("music", "music_koto.flac"), ("music", "music_raincat.ogg"), ("speech", "speech_english.wav")):
+    for kind, name in (
+        ("music", "music_koto.flac"),
+        ("music", "music_raincat.ogg"),
+        ("speech", "speech_english.wav"),
+    ):
         samples, rate = soundfile.read(RECORDINGS / name, dtype="float32", always_2d=True)
         samples = soxr.resample(samples.mean(axis=1), rate, 16000)
         for index in range(6):
@@ -48,7 +52,9 @@ def corpus(tmp_path_factory) -> Path:
             (root / kind).mkdir(exist_ok=True)
             soundfile.write(root / path, clip, 16000)
             split = "valid" if index == 5 else "train"
-            rows.append({"path": path, "split": split, "kind": kind, "seconds": len(clip) / 16000, "labels": kind})
+            rows.append(
+                {"path": path, "split": split, "kind": kind, "seconds": len(clip) / 16000, "labels": kind}
+            )
     with open(root / "manifest.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
@@ -91,7 +97,9 @@ def command(*words: str, processes: int = 1, **environment: str) -> subprocess.P
 
 def write_wav(path: Path, seconds: float, rate: int = 16000, channels: int = 1, seed: int = 0) -> np.ndarray:
     """Write noise and return it."""
-    samples = np.random.default_rng(seed).uniform(-0.5, 0.5, (int(seconds * rate), channels)).astype(np.float32)
+    samples = (
+        np.random.default_rng(seed).uniform(-0.5, 0.5, (int(seconds * rate), channels)).astype(np.float32)
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, samples, rate, subtype="FLOAT")
     return samples

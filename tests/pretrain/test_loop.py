@@ -15,7 +15,9 @@ from .conftest import QUIET, SMALL, command, events, losses
 
 
 def test_a_run_leaves_a_model_that_load_model_opens(config):
-    run = config("optim.steps=4", "run.checkpoint_every=2", "run.valid_every=2", "run.keep=1", "optim.ema=0.9")
+    run = config(
+        "optim.steps=4", "run.checkpoint_every=2", "run.valid_every=2", "run.keep=1", "optim.ema=0.9"
+    )
     outcome = pretrain(run)
     assert outcome.finished and outcome.step == 4
     names = [path.name for path in (outcome.out / "checkpoints").iterdir() if path.is_dir()]
@@ -33,7 +35,9 @@ def test_a_run_leaves_a_model_that_load_model_opens(config):
 
 
 def test_resumed_losses_are_those_of_a_run_never_stopped(config):
-    whole = pretrain(config("optim.steps=6", "augment.gain=0.5", "augment.mix=0.5", "optim.ema=0.9", out="whole"))
+    whole = pretrain(
+        config("optim.steps=6", "augment.gain=0.5", "augment.mix=0.5", "optim.ema=0.9", out="whole")
+    )
     run = config("optim.steps=6", "augment.gain=0.5", "augment.mix=0.5", "optim.ema=0.9", "run.max_seconds=0")
     stopped = pretrain(run)  # after its first step
     assert stopped.step == 1 and not stopped.finished
@@ -43,7 +47,9 @@ def test_resumed_losses_are_those_of_a_run_never_stopped(config):
     assert list(found) == [1, 2, 3, 4, 5, 6]
     for step, loss in expected.items():
         assert found[step] == pytest.approx(loss, abs=1e-6)
-    a, b = (load_model(o.out / "model.safetensors", device="cpu").encoder.state_dict() for o in (whole, resumed))
+    a, b = (
+        load_model(o.out / "model.safetensors", device="cpu").encoder.state_dict() for o in (whole, resumed)
+    )
     assert all(torch.equal(a[key], b[key]) for key in a)
 
 

@@ -98,5 +98,7 @@ def test_clips_left_whole_for_the_teachers_add_nothing_to_the_reconstruction_los
     torch.testing.assert_close(losses["loss"].detach(), expected)
     batch["target_yamnet"][1] = float("nan")
     one = objective(features, batch)["teacher_yamnet"]
-    prediction = objective.heads.heads["yamnet"](encoder.frames(encoder.encode(encoder.embed(features[:1], mask[:1]))).mean(1))
+    prediction = objective.heads.heads["yamnet"](
+        encoder.frames(encoder.encode(encoder.embed(features[:1], mask[:1]))).mean(1)
+    )
     torch.testing.assert_close(one, (prediction - batch["target_yamnet"][:1]).square().mean().detach())
