@@ -40,7 +40,11 @@ def causal_conv1d(
     """Convolve on the GPU; arguments and results as `reference.causal_conv1d`."""
     if initial_state is not None:
         initial_state = initial_state.to(x.dtype)
-    y = _forward(x, weight, bias, initial_state, activation == "silu", reverse)
+    inputs = (x, weight, bias, initial_state)
+    # Without gradients or a compiler to see it, the operator's registration would only cost its overhead.
+    keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
+    forward = _forward if keep or torch.compiler.is_compiling() else _forward_kernel
+    y = forward(*inputs, activation == "silu", reverse)
     return y, last_inputs(x, initial_state, weight.shape[1] - 1, reverse)
 
 
@@ -59,8 +63,7 @@ def _launch_options(x: Tensor, weight: Tensor, silu: bool, reverse: bool) -> dic
     }
 
 
-@torch.library.custom_op("hear_audiomamba::causal_conv1d_triton", mutates_args=())
-def _forward(
+def _forward_kernel(
     x: Tensor, weight: Tensor, bias: Optional, initial_state: Optional, silu: bool, reverse: bool
 ) -> Tensor:
     x, weight = dense_rows(x), weight.contiguous()
@@ -72,6 +75,9 @@ def _forward(
     with on_device(x):
         conv_forward[grid](x, weight, bias, initial_state, y, **options)
     return y
+
+
+_forward = torch.library.custom_op("hear_audiomamba::causal_conv1d_triton", _forward_kernel, mutates_args=())
 
 
 @_forward.register_fake

@@ -88,8 +88,7 @@ inline void conv_backward(const ConvArgs& a, const ConvGradients& g, int64_t ind
         grad = load_row(g.dy, item.offset(g.dy, position, i), item.lanes[i]);
         if (a.silu) {
           const vfloat before = item.filtered(a, t, i);
-          const vfloat s = sigmoid(before);
-          grad *= s + before * s * (splat(1.0f) - s);
+          grad *= silu_slope(before, sigmoid(before));
         }
         for (int64_t k = 0; k < a.taps; ++k) dtaps[i][k] += grad * item.input(a, t - past + k, i);
         dbias[i] += grad;

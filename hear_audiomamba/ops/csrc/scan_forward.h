@@ -78,7 +78,11 @@ inline void scan_forward(const ScanArgs& a, int64_t index) {
         const int64_t channel = item.first + block * kLanes;
         if (a.checkpoints) {
           char* to = reinterpret_cast<char*>(checkpoint(a, item.clip, direction, start / kBlock, channel));
-          for (int64_t n = 0; n < a.states; ++n) store(to, kFloat32, n * a.channels, lanes, states[block][n]);
+          const float* soon = checkpoint(a, item.clip, direction, start + kBlock < a.length ? start / kBlock + 1 : 0, channel);
+          for (int64_t n = 0; n < a.states; ++n) {
+            store(to, kFloat32, n * a.channels, lanes, states[block][n]);
+            __builtin_prefetch(soon + n * a.channels, 1);
+          }
         }
         const int64_t parameter = direction * a.channels + channel;
         const vfloat bias = a.delta_bias ? load_channels(a.delta_bias, parameter, lanes) : splat(0.0f);

@@ -55,7 +55,9 @@ def selective_scan(
     """Scan on the GPU; arguments and results as `reference.selective_scan`."""
     inputs = (u, delta, A, B, C, D, z, delta_bias, initial_state)
     keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
-    y, last_state, _ = _forward(*inputs, delta_softplus, reverse, keep)
+    # Without gradients or a compiler to see it, the operator's registration would only cost its overhead.
+    forward = _forward if keep or torch.compiler.is_compiling() else _forward_kernels
+    y, last_state, _ = forward(*inputs, delta_softplus, reverse, keep)
     return y, last_state
 
 
@@ -158,8 +160,7 @@ def _chain(plan: _Plan, state: Tensor, ends: Tensor, delta_sum: Tensor, rate: Te
     )
 
 
-@torch.library.custom_op("hear_audiomamba::selective_scan_triton", mutates_args=())
-def _forward(
+def _forward_kernels(
     u: Tensor,
     delta: Tensor,
     A: Tensor,
@@ -195,6 +196,9 @@ def _forward(
         launch(y=y, state=state, checkpoints=checkpoints, delta_sum=None)
     last_state = state[:, -1].transpose(1, 2).contiguous()
     return y, last_state, rate.new_empty(0) if checkpoints is None else checkpoints
+
+
+_forward = torch.library.custom_op("hear_audiomamba::selective_scan_triton", _forward_kernels, mutates_args=())
 
 
 @_forward.register_fake
