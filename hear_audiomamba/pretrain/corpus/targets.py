@@ -1,0 +1,118 @@
+"""Write what the teachers say of a corpus: the folder the distillation objective reads."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import AudioMambaError, DataError
+from .crops import Crop, read_crop
+from .teachers import Teacher, make_teacher
+
+log = logging.getLogger(__name__)
+
+BATCH = 64
+
+
+def write_targets(
+    corpus: str | Path,
+    out: str | Path,
+    crops: Sequence[Crop],
+    teachers: Sequence[str],
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> dict[str, str]:
+    """Write or continue a targets folder.
+
+    `crops.parquet` lists the crops, `<teacher>.npy` holds a float16 row for each, and `targets.json`
+    each teacher's name, dim, licence, source, mean and std.
+
+    Args:
+        corpus: the corpus folder.
+        out: the targets folder; where it lists crops already, these are kept.
+        crops: what the teachers listen to.
+        teachers: names out of `teachers.TEACHERS`.
+        on_progress: called with (teacher, crops done, crops in all).
+
+    Returns:
+        Teacher → why it was skipped, for those that could not be built.
+
+    Raises:
+        DataError: the folder's crops do not belong to this corpus, or a crop cannot be read.
+    """
+    corpus, out = Path(corpus), Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    crops = _keep_crops(out / "crops.parquet", crops)
+    skipped: dict[str, str] = {}
+    for name in teachers:
+        if (out / f"{name}.npy").is_file():
+            continue
+        try:
+            teacher = make_teacher(name, corpus)
+        except AudioMambaError as error:
+            log.warning("teacher %s skipped: %s", name, error)
+            skipped[name] = str(error)
+            continue
+        _listen(teacher, corpus, out, crops, on_progress)
+        _describe(teacher, out)
+    return skipped
+
+
+def _listen(teacher: Teacher, corpus: Path, out: Path, crops: Sequence[Crop], on_progress) -> None:
+    """Fill `<teacher>.npy` batch by batch; what an interrupted run has done is kept beside it."""
+    partial, mark = out / f".{teacher.name}.npy", out / f".{teacher.name}.done"
+    done = int(mark.read_text()) if mark.is_file() and partial.is_file() else 0
+    if done:
+        values = np.load(partial, mmap_mode="r+")
+    else:
+        values = np.lib.format.open_memmap(partial, "w+", np.float16, (len(crops), teacher.dim))
+    for first in range(done, len(crops), BATCH):
+        some = crops[first : first + BATCH]
+        clips = [read_crop(corpus, crop) for crop in some]
+        rows = teacher.embed(clips, [path for path, _, _ in some])
+        values[first : first + len(some)] = np.clip(rows, -6e4, 6e4)
+        if (first // BATCH) % 16 == 0:
+            values.flush()
+            mark.write_text(str(first + len(some)))
+        if on_progress:
+            on_progress(teacher.name, first + len(some), len(crops))
+    values.flush()
+    del values
+    partial.replace(out / f"{teacher.name}.npy")
+    mark.unlink(missing_ok=True)
+
+
+def _describe(teacher: Teacher, out: Path) -> None:
+    path = out / "targets.json"
+    known = json.loads(path.read_text(encoding="utf-8"))["teachers"] if path.is_file() else {}
+    values = np.load(out / f"{teacher.name}.npy").astype(np.float32)
+    known[teacher.name] = {
+        "dim": teacher.dim,
+        "licence": teacher.licence,
+        "source": teacher.source,
+        "mean": [round(float(x), 6) for x in np.nan_to_num(np.nanmean(values, axis=0))],
+        "std": [round(float(x), 6) for x in np.nan_to_num(np.nanstd(values, axis=0))],
+    }
+    partial = path.with_name(".targets.json")
+    partial.write_text(json.dumps({"teachers": known}), encoding="utf-8")
+    partial.replace(path)
+
+
+def _keep_crops(path: Path, crops: Sequence[Crop]) -> list[Crop]:
+    import pyarrow
+    from pyarrow import parquet
+
+    if path.is_file():
+        table = parquet.read_table(path)
+        return list(zip(*(table.column(name).to_pylist() for name in ("path", "start_seconds", "seconds"))))
+    if not crops:
+        raise DataError(f"{path}: no crops were chosen")
+    paths, starts, seconds = zip(*crops)
+    table = pyarrow.table({"path": paths, "start_seconds": starts, "seconds": seconds})
+    partial = path.with_name(".crops.parquet")
+    parquet.write_table(table, partial)
+    partial.replace(path)
+    return list(crops)
