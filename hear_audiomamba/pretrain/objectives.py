@@ -109,7 +109,7 @@ class MaskedReconstruction(Objective):
         losses = {"reconstruction": reconstruction.detach()}
         if not self.heads.names:
             return {"loss": reconstruction, **losses}
-        distillation, parts = self.heads(self.encoder.frames(tokens).mean(dim=1), batch)
+        distillation, parts = self.heads(scene_vector(self.encoder.frames(tokens), batch), batch)
         weight = self.config.distill.reconstruction_weight if share > 0 else 0.0
         loss = self.config.distill.weight * distillation + weight * reconstruction
         return {"loss": loss, **losses, **parts}
@@ -162,7 +162,7 @@ class JointMaskedPatches(Objective):
         loss = nce + self.config.objective.generative_weight * mse
         losses = {"nce": nce.detach(), "accuracy": accuracy, "mse": mse.detach()}
         if self.heads.names:
-            distillation, parts = self.heads(self.encoder.embed_frames(features).mean(dim=1), batch)
+            distillation, parts = self.heads(scene_vector(self.encoder.embed_frames(features), batch), batch)
             weights = self.config.distill
             loss = weights.reconstruction_weight * loss + weights.weight * distillation
             losses.update(parts)
@@ -234,7 +234,7 @@ class Distillation(Objective):
     idle = ("pred.", "mask_token", "contrast_head.", "reconstruct_head.", "classifier.", "head.")
 
     def forward(self, features: Tensor, batch: Batch) -> dict[str, Tensor]:
-        loss, parts = self.heads(self.encoder.embed_frames(features).mean(dim=1), batch)
+        loss, parts = self.heads(scene_vector(self.encoder.embed_frames(features), batch), batch)
         return {"loss": loss, **parts}
 
 
@@ -244,6 +244,16 @@ RECIPES: dict[str, Callable[..., Objective]] = {
     "tagging": Tagging,
     "distill": Distillation,
 }
+
+
+def scene_vector(rows: Tensor, batch: Batch) -> Tensor:
+    """Return the mean of a clip's rows `(B, t, K)` without those behind the end of a short clip, `(B, K)`."""
+    if "length" not in batch or "audio" not in batch:
+        return rows.mean(dim=1)
+    share = batch["length"].to(rows.device) / batch["audio"].shape[1]
+    count = (share * rows.shape[1]).ceil().clamp(1, rows.shape[1])
+    inside = torch.arange(rows.shape[1], device=rows.device) < count[:, None]
+    return (rows * inside[..., None]).sum(dim=1) / count[:, None]
 
 
 def n_classes(encoder: Encoder) -> int:

@@ -1,0 +1,129 @@
+"""Every recipe learns: a few clips are overfitted to near zero, and every bundled configuration is sound."""
+
+import csv
+import json
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from hear_audiomamba import load_model
+from hear_audiomamba.bundled import bundled_path
+from hear_audiomamba.errors import ConfigError, DataError
+from hear_audiomamba.pretrain import pretrain, read_config
+from hear_audiomamba.weights import read_safetensors
+
+from .conftest import losses
+
+OVERFIT = ["optim.warmup_steps=10", "optim.weight_decay=0", "optim.ema=null", "run.log_every=10"]
+
+
+@pytest.fixture(scope="session")
+def four_clips(corpus, tmp_path_factory):
+    """A manifest of four clips that are exactly a crop long, two of each kind."""
+    path = corpus / "four.csv"
+    with open(corpus / "manifest.csv", encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if float(row["seconds"]) == 2.0]
+    rows = rows[:2] + rows[-2:]
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows({**row, "split": "train"} for row in rows)
+    return path
+
+
+def test_ssam_overfits_a_few_clips(config, four_clips):
+    run = config(
+        f"data.path={four_clips}", "optim.steps=300", "optim.lr=4e-3", "mask.ratio=0.1",
+        "model_options={embed_dim: 64, depth: 2, d_state: 4, patch_size: [4, 16]}", *OVERFIT,
+    )  # fmt: skip
+    found = losses(pretrain(run).out)
+    assert found[300] < 0.06 * found[10]
+
+
+def test_ssamba_overfits_a_few_clips(config, four_clips):
+    run = config(
+        f"data.path={four_clips}", "data.crop_seconds=2", "mask.count=8", "mask.cluster=[1,2]",
+        "optim.steps=240", "optim.lr=2e-3", "optim.batch=4", "optim.schedule=cosine",
+        "model_options={embed_dim: 48, depth: 2, d_state: 4}", *OVERFIT,
+        name="ssamba_tiny", small=False,
+    )  # fmt: skip
+    found = losses(pretrain(run).out)
+    assert found[240] < 0.25 * found[10]
+
+
+def test_the_hierarchical_encoder_overfits_a_few_labelled_clips(config, four_clips):
+    run = config(
+        f"data.path={four_clips}", "data.crop_seconds=2", "optim.steps=60", "optim.lr=2e-3",
+        "augment.mixup=0", "augment.spec_time=0", "augment.spec_freq=0", *OVERFIT,
+        "model_options={dim: 16, depths: [1, 1, 1, 1], num_classes: 2, canvas_frames: 256, fold: 1, drop_path: 0.0}",
+        name="hiermamba_tiny", small=False,
+    )  # fmt: skip
+    found = losses(pretrain(run).out)
+    assert found[60] < 0.05 * found[10]
+
+
+@pytest.fixture
+def targets(corpus, tmp_path):
+    """Embeddings of twelve crops by two made-up teachers, and a label for half of them."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "targets"
+    folder.mkdir()
+    with open(corpus / "manifest.csv", encoding="utf-8", newline="") as file:
+        paths = [row["path"] for row in csv.DictReader(file)][:12]
+    table = {"path": paths, "start_seconds": [0.0, 0.25] * 6, "seconds": [2.0] * 12}
+    pyarrow.parquet.write_table(pyarrow.table(table), folder / "crops.parquet")
+    wide = rng.normal(3.0, 2.0, (12, 16)).astype(np.float16)
+    np.save(folder / "wide.npy", wide)
+    np.save(folder / "narrow.npy", rng.normal(size=(12, 3)).astype(np.float16))
+    label = np.where(np.arange(12) % 2, np.nan, np.arange(12) // 6)[:, None].astype(np.float16)
+    np.save(folder / "label.npy", label)
+    mean, std = wide.astype(np.float32).mean(0), wide.astype(np.float32).std(0)
+    np.save(folder / "wide_std.npy", std)
+    teachers = {
+        "wide": {"dim": 16, "licence": "CC0", "source": "test", "mean": mean.tolist(), "std": "wide_std.npy"},
+        "narrow": {"dim": 3, "licence": "CC0", "source": "test"},
+        "label": {"dim": 1, "licence": "CC0", "source": "test", "loss": "cross_entropy", "classes": 2},
+    }
+    (folder / "targets.json").write_text(json.dumps({"teachers": teachers}))
+    return folder
+
+
+def test_distillation_overfits_its_teachers_and_leaves_no_head_in_the_model(config, targets):
+    run = config(
+        f"distill.targets={targets}", "recipe=distill", "optim.steps=120", "optim.lr=4e-3", "optim.batch=11",
+        "distill.teachers={wide: 2, narrow: 1, label: 1}", *OVERFIT,
+    )  # fmt: skip
+    outcome = pretrain(run)
+    found = losses(outcome.out)
+    assert found[120] < 0.2 * found[10]
+    assert not any("heads" in key for key in read_safetensors(outcome.out / "model.safetensors")[0])
+    load_model(outcome.out / "model.safetensors", device="cpu")
+
+
+def test_distillation_goes_with_masked_modelling(config, targets):
+    run = config(f"distill.targets={targets}", "optim.steps=3", "run.valid_every=3", "optim.batch=8")
+    outcome = pretrain(run)
+    assert outcome.finished and set(losses(outcome.out)) == {1, 2, 3}
+
+
+def test_targets_that_do_not_fit_are_named(config, targets, corpus, tmp_path):
+    with pytest.raises(ConfigError, match="did you mean 'wide'"):
+        pretrain(config(f"distill.targets={targets}", "distill.teachers={wyde: 1}"))
+    with pytest.raises(ConfigError, match="augment.mix "):
+        config(f"distill.targets={targets}", "augment.mix=0.1")
+    np.save(targets / "narrow.npy", np.zeros((5, 3), np.float16))
+    with pytest.raises(DataError, match="lists 12 crops"):
+        pretrain(config(f"distill.targets={targets}"))
+    with pytest.raises(DataError, match="targets.json"):
+        pretrain(config(f"distill.targets={tmp_path}"))
+
+
+@pytest.mark.parametrize(
+    "path", sorted(bundled_path("pretrain_configs").glob("*.yaml")), ids=lambda p: p.stem
+)
+def test_bundled_configurations_can_be_read(path):
+    targets = ["distill.targets=z"] if "distilled" in path.stem else []
+    run = read_config(path.stem, ["data.path=x", "run.out=y", *targets])
+    assert run.recipe in ("ssam", "ssamba", "tagging")
