@@ -93,6 +93,8 @@ def _describe(teacher: Teacher, out: Path) -> None:
         "dim": teacher.dim,
         "licence": teacher.licence,
         "source": teacher.source,
+        "loss": teacher.loss,
+        **({"classes": teacher.classes} if teacher.loss == "cross_entropy" else {}),
         "mean": [round(float(x), 6) for x in np.nan_to_num(np.nanmean(values, axis=0))],
         "std": [round(float(x), 6) for x in np.nan_to_num(np.nanstd(values, axis=0))],
     }

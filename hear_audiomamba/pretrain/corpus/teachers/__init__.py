@@ -7,16 +7,17 @@ says which to install where one is missing.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from ....errors import ConfigError, did_you_mean
 from .base import Teacher
-from .labels import LabelTeacher
+from .crepe import CrepeTeacher
+from .labels import EXCLUSIVE, SEVERAL, LabelTeacher
 from .signals import Contour, Spectrum
 from .speaker import SpeakerTeacher
 from .speech import SpeechTeacher
 from .yamnet import YAMNetTeacher
-from .crepe import CrepeTeacher
 
 TEACHERS: dict[str, Callable[[Path], Teacher]] = {
     "yamnet": YAMNetTeacher,
@@ -25,7 +26,7 @@ TEACHERS: dict[str, Callable[[Path], Teacher]] = {
     "crepe": CrepeTeacher,
     "spectrum": Spectrum,
     "contour": Contour,
-    "labels": LabelTeacher,
+    **{f"labels_{group}": partial(LabelTeacher, group=group) for group in (*EXCLUSIVE, *SEVERAL)},
 }
 
 

@@ -25,12 +25,16 @@ class Teacher:
     Attributes:
         name, licence, source: who it is.
         dim: width of its vectors.
+        loss: how a student's prediction is compared: "mse" on standardised vectors, "bce" for a 0 or 1
+            a class, or "cross_entropy" for one class number out of `classes`.
     """
 
-    name: ClassVar[str]
+    name: str
     licence: ClassVar[str]
     source: ClassVar[str]
     dim: int
+    loss: str = "mse"
+    classes: int | None = None
 
     def __init__(self, corpus: Path) -> None:
         self.corpus = corpus
@@ -43,7 +47,7 @@ class Teacher:
             paths: the corpus file each was cut from.
 
         Returns:
-            Shape (len(clips), dim), float32; NaN in a row's dimensions where the teacher does not know.
+            Shape (len(clips), dim), float32; NaN rows where the teacher does not know.
         """
         raise NotImplementedError
 

