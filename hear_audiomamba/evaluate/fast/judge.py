@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -112,18 +111,3 @@ class Judge:
 
     def _first(self, score: EventScore, events: dict[str, Events], frames: Frames) -> float:
         return next(iter(score(events, frames.target, len(self.labels)).values()))
-
-
-def to_json(results: Mapping[str, Any]) -> str:
-    """Write results as JSON; values that JSON lacks become strings: "nan", "inf", "-inf"."""
-    return json.dumps(_finite(results), indent=1, allow_nan=False) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(v) for v in value]
-    return value
