@@ -1,10 +1,14 @@
 """Embedding speed: SSAM against the published code's CPU path and against SSAST with fused attention.
 
     python benchmarks/embed.py [--threads 2] [--json results.json] [--sizes tiny base] [--rounds 5]
+    python benchmarks/embed.py --all [--sizes tiny]
 
 Each table row is one size, batch and window length; all sides embed the same audio in turn. "published"
 is our model on the sequential reference scan, which is how the authors' code runs without a GPU. The
 bound is the time its matrix products and its scan would take at the rates measured in the same run.
+
+With --all the table has every registered variant of the sizes instead, on clips of 2 s with default
+windows, each in turn with the SSAST of the SSAM paper of the same size.
 """
 
 from __future__ import annotations
@@ -17,8 +21,9 @@ import torch
 from timing import matmul_rate, ratio, take_turns, write
 from torch.utils.flop_counter import FlopCounterMode
 
-from hear_audiomamba import load_model
+from hear_audiomamba import list_models, load_model, model_info
 from hear_audiomamba.ops import selective_scan
+from hear_audiomamba.registry import SIZES
 
 CASES = [(1, 2.0), (8, 2.0), (1, 10.0), (1, 50.0)]  # batch, window seconds: 251, 251, 1,251 and 6,251 tokens
 
@@ -72,6 +77,50 @@ def case(size: str, batch: int, seconds: float, rounds: int, matmul: float) -> d
     }  # fmt: skip
 
 
+def survey(name: str, size: str, rounds: int) -> dict:
+    """Measure one variant in turn with the SSAST of its size, clips of 2 s one by one and in eights."""
+    model = load_model(variant=name, device="cpu")
+    transformer = load_model(variant=f"ssast_{size}", device="cpu")
+    row = {
+        "model": name,
+        "parameters": model_info(name)["encoder_parameters"],
+        "k": model.scene_embedding_size,
+    }
+    for batch in (1, 8):
+        audio = torch.rand(batch, 32000) - 0.5
+        sides = {
+            "ours": lambda audio=audio: model.scene(audio),
+            "ssast": lambda audio=audio: transformer.scene(audio),
+        }
+        times = take_turns(sides, rounds)
+        row[f"realtime_{batch}"] = batch * 2.0 / statistics.median(times["ours"])
+        row[f"vs_ssast_{batch}"] = ratio(times["ssast"], times["ours"])
+    return row
+
+
+def survey_all(sizes: list[str], rounds: int) -> list[dict]:
+    """Print and return the table of all variants of some sizes."""
+    print(
+        "| model | parameters | K | × real time, 1 clip | 8 clips | vs SSAST of its size, 1 clip | 8 clips |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    rows = []
+    for name in list_models():
+        size = next((size for size in SIZES if f"_{size}" in name), None)
+        if size not in sizes:
+            continue
+        row = survey(name, size, rounds)
+        rows.append(row)
+        cells = [f"{row[f'realtime_{batch}']:.0f}" for batch in (1, 8)]
+        for batch in (1, 8):
+            other = row[f"vs_ssast_{batch}"]
+            cells.append(f"{other['median']:.2f} ({other['min']:.2f}–{other['max']:.2f})")
+        print(
+            f"| {name} | {row['parameters'] / 1e6:.1f} M | {row['k']:,} | {' | '.join(cells)} |", flush=True
+        )
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -80,9 +129,13 @@ def main() -> None:
     parser.add_argument("--json")
     parser.add_argument("--sizes", nargs="+", default=["tiny", "base"], choices=["tiny", "small", "base"])
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--all", action="store_true", help="every variant of the sizes, in one table")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     warnings.simplefilter("ignore")
+    if args.all:
+        write(args.json, {"rows": survey_all(args.sizes, args.rounds)})
+        return
     matmul = matmul_rate()
     print(f"matrix products: {matmul / 1e9:.0f} GFLOP/s, {args.threads} threads")
     print(
