@@ -29,14 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="log-mel statistics: of the whole file (long files are read twice), or of each window")  # fmt: skip
     add("--shard-size", type=int, default=512, metavar="N", help="files in a shard, and the most a kill can cost")
 
-    model = parser.add_argument_group("model")
-    add = model.add_argument
-    add("--model", default="", metavar="NAME_OR_FILE", help="variant, weights file or hub id; `list` shows the names")
-    add("--window-seconds", type=float, metavar="S", help="length of the windows the encoder sees")
-    add("--precision", default="float32", choices=("float32", "bfloat16", "float16"))
-    add("--compat", choices=("published",), help="the authors' runtime with its quirks (docs/models.md)")
-    add("--backend", metavar="NAME", help="of the scan: cpu, torch, reference, triton, mamba_ssm")
-    add("--option", action="append", default=[], metavar="KEY=VALUE", help="one field of the model's configuration")
+    add_model_arguments(parser)
 
     machine = parser.add_argument_group("machine")
     add = machine.add_argument
@@ -53,6 +46,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--skip-errors", action="store_true", help="exit status 0 although some files could not be read")
     add("--retry-errors", action="store_true", help="try files again that failed in an earlier run")
     add("--quiet", action="store_true", help="no progress line")
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options that say which model; `load` reads them."""
+    model = parser.add_argument_group("model")
+    add = model.add_argument
+    add("--model", default="", metavar="NAME_OR_FILE", help="variant, weights file or hub id; `list` shows the names")
+    add("--window-seconds", type=float, metavar="S", help="length of the windows the encoder sees")
+    add("--precision", default="float32", choices=("float32", "bfloat16", "float16"))
+    add("--compat", choices=("published",), help="the authors' runtime with its quirks (docs/models.md)")
+    add("--backend", metavar="NAME", help="of the scan: cpu, torch, reference, triton, mamba_ssm")
+    add("--option", action="append", default=[], metavar="KEY=VALUE", help="one field of the model's configuration")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -85,8 +90,8 @@ def run(args: argparse.Namespace) -> int:
     return 1 if summary.failed and not args.skip_errors else 0
 
 
-def load(args: argparse.Namespace) -> Any:
-    """Load the model that the options ask for."""
+def load(args: argparse.Namespace, defaults: dict[str, Any] | None = None) -> Any:
+    """Load the model that the options ask for; `defaults` are options of the model not given there."""
     import torch
 
     from ..hear import load_model
@@ -95,7 +100,7 @@ def load(args: argparse.Namespace) -> Any:
         if args.threads < 1:
             raise ConfigError(f"--threads {args.threads}: expected at least 1")
         torch.set_num_threads(args.threads)
-    return load_model(**_model_arguments(args))
+    return load_model(**{**(defaults or {}), **_model_arguments(args)})
 
 
 def _model_arguments(args: argparse.Namespace) -> dict[str, Any]:
@@ -112,7 +117,7 @@ def _model_arguments(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "model_file_path": args.model, "device": (args.device or "").split(",")[0] or None,
         "precision": args.precision, "compat": args.compat, "backend": args.backend,
-        "max_batch_windows": args.batch_windows, **given,
+        "max_batch_windows": getattr(args, "batch_windows", None), **given,
     }  # fmt: skip
 
 

@@ -86,13 +86,13 @@ def embed_sources(
         with Journal(out, settings, resources.share, resources.overwrite) as journal:
             units = journal.plan(sources, options.shard_sources)
             if journal.fresh and not resources.overwrite:
-                _check_clear(out, units, options)
-            todo = [unit for unit in units if _is_open(journal, unit, resources.retry_errors)]
+                check_clear(out, units, options)
+            todo = [unit for unit in units if is_open(journal, unit, resources.retry_errors)]
             progress.start(units, [unit for unit in units if unit not in todo], journal)
             with UnitRunner(model, options, provenance, resources) as runner:
                 runner.run(todo, journal, progress)
             summary = progress.summary([journal.record(unit) for unit in units], model, settings)
-            _write_reports(out, summary, resources.share)
+            write_reports(out, summary, resources.share)
             return summary
     except OSError as error:
         if error.errno not in _NO_SPACE:
@@ -208,12 +208,13 @@ def weights_hash(model: AudioEmbedder) -> str:
     return digest.hexdigest()
 
 
-def _is_open(journal: Journal, unit: Unit, retry_errors: bool) -> bool:
+def is_open(journal: Journal, unit: Unit, retry_errors: bool) -> bool:
+    """Tell whether a unit is still to be embedded."""
     record = journal.record(unit)
     return record is None or (retry_errors and bool(record["errors"]))
 
 
-def _check_clear(out: Path, units: Sequence[Unit], options: EmbedOptions) -> None:
+def check_clear(out: Path, units: Sequence[Unit], options: EmbedOptions) -> None:
     """Refuse to write over files that no run of ours is known to have made."""
     if options.format == "npz":
         names = [f"{source.name}.npz" for unit in units for source in unit.sources]
@@ -224,7 +225,8 @@ def _check_clear(out: Path, units: Sequence[Unit], options: EmbedOptions) -> Non
             raise DataError(f"{out / name} exists and no run on record made it; use another --out, or --overwrite")
 
 
-def _write_reports(out: Path, summary: Summary, share: tuple[int, int] | None) -> None:
+def write_reports(out: Path, summary: Summary, share: tuple[int, int] | None) -> None:
+    """Write `summary.json`, and `errors.jsonl` where there are errors."""
     part = "" if share is None else f"-{share[0]}-of-{share[1]}"
     lines = [json.dumps(error, sort_keys=True) + "\n" for error in summary.errors]
     errors = out / f"errors{part}.jsonl"

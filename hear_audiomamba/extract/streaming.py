@@ -23,18 +23,16 @@ class StreamedEmbedding(NamedTuple):
     """An embedding and the stretch of the stream it describes.
 
     Attributes:
-        start_ms, end_ms: of the stretch, from the beginning of the stream.
+        time_ms: the middle of the stretch, from the beginning of the stream; of a row, what
+            `model.timestamps` with centred times gives.
+        start_ms, end_ms: where the stretch begins and ends.
         embedding: `(K,)` float32, on the CPU.
     """
 
+    time_ms: float
     start_ms: float
     end_ms: float
     embedding: Tensor
-
-    @property
-    def time_ms(self) -> float:
-        """The middle of the stretch."""
-        return (self.start_ms + self.end_ms) / 2
 
 
 class StreamingEmbedder:
@@ -155,7 +153,8 @@ class _Windows(_Stream):
         scene = self._model.scene(self._held[None, start - self._held_from : end - self._held_from])
         self._last_end = end
         to_ms = 1000.0 / self._model.sample_rate
-        return StreamedEmbedding(start * to_ms, end * to_ms, scene[0].cpu())
+        middle = (start + end) / 2
+        return StreamedEmbedding(middle * to_ms, start * to_ms, end * to_ms, scene[0].cpu())
 
 
 class _Stateful(_Stream):
@@ -167,8 +166,13 @@ class _Stateful(_Stream):
         self._model, self._encoder = model, model.encoder
         self._fixed = None if statistics == "running" else tuple(float(value) for value in statistics)
         self._step = int(self._encoder.step)
-        step_seconds = self._step * model.features.hop_length / model.sample_rate
-        self._restart = math.inf if math.isinf(restart_seconds) else max(1, round(restart_seconds / step_seconds))
+        to_ms = 1000.0 / model.sample_rate
+        hop_ms = model.features.hop_length * to_ms
+        self._step_ms = self._step * hop_ms
+        self._first_ms = model.features.frame_center * to_ms + self._encoder.first_center * hop_ms
+        self._restart = math.inf
+        if not math.isinf(restart_seconds):
+            self._restart = max(1, round(1000.0 * restart_seconds / self._step_ms))
         self._reset()
 
     def _reset(self) -> None:
@@ -217,9 +221,10 @@ class _Stateful(_Stream):
                 tokens, self._states = self._encoder.step_tokens(tokens, self._states)
             has_class_token = within == 0 and self._encoder.config.cls_token
             rows = tokens[0, int(has_class_token) :].float().reshape(n_steps, -1).cpu()
-            ms = 1000.0 * self._step * self._model.features.hop_length / self._model.sample_rate
             for index, row in enumerate(rows, self._n_steps):
-                embeddings.append(StreamedEmbedding(index * ms, (index + 1) * ms, row))
+                middle = self._first_ms + index * self._step_ms
+                start, end = middle - self._step_ms / 2, middle + self._step_ms / 2
+                embeddings.append(StreamedEmbedding(middle, max(0.0, start), end, row))
             self._n_steps += n_steps
         return embeddings
 

@@ -1,0 +1,28 @@
+"""`hear-audiomamba map`: a picture of a folder of embeddings."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "a picture of a folder of embeddings"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of the verb."""
+    add = parser.add_argument
+    add("folder", type=Path, metavar="DIR", help="what `embed` wrote")
+    add("--out", type=Path, metavar="FILE", help="picture, .png, .svg or .pdf (default: DIR/map.png)")
+    add("--method", default="tsne", choices=("tsne", "umap", "none"), help="drawn beside the principal components")
+    add("--limit", type=int, default=10_000, metavar="N", help="most points; of more, a random sample")
+    add("--seed", type=int, default=0)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the verb; returns the exit status."""
+    from ..extract.map import draw_map
+
+    picture = args.out or args.folder / "map.png"
+    layouts = draw_map(args.folder, picture, args.method, args.limit, args.seed)
+    print(f"{len(layouts['pca'])} clips drawn in {picture}, their coordinates in {picture.with_suffix('.csv')}")
+    return 0

@@ -1,0 +1,152 @@
+"""The run spread over a Ray cluster: Ray Data moves the units, one model lives in each of its actors."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError
+from .journal import Journal, Unit
+from .options import EmbedOptions
+from .progress import Progress, Summary
+from .run import Resources, UnitRunner, check_clear, describe, is_open, write_reports
+from .sources import Source
+
+
+def embed_on_ray(
+    sources: Sequence[Source],
+    model_arguments: dict[str, Any],
+    out: str | Path,
+    options: EmbedOptions,
+    resources: Resources,
+    address: str,
+    n_actors: int | None = None,
+    actor_options: dict[str, Any] | None = None,
+) -> Summary:
+    """Embed sources on a Ray cluster; the same files come out as from `embed_sources`.
+
+    Inputs and output folder must be on a file system that all nodes share. A worker that dies is
+    replaced and its units are done again; a run that is stopped goes on with the same call.
+
+    Args:
+        sources: what `find_sources` returned; paths are made absolute.
+        model_arguments: keywords of `load_model`; each actor loads its own.
+        out: output folder.
+        options: what to make.
+        resources: `workers` is per actor; `share` is not for Ray.
+        address: of the cluster ("auto", "ray://host:10001"), or "local" to start one on this machine.
+        n_actors: models at once; by default one for each GPU of the cluster, else one for each CPU.
+        actor_options: resources of an actor, for instance `{"num_gpus": 0.5}`.
+
+    Returns:
+        What was done.
+
+    Raises:
+        DataError: Ray is not installed or reached, or the folder is in use or holds something else.
+    """
+    ray = _connect(address)
+    from ..hear import load_model
+
+    out = Path(out).absolute()
+    model = load_model(**{**model_arguments, "device": "cpu"})  # for its description only
+    provenance = describe(model, options)
+    settings = json.loads(provenance.to_json())
+    progress = Progress(len(sources))
+    with Journal(out, settings, overwrite=resources.overwrite) as journal:
+        sources = [replace(source, path=str(Path(source.path).absolute())) for source in sources]
+        units = journal.plan(sources, options.shard_sources)
+        if journal.fresh and not resources.overwrite:
+            check_clear(out, units, options)
+        todo = [unit for unit in units if is_open(journal, unit, resources.retry_errors)]
+        progress.start(units, [unit for unit in units if unit not in todo], journal)
+        if todo:
+            _run(ray, todo, model_arguments, out, options, resources, settings, n_actors, actor_options)
+        missing = [unit.number for unit in units if journal.record(unit) is None]
+        if missing:
+            raise DataError(f"{out}: units {missing[:5]} are not complete; run the same command again")
+        summary = progress.summary([journal.record(unit) for unit in units], model, settings)
+        write_reports(out, summary, None)
+        return summary
+
+
+def _run(
+    ray: Any, todo: Sequence[Unit], model_arguments: dict[str, Any], out: Path, options: EmbedOptions,
+    resources: Resources, settings: dict[str, Any], n_actors: int | None, actor_options: dict[str, Any] | None,
+) -> None:  # fmt: skip
+    import ray.data
+
+    n_gpus = int(ray.cluster_resources().get("GPU", 0))
+    n_actors = n_actors or max(1, min(len(todo), n_gpus or int(ray.cluster_resources().get("CPU", 1))))
+    actor_options = actor_options or ({"num_gpus": 1} if n_gpus else {"num_cpus": 1})
+    # Ray Data takes up the work of an actor that dies; a unit done twice gives the same files.
+    context = ray.data.DataContext.get_current()
+    context.max_errored_blocks = 0
+    rows = [{"unit": json.dumps({"unit": u.number, "sources": [s.to_dict() for s in u.sources]})} for u in todo]
+    dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
+    done = dataset.map_batches(
+        _Actor,
+        fn_constructor_args=(model_arguments, str(out), options, resources, settings),
+        batch_size=1,
+        concurrency=n_actors,
+        max_restarts=-1,
+        max_task_retries=-1,
+        **actor_options,
+    )
+    done.materialize()
+
+
+class _Actor:
+    """A model on a worker of the cluster."""
+
+    def __init__(
+        self, model_arguments: dict[str, Any], out: str, options: EmbedOptions, resources: Resources,
+        settings: dict[str, Any],
+    ) -> None:  # fmt: skip
+        from ..hear import load_model
+
+        self._model = load_model(**model_arguments)
+        self._provenance = describe(self._model, options)
+        if json.loads(self._provenance.to_json()) != settings:
+            raise DataError("a worker's model differs from the one that planned the run: same files on all nodes?")
+        self._options, self._out = options, out
+        self._resources = replace(resources, share=None, devices=(), overwrite=False)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        for text in batch["unit"]:
+            row = json.loads(str(text))
+            unit = Unit(row["unit"], tuple(Source(**source) for source in row["sources"]))
+            journal = _WorkerJournal(Path(self._out), unit)
+            with UnitRunner(self._model, self._options, self._provenance, self._resources) as runner:
+                runner.run([unit], journal, Progress(len(unit.sources)))
+            journal.close()
+        return batch
+
+
+class _WorkerJournal(Journal):
+    """The journal as a worker sees it: the one that planned the run holds the lock."""
+
+    def __init__(self, out: Path, unit: Unit) -> None:
+        super().__init__(out, {})
+        self.tmp = self.folder / "tmp-all" / f"{unit.number:05d}-{time.time_ns():x}"
+        self.tmp.mkdir(parents=True)
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        self.__exit__()
+
+
+def _connect(address: str) -> Any:
+    try:
+        import ray
+    except ImportError:
+        raise DataError("--ray needs Ray: pip install 'hear-audiomamba[scale]'") from None
+    if not ray.is_initialized():
+        try:
+            ray.init(address=None if address == "local" else address, log_to_driver=False)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise DataError(f"{address}: no Ray cluster there: {' '.join(str(error).split())}") from None
+    return ray
