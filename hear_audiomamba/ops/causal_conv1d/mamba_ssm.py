@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..mamba_packages import import_function
-from .state import last_inputs
+from .reference import with_past
 
 __all__ = ["causal_conv1d", "unsupported"]
 
@@ -38,18 +38,16 @@ def causal_conv1d(
     activation: str | None,
     reverse: bool,
     initial_state: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """Convolve by causal-conv1d; arguments and results as `reference.causal_conv1d`."""
-    past = weight.shape[1] - 1
-    inputs = x.flip(1) if reverse else x
-    # Rows of a view may start anywhere; the kernels load 8 channels at a time.
-    if inputs.stride(1) % 8 or inputs.stride(0) % 8 or inputs.stride(2) != 1:
-        inputs = inputs.contiguous()
-    # As plain inputs in front of the sequence the state gets its gradient like any other input.
+) -> Tensor:
+    """Convolve by causal-conv1d; arguments and result as `reference.causal_conv1d`."""
+    length = x.shape[1]
+    # As plain inputs beside the sequence the state gets its gradient like any other input.
     if initial_state is not None:
-        inputs = torch.cat([initial_state.to(x.dtype).transpose(1, 2), inputs], dim=1)
+        x = with_past(x, weight.shape[1] - 1, reverse, initial_state)
+    x = x.flip(1) if reverse else x
+    # Rows of a view may start anywhere; the kernels load 8 channels at a time.
+    if x.stride(1) % 8 or x.stride(0) % 8 or x.stride(2) != 1:
+        x = x.contiguous()
     bias = None if bias is None else bias.to(weight.dtype)
-    y = _convolve(inputs.transpose(1, 2), weight, bias, activation=activation)
-    y = y.transpose(1, 2)[:, -x.shape[1] :]
-    last = last_inputs(x, initial_state, past, reverse)
-    return y.flip(1) if reverse else y, last
+    y = _convolve(x.transpose(1, 2), weight, bias, activation=activation).transpose(1, 2)[:, -length:]
+    return y.flip(1) if reverse else y

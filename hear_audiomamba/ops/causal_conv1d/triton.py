@@ -8,7 +8,6 @@ from torch import Tensor
 
 from ..triton_launch import LAUNCH, dense_rows, on_device
 from ..triton_launch import unsupported as _unsupported
-from .state import last_inputs
 from .triton_kernels import conv_backward, conv_forward
 
 __all__ = ["causal_conv1d", "unsupported"]
@@ -36,16 +35,15 @@ def causal_conv1d(
     activation: str | None,
     reverse: bool,
     initial_state: Optional,
-) -> tuple[Tensor, Tensor]:
-    """Convolve on the GPU; arguments and results as `reference.causal_conv1d`."""
+) -> Tensor:
+    """Convolve on the GPU; arguments and result as `reference.causal_conv1d`."""
     if initial_state is not None:
         initial_state = initial_state.to(x.dtype)
     inputs = (x, weight, bias, initial_state)
     # Without gradients or a compiler to see it, the operator's registration would only cost its overhead.
     keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
     forward = _forward if keep or torch.compiler.is_compiling() else _forward_kernel
-    y = forward(*inputs, activation == "silu", reverse)
-    return y, last_inputs(x, initial_state, weight.shape[1] - 1, reverse)
+    return forward(*inputs, activation == "silu", reverse)
 
 
 def _launch_options(x: Tensor, weight: Tensor, silu: bool, reverse: bool) -> dict:

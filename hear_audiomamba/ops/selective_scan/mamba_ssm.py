@@ -84,5 +84,6 @@ def selective_scan(
 selective_scan_2d = functools.partial(_scan_2d_by, scan=selective_scan)
 
 
-def _refuse(grad: Tensor) -> None:
-    raise BackendError("backend 'mamba_ssm' passes no gradient through the last state; use backend='triton'")
+def _refuse(grad: Tensor | None) -> None:
+    if grad is not None:
+        raise BackendError("backend 'mamba_ssm' passes no gradient to the last state; use backend='triton'")

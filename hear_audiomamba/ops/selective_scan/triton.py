@@ -198,7 +198,9 @@ def _forward_kernels(
     return y, last_state, rate.new_empty(0) if checkpoints is None else checkpoints
 
 
-_forward = torch.library.custom_op("hear_audiomamba::selective_scan_triton", _forward_kernels, mutates_args=())
+_forward = torch.library.custom_op(
+    "hear_audiomamba::selective_scan_triton", _forward_kernels, mutates_args=()
+)
 
 
 @_forward.register_fake
@@ -238,7 +240,7 @@ def _backward(
     grad_z = rate.new_empty(0) if z is None else z.new_empty(z.shape)
     grad_rate = rate.new_zeros(*parts, *rate.shape)
     grad_b = rate.new_empty(plan.blocks, *B.shape)
-    grad_c = torch.empty_like(grad_b)
+    grad_c = grad_b.new_empty(grad_b.shape)
     grad_skip = rate.new_empty(0 if D is None else (*parts, channels))
     grad_bias = rate.new_empty(0 if delta_bias is None else (*parts, channels))
     tile, block = plan.sizes["TILE"], plan.sizes["BLOCK"]
