@@ -37,7 +37,7 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict]:
         if not parameter.requires_grad:
             continue
         last = name.rsplit(".", 1)[-1]
-        plain = parameter.ndim <= 1 or last in _NO_DECAY or last.startswith(("A_log", "A_logs", "Ds"))
+        plain = parameter.ndim <= 1 or last in _NO_DECAY or last.endswith(("bias", "A_logs"))
         (free if plain else decay).append(parameter)
     groups = [{"params": decay, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
