@@ -18,7 +18,7 @@ LAYERS = [
     {"modules"},
     {"encoders"},
     {"features", "features_kaldi", "inputs", "embedder"},
-    {"registry", "weights", "convert", "hear", "check", "tagging", "tag_plot", "audio"},
+    {"registry", "weights", "convert", "hear", "check", "tagging", "tag_plot", "flops", "audio"},
     {"extract", "pretrain", "evaluate", "adapters"},
     {"cli"},
 ]
@@ -63,7 +63,7 @@ def test_import_is_light_and_offline():
         "import socket, sys\n"
         "def refuse(*a, **k): raise AssertionError('network')\n"
         "socket.socket.connect = refuse; socket.getaddrinfo = refuse\n"
-        "import hear_audiomamba\n"
+        "from hear_audiomamba import list_models, load_model; list_models()\n"
         "heavy = 'pandas matplotlib transformers triton soundfile sklearn pyarrow rich huggingface_hub'\n"
         "print(' '.join(m for m in heavy.split() if m in sys.modules))\n"
     )

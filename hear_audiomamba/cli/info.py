@@ -6,8 +6,10 @@ import argparse
 import json
 from pathlib import Path
 
+from ..config import ModelConfig
 from ..convert import read_checkpoint
-from ..registry import describe, model_info
+from ..flops import count_flops
+from ..registry import describe, find_variant, model_info
 from ..weights import manifest, sha256_of
 
 
@@ -19,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if Path(args.model).is_file():
         config, state, notes = read_checkpoint(args.model)
-        info = describe(config)
+        info = _with_flops(describe(config), config)
         info["file"] = {
             "sha256": sha256_of(args.model),
             "tensors": len(state),
@@ -28,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
         }
     else:
         name, _, tag = args.model.partition(".")
-        info = model_info(name)
+        info = _with_flops(model_info(name), find_variant(name).config)
         entries = {k: v for k, v in manifest()["weights"].items() if k.partition(".")[0] == info["name"]}
         info["weights"] = {k: v for k, v in entries.items() if not tag or k.endswith("." + tag)}
     if args.json:
@@ -37,6 +39,14 @@ def run(args: argparse.Namespace) -> int:
     for key, value in info.items():
         _print(key, value, 0)
     return 0
+
+
+def _with_flops(info: dict, config: ModelConfig) -> dict:
+    """Put the operations that embedding 10 s takes before the configuration."""
+    counted = count_flops(config, 10.0)
+    layout = info.pop("config")
+    gflops = {"products": counted.products / 1e9, "scans": counted.scans / 1e9}
+    return info | {"gflops_of_10_s": {k: round(v, 2) for k, v in gflops.items()}, "config": layout}
 
 
 def _print(key: str, value, depth: int) -> None:
