@@ -164,6 +164,11 @@ def _load_clips(config: PretrainConfig) -> tuple[Clips, Clips | None, Targets | 
     clips, targets = load_targets(distill, data.path, data.split)
     if not len(clips):
         raise DataError(f"distill.targets: no crop of {distill.targets} is of split {data.split!r}")
+    for name, teacher in targets.teachers.items():
+        if teacher.coverage == 0:
+            raise DataError(
+                f"distill.targets: {name} has no known row for split {data.split!r}; leave it out"
+            )
     valid, valid_targets = None, None
     if data.valid_split is not None and (clips.root / "manifest.csv").is_file():
         valid, valid_targets = load_targets(distill, data.path, data.valid_split)

@@ -28,6 +28,7 @@ class TeacherHeads(nn.Module):
         self.names = tuple(teachers)
         self.losses = {name: teacher.loss for name, teacher in teachers.items()}
         self.weights = {name: teacher.weight for name, teacher in teachers.items()}
+        self.coverage = {name: teacher.coverage for name, teacher in teachers.items()}
         self.heads = nn.ModuleDict()
         for name, teacher in teachers.items():
             # Without a scale of its own the norm keeps all directions of the scene vector alike.
@@ -53,7 +54,9 @@ class TeacherHeads(nn.Module):
             prediction = self.heads[name](scene.float()).float()
             # Unknown rows get a target of no consequence, so that every head has a gradient at every step.
             each = teacher_loss(prediction, torch.where(known[:, None], target, 0.0), self.losses[name])
-            loss = (each * known).sum() / known.sum().clamp_min(1)
+            # Divided by how many rows are known on average, so that a teacher who knows few crops is not
+            # louder in a batch that has but one of them, and a batch is the mean of its parts.
+            loss = (each * known).sum() / (len(known) * self.coverage[name])
             parts[f"teacher_{name}"] = loss.detach()
             total = total + self.weights[name] * loss
         return total / max(sum(self.weights.values()), 1e-9), parts

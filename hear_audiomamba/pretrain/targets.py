@@ -32,6 +32,7 @@ class Teacher:
         loss: one of `LOSSES`. "bce" rows are probabilities, "cross_entropy" rows one class number.
         weight: factor of the loss.
         mean, std: `(width,)` for standardising, or None for rows taken as they are.
+        coverage: share of the rows that are known.
     """
 
     values: np.ndarray
@@ -40,6 +41,7 @@ class Teacher:
     weight: float
     mean: np.ndarray | None = None
     std: np.ndarray | None = None
+    coverage: float = 1.0
 
     def row(self, index: int) -> np.ndarray:
         """Return a row `(width,)` float32, standardised and then limited to ±10 deviations."""
@@ -95,6 +97,7 @@ def load_targets(config: DistillConfig, corpus: str, split: str | None) -> tuple
         teacher.weight = float(weight)
         if not keep.all():
             teacher.values = teacher.values[keep]
+        teacher.coverage = 1.0 - float(np.isnan(teacher.values[:, 0]).mean()) if len(teacher.values) else 1.0
         targets.teachers[name] = teacher
     paths = crops["path"][keep].tolist()
     return Clips(root, paths, crops["seconds"][keep].astype(np.float64)), targets
