@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -20,21 +21,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     build.add_argument("out", type=Path, help="the corpus folder")
     build.add_argument("--recipe", type=Path, help="a YAML file; by default the bundled open corpus")
     build.add_argument("--cache", type=Path, help="folder of downloaded packages (default: OUT/.cache)")
-    build.add_argument("--max-hours-per-source", type=float, metavar="H", help="at most H hours of each package")
-    build.add_argument("--max-sounds-per-source", type=int, metavar="N", help="at most N of each synthesis source")
-    build.add_argument("--only", action="append", default=[], metavar="WORD",
-                       help="only sources whose name holds WORD; may be repeated")
+    build.add_argument(
+        "--max-hours-per-source", type=float, metavar="H", help="at most H hours of each package"
+    )
+    build.add_argument(
+        "--max-sounds-per-source", type=int, metavar="N", help="at most N of each synthesis source"
+    )
+    build.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="WORD",
+        help="only sources whose name holds WORD; may be repeated",
+    )
 
-    stats = verbs.add_parser("stats", help="hours by kind, split and licence, and the mean and deviation of log-mels")
-    stats.add_argument("corpus", type=Path, help="a corpus folder")
+    stats = verbs.add_parser(
+        "stats", help="hours, level, and the mean and deviation of the log-mels, exactly"
+    )
+    stats.add_argument("corpus", type=Path, help="a corpus folder, any folder of audio, a manifest or tars")
     stats.add_argument("--model", default="ssam_tiny_200_16x4", help="whose spectrogram is measured")
-    stats.add_argument("--no-features", action="store_true", help="hours and licences only")
+    stats.add_argument("--split", help="only this split of the manifest")
+    stats.add_argument("--workers", type=int, default=1, help="files decoded at once")
+    stats.add_argument("--json", type=Path, help="write everything here, per mel bin too")
+    stats.add_argument(
+        "--no-features", action="store_true", help="only what the manifest says: hours and licences"
+    )
 
     targets = verbs.add_parser("targets", help="write what free teachers say of a corpus, for distillation")
     targets.add_argument("corpus", type=Path, help="a corpus folder")
     targets.add_argument("out", type=Path, help="the targets folder")
     targets.add_argument("--crops", type=int, default=20000, help="two-second crops in all, about")
-    targets.add_argument("--shares", type=Path, help="YAML: part of the crops by the start of a source's name")
+    targets.add_argument(
+        "--shares", type=Path, help="YAML: part of the crops by the start of a source's name"
+    )
     targets.add_argument("--teachers", default=None, metavar="A,B", help="by default all that are installed")
     targets.add_argument("--seed", type=int, default=0, help="of the choice of crops")
 
@@ -51,11 +70,19 @@ def _build(args: argparse.Namespace) -> int:
 
     def tell(report) -> None:
         note = f"  ({report.note})" if report.note else ""
-        print(f"{report.status:6} {report.source:36} {report.files:6} files {report.hours:8.2f} h{note}", flush=True)
+        print(
+            f"{report.status:6} {report.source:36} {report.files:6} files {report.hours:8.2f} h{note}",
+            flush=True,
+        )
 
     reports = build_corpus(
-        recipe, args.out, cache=args.cache, max_hours_per_source=args.max_hours_per_source,
-        max_sounds_per_source=args.max_sounds_per_source, only=tuple(args.only), on_source=tell,
+        recipe,
+        args.out,
+        cache=args.cache,
+        max_hours_per_source=args.max_hours_per_source,
+        max_sounds_per_source=args.max_sounds_per_source,
+        only=tuple(args.only),
+        on_source=tell,
     )
     hours = sum(report.hours for report in reports)
     print(f"{args.out}: {sum(report.files for report in reports)} files, {hours:.2f} h")
@@ -66,17 +93,44 @@ def _build(args: argparse.Namespace) -> int:
 
 
 def _stats(args: argparse.Namespace) -> int:
+    if args.no_features:
+        return _manifest_hours(args.corpus, args.split)
+    from ..pretrain.config import DataConfig
+    from ..pretrain.stats import corpus_statistics
+    from ..registry import build_modules, find_variant
+
+    frontend, _ = build_modules(find_variant(args.model).config)
+
+    def tell(done: int, count: int) -> None:
+        print(f"\r{done} of {count} files", end="" if done < count else "\n", file=sys.stderr, flush=True)
+
+    found = corpus_statistics(DataConfig(path=str(args.corpus)), frontend, args.split, args.workers, tell)
+    print(
+        f"files      {found.clips}, {found.seconds / 3600:.2f} h, {found.shortest:.2f} to {found.longest:.2f} s"
+    )
+    for kind, hours in found.hours_by_kind.items():
+        print(f"{kind:10} {hours:.2f} h")
+    print(f"level      peak {found.peak:.3f}, rms {found.rms:.4f}")
+    print(f"log-mel    mean {found.mean:.6f}, deviation {found.std:.6f}, over {found.frames} frames")
+    for path, reason in found.skipped:
+        print(f"skipped {path}: {reason}", file=sys.stderr)
+    if args.json:
+        args.json.write_text(json.dumps(found.to_dict(), indent=1), encoding="utf-8")
+    return 1 if found.skipped else 0
+
+
+def _manifest_hours(corpus: Path, split: str | None) -> int:
     from ..pretrain.corpus import read_manifest
 
-    clips = read_manifest(args.corpus)
+    clips = [clip for clip in read_manifest(corpus) if split in (None, clip.split)]
     if not clips:
-        raise DataError(f"{args.corpus}: the manifest lists no clips")
-    for title, key in (("kind", "kind"), ("split", "split"), ("licence", "licence")):
+        raise DataError(f"{corpus}: the manifest lists no clips{f' of split {split!r}' if split else ''}")
+    for column in ("kind", "split", "licence"):
         hours: dict[str, list[float]] = {}
         for clip in clips:
-            hours.setdefault(getattr(clip, key) or "(see the package)", []).append(clip.seconds / 3600)
+            hours.setdefault(getattr(clip, column) or "(see the package)", []).append(clip.seconds / 3600)
         for name, parts in sorted(hours.items(), key=lambda item: -sum(item[1])):
-            print(f"{title:8} {name[:60]:60} {len(parts):7} files {sum(parts):9.2f} h")
+            print(f"{column:8} {name[:60]:60} {len(parts):7} files {sum(parts):9.2f} h")
     return 0
 
 
@@ -91,7 +145,12 @@ def _targets(args: argparse.Namespace) -> int:
     names = args.teachers.split(",") if args.teachers else list(TEACHERS)
 
     def tell(teacher: str, done: int, count: int) -> None:
-        print(f"\r{teacher:16} {done:7} of {count} crops", end="" if done < count else "\n", file=sys.stderr, flush=True)
+        print(
+            f"\r{teacher:16} {done:7} of {count} crops",
+            end="" if done < count else "\n",
+            file=sys.stderr,
+            flush=True,
+        )
 
     skipped = write_targets(args.corpus, args.out, crops, names, tell)
     for name, reason in skipped.items():

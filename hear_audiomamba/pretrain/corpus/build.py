@@ -245,10 +245,19 @@ def _within(chosen: list, budget: float | None) -> list:
     return sorted(taken, key=lambda entry: entry[0])
 
 
-def _finish(out: Path, source, clips: list[Clip], labels: list[Label], version: str, note: str) -> SourceReport:
+def _finish(
+    out: Path, source, clips: list[Clip], labels: list[Label], version: str, note: str
+) -> SourceReport:
     hours = round(sum(clip.seconds for clip in clips) / 3600, 4)
-    report = SourceReport(source.name, "ok" if clips else "empty", len(clips), hours, version,
-                          licence_summary(clips) if clips else "", note)
+    report = SourceReport(
+        source.name,
+        "ok" if clips else "empty",
+        len(clips),
+        hours,
+        version,
+        licence_summary(clips) if clips else "",
+        note,
+    )
     folder = out / ".sources"
     write_table(folder / f"{source.name}.clips.csv", Clip, clips)
     write_table(folder / f"{source.name}.labels.csv", Label, labels)

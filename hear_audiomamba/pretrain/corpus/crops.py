@@ -18,7 +18,9 @@ CROP_SECONDS = 2.0
 Crop = tuple[str, float, float]
 
 
-def choose_crops(corpus: str | Path, count: int, shares: Mapping[str, float] | None = None, seed: int = 0) -> list[Crop]:
+def choose_crops(
+    corpus: str | Path, count: int, shares: Mapping[str, float] | None = None, seed: int = 0
+) -> list[Crop]:
     """Choose two-second crops spread over a corpus.
 
     Args:

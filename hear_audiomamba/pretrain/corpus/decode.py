@@ -53,13 +53,18 @@ def decode(path: Path, sample_rate: int, start: float = 0.0, seconds: float | No
         with soundfile.SoundFile(str(path)) as sound:
             rate = sound.samplerate
             sound.seek(min(int(start * rate), max(sound.frames - 1, 0)))
-            samples = sound.read(-1 if seconds is None else int(seconds * rate), dtype="float32", always_2d=True)
+            samples = sound.read(
+                -1 if seconds is None else int(seconds * rate), dtype="float32", always_2d=True
+            )
         mono = samples.mean(axis=1)
         return mono if rate == sample_rate else soxr.resample(mono, rate, sample_rate).astype(np.float32)
     except (soundfile.LibsndfileError, RuntimeError):
         cut = ["-ss", str(start)] + ([] if seconds is None else ["-t", str(seconds)])
-        raw = _tool(["ffmpeg", "-v", "error", "-nostdin", *cut, "-i"], path,
-                    ["-ac", "1", "-ar", str(sample_rate), "-f", "f32le", "-"])
+        raw = _tool(
+            ["ffmpeg", "-v", "error", "-nostdin", *cut, "-i"],
+            path,
+            ["-ac", "1", "-ar", str(sample_rate), "-f", "f32le", "-"],
+        )
         if not raw:
             raise AudioReadError(f"{path.name}: ffmpeg decoded nothing") from None
         return np.frombuffer(raw, dtype=np.float32).copy()
@@ -89,7 +94,9 @@ def _tool(command: list[str], path: Path, rest: list[str] | None = None) -> byte
     try:
         done = subprocess.run([*command, str(path), *(rest or [])], capture_output=True, check=False)
     except FileNotFoundError:
-        raise AudioReadError(f"{path.name}: libsndfile cannot read it and {command[0]} is not installed") from None
+        raise AudioReadError(
+            f"{path.name}: libsndfile cannot read it and {command[0]} is not installed"
+        ) from None
     if done.returncode:
         raise AudioReadError(f"{path.name}: {command[0]} cannot read it")
     return done.stdout

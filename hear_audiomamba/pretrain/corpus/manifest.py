@@ -71,8 +71,10 @@ def read_table(path: Path, kind: type) -> list:
     Raises:
         DataError: the file is missing or its columns are others.
     """
-    fields = {field.name: float if field.type == "float" else int if field.type == "int" else str
-              for field in dataclasses.fields(kind)}
+    fields = {
+        field.name: float if field.type == "float" else int if field.type == "int" else str
+        for field in dataclasses.fields(kind)
+    }
     try:
         with path.open(newline="", encoding="utf-8") as stream:
             reader = csv.DictReader(stream)
@@ -106,6 +108,7 @@ def licence_summary(clips: Sequence[Clip]) -> str:
     """Return the licences of some clips, most files first, joined by " | "."""
     counts: dict[str, int] = {}
     for clip in clips:
-        counts[clip.licence or "see the package's copyright file"] = counts.get(
-            clip.licence or "see the package's copyright file", 0) + 1
+        counts[clip.licence or "see the package's copyright file"] = (
+            counts.get(clip.licence or "see the package's copyright file", 0) + 1
+        )
     return " | ".join(sorted(counts, key=lambda name: (-counts[name], name)))

@@ -12,7 +12,21 @@ from pathlib import Path
 from ...errors import DataError
 
 AUDIO_SUFFIXES = frozenset(
-    ".wav .ogg .oga .opus .mp3 .flac .aif .aiff .au .voc .g722 .m4a .wma".split()
+    [
+        ".wav",
+        ".ogg",
+        ".oga",
+        ".opus",
+        ".mp3",
+        ".flac",
+        ".aif",
+        ".aiff",
+        ".au",
+        ".voc",
+        ".g722",
+        ".m4a",
+        ".wma",
+    ]
 )
 ARCHIVE_SUFFIXES = frozenset((".zip", ".pk3", ".wz"))
 _NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
@@ -86,8 +100,12 @@ def unpack(deb: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     done = _run(["dpkg-deb", "--extract", str(deb), str(folder)])
     if done.returncode:
-        raise DataError(f"{deb.name} cannot be unpacked: {' '.join(done.stderr.split()) or 'dpkg-deb failed'}")
-    for archive in sorted(p for p in folder.rglob("*") if p.suffix.lower() in ARCHIVE_SUFFIXES and p.is_file()):
+        raise DataError(
+            f"{deb.name} cannot be unpacked: {' '.join(done.stderr.split()) or 'dpkg-deb failed'}"
+        )
+    for archive in sorted(
+        p for p in folder.rglob("*") if p.suffix.lower() in ARCHIVE_SUFFIXES and p.is_file()
+    ):
         if archive.is_symlink() or not zipfile.is_zipfile(archive):
             continue
         inside = archive.with_name(archive.name + ".d")

@@ -71,7 +71,7 @@ def _listen(teacher: Teacher, corpus: Path, out: Path, crops: Sequence[Crop], on
         values = np.lib.format.open_memmap(partial, "w+", np.float16, (len(crops), teacher.dim))
     for first in range(done, len(crops), BATCH):
         some = crops[first : first + BATCH]
-        clips = [read_crop(corpus, crop) for crop in some]
+        clips = [read_crop(corpus, crop) for crop in some] if teacher.listens else []
         rows = teacher.embed(clips, [path for path, _, _ in some])
         values[first : first + len(some)] = np.clip(rows, -6e4, 6e4)
         if (first // BATCH) % 16 == 0:

@@ -63,8 +63,11 @@ def cache(tmp_path):
     )
     folder = tmp_path / "cache"
     folder.mkdir()
-    subprocess.run(["dpkg-deb", "--build", str(root), str(folder / "tinysound_1.2-3_all.deb")], check=True,
-                   capture_output=True)
+    subprocess.run(
+        ["dpkg-deb", "--build", str(root), str(folder / "tinysound_1.2-3_all.deb")],
+        check=True,
+        capture_output=True,
+    )
     return folder
 
 
@@ -89,7 +92,9 @@ def recipe(**changes):
             {"package": "tinysound", "kind": "music"},
             {"package": "tinysound", "kind": "effect", "pattern": "/sounds/", "licence": "GPL-2"},
         ],
-        "synthesis": [{"name": "tones", "engine": "tones", "count": 8, "split": "valid", "licence": "CC0-1.0"}],
+        "synthesis": [
+            {"name": "tones", "engine": "tones", "count": 8, "split": "valid", "licence": "CC0-1.0"}
+        ],
     }
     return CorpusRecipe.from_dict({**values, **changes})
 
@@ -97,7 +102,10 @@ def recipe(**changes):
 def test_takes_what_the_rules_say_and_names_source_and_licence(tmp_path, cache):
     reports = {r.source: r for r in build_corpus(recipe(), tmp_path / "out", cache=cache)}
     assert {name: (r.status, r.files) for name, r in reports.items()} == {
-        "music-tinysound": ("ok", 1), "effect-tinysound": ("ok", 1), "tones": ("ok", 8)}
+        "music-tinysound": ("ok", 1),
+        "effect-tinysound": ("ok", 1),
+        "tones": ("ok", 8),
+    }
     assert reports["music-tinysound"].version == "1.2-3"
     clips = {clip.source: clip for clip in read_manifest(tmp_path / "out")}
     effect, song = clips["effect-tinysound"], clips["music-tinysound"]
@@ -117,7 +125,9 @@ def test_takes_what_the_rules_say_and_names_source_and_licence(tmp_path, cache):
 
 
 def test_a_package_that_is_gone_is_named_and_skipped(tmp_path, cache, gone):
-    wanted = recipe(packages=[{"package": "no-such-sounds", "kind": "speech"}, {"package": "tinysound", "kind": "music"}])
+    wanted = recipe(
+        packages=[{"package": "no-such-sounds", "kind": "speech"}, {"package": "tinysound", "kind": "music"}]
+    )
     reports = {r.source: r for r in build_corpus(wanted, tmp_path / "out", cache=cache)}
     assert reports["speech-no-such-sounds"].status == "gone"
     assert reports["music-tinysound"].files == 1
@@ -128,9 +138,13 @@ def test_a_package_that_is_gone_is_named_and_skipped(tmp_path, cache, gone):
 
 
 def test_a_missing_synthesiser_is_named_and_skipped(tmp_path):
-    wanted = recipe(packages=[], synthesis=[
-        {"name": "notes", "engine": "notes", "count": 2, "voices": ["/no/such/font.sf2"]},
-        {"name": "tones", "engine": "tones", "count": 2}])
+    wanted = recipe(
+        packages=[],
+        synthesis=[
+            {"name": "notes", "engine": "notes", "count": 2, "voices": ["/no/such/font.sf2"]},
+            {"name": "tones", "engine": "tones", "count": 2},
+        ],
+    )
     reports = {r.source: r for r in build_corpus(wanted, tmp_path / "out")}
     assert reports["notes"].status == "failed" and "font.sf2" in reports["notes"].note
     assert reports["tones"].status == "ok"
@@ -159,7 +173,9 @@ def test_goes_on_where_it_stopped_and_gives_the_same_manifest(tmp_path, cache, m
 
 def test_says_before_the_download_that_the_disk_is_too_small(tmp_path, monkeypatch):
     monkeypatch.setattr(packages, "download_size", lambda package, cache: 3_000_000_000)
-    monkeypatch.setattr(build.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1_000_000_000))
+    monkeypatch.setattr(
+        build.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1_000_000_000)
+    )
     monkeypatch.setattr(packages, "fetch_package", lambda *a: pytest.fail("downloaded"))
     with pytest.raises(DataError, match=r"needs about 9\..* GB .*1\.0 GB are free"):
         build_corpus(recipe(), tmp_path / "out")
@@ -178,13 +194,16 @@ def test_shares_are_fair():
     assert fair_shares([10, 20], None) == [10, 20]
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"packages": [{"package": "a", "kind": "sing"}]}, "sing"),
-    ({"packges": []}, "packges"),
-    ({"packages": [{"package": "aa", "kind": "music"}] * 2}, "more than once"),
-    ({"packages": [{"package": "aa", "kind": "music", "pattern": "("}]}, "bad pattern"),
-    ({"synthesis": [{"name": "x", "engine": "tonez", "count": 1}]}, "tones"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"packages": [{"package": "a", "kind": "sing"}]}, "sing"),
+        ({"packges": []}, "packges"),
+        ({"packages": [{"package": "aa", "kind": "music"}] * 2}, "more than once"),
+        ({"packages": [{"package": "aa", "kind": "music", "pattern": "("}]}, "bad pattern"),
+        ({"synthesis": [{"name": "x", "engine": "tonez", "count": 1}]}, "tones"),
+    ],
+)
 def test_a_bad_recipe_is_refused(tmp_path, change, message):
     with pytest.raises(ConfigError, match=message):
         build_corpus(recipe(**change), tmp_path / "out")

@@ -38,7 +38,9 @@ def engine_of(source: SynthSource) -> Engine:
         ConfigError: there is no such engine.
     """
     if source.engine not in ENGINES:
-        raise ConfigError(f"source {source.name}: no engine {source.engine!r}; {did_you_mean(source.engine, ENGINES)}")
+        raise ConfigError(
+            f"source {source.name}: no engine {source.engine!r}; {did_you_mean(source.engine, ENGINES)}"
+        )
     return ENGINES[source.engine]
 
 

@@ -22,7 +22,10 @@ Event = tuple[float, bytes]
 
 def note(channel: int, key: int, velocity: int, start: float, seconds: float) -> list[Event]:
     """Return the two events of a note; `start` and `seconds` in seconds, `key` 0–127 (60 is middle C)."""
-    return [(start, bytes((0x90 | channel, key, velocity))), (start + seconds, bytes((0x80 | channel, key, 0)))]
+    return [
+        (start, bytes((0x90 | channel, key, velocity))),
+        (start + seconds, bytes((0x80 | channel, key, 0))),
+    ]
 
 
 def program(channel: int, number: int, start: float) -> Event:
@@ -67,11 +70,29 @@ def render(midi: Path, soundfont: str, reverb: bool = True) -> np.ndarray:
         DataError: fluidsynth or the soundfont is missing, or the rendering fails.
     """
     if not Path(soundfont).is_file():
-        raise DataError(f"soundfont {soundfont} is not there; install timgm6mb-soundfont and csound-soundfont")
+        raise DataError(
+            f"soundfont {soundfont} is not there; install timgm6mb-soundfont and csound-soundfont"
+        )
     wave = midi.with_suffix(".wav")
     switch = "1" if reverb else "0"
-    command = ["fluidsynth", "-q", "-n", "-i", "-g", "0.5", "-R", switch, "-C", switch, "-r", "32000",
-               "-F", str(wave), soundfont, str(midi)]
+    command = [
+        "fluidsynth",
+        "-q",
+        "-n",
+        "-i",
+        "-g",
+        "0.5",
+        "-R",
+        switch,
+        "-C",
+        switch,
+        "-r",
+        "32000",
+        "-F",
+        str(wave),
+        soundfont,
+        str(midi),
+    ]
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     except FileNotFoundError:

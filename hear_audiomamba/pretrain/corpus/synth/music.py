@@ -17,11 +17,27 @@ from .sound import SAMPLE_RATE, Sound, levelled, trimmed
 BATCH = 64
 SLOT_SECONDS = 2.4
 CHORDS = {
-    "major": (0, 4, 7), "minor": (0, 3, 7), "dim": (0, 3, 6), "aug": (0, 4, 8), "sus2": (0, 2, 7),
-    "sus4": (0, 5, 7), "maj7": (0, 4, 7, 11), "min7": (0, 3, 7, 10), "dom7": (0, 4, 7, 10),
-    "dim7": (0, 3, 6, 9), "halfdim7": (0, 3, 6, 10), "maj6": (0, 4, 7, 9), "fifth": (0, 7),
+    "major": (0, 4, 7),
+    "minor": (0, 3, 7),
+    "dim": (0, 3, 6),
+    "aug": (0, 4, 8),
+    "sus2": (0, 2, 7),
+    "sus4": (0, 5, 7),
+    "maj7": (0, 4, 7, 11),
+    "min7": (0, 3, 7, 10),
+    "dom7": (0, 4, 7, 10),
+    "dim7": (0, 3, 6, 9),
+    "halfdim7": (0, 3, 6, 10),
+    "maj6": (0, 4, 7, 9),
+    "fifth": (0, 7),
 }
-SCALES = ((0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10), (0, 2, 4, 7, 9), (0, 3, 5, 6, 7, 10), (0, 2, 3, 5, 7, 9, 10))
+SCALES = (
+    (0, 2, 4, 5, 7, 9, 11),
+    (0, 2, 3, 5, 7, 8, 10),
+    (0, 2, 4, 7, 9),
+    (0, 3, 5, 6, 7, 10),
+    (0, 2, 3, 5, 7, 9, 10),
+)
 DRUM_KITS = (0, 8, 16, 24, 25, 32, 40, 48)
 DRUM_KEYS = range(27, 88)
 PITCHED_PROGRAMS = range(112)
@@ -38,7 +54,10 @@ def notes(source: SynthSource, work: Path) -> Iterator[Sound]:
     def slot(rng: np.random.Generator, at: float) -> Slot:
         number, key = int(rng.choice(PITCHED_PROGRAMS)), int(rng.integers(*MELODIC_KEYS))
         held = float(rng.choice((0.15, 0.4, 0.8, 1.6)))
-        events = [midi.program(0, number, at), *midi.note(0, key, int(rng.integers(50, 127)), at + 0.02, held)]
+        events = [
+            midi.program(0, number, at),
+            *midi.note(0, key, int(rng.integers(50, 127)), at + 0.02, held),
+        ]
         return events, (f"note:{key}", f"chroma:{key % 12}", f"program:{number}")
 
     return _slots(source, work, slot)
@@ -109,7 +128,9 @@ def midi_files(source: SynthSource, work: Path) -> Iterator[Sound]:
         copy.write_bytes(piece.read_bytes())
         sound = midi.render(copy, fonts[index % len(fonts)])
         copy.unlink()
-        yield Sound(f"{source.name}-{piece.stem}", levelled(sound[: int(MIDI_EXCERPT_SECONDS * SAMPLE_RATE)]), ())
+        yield Sound(
+            f"{source.name}-{piece.stem}", levelled(sound[: int(MIDI_EXCERPT_SECONDS * SAMPLE_RATE)]), ()
+        )
 
 
 def accompaniments(source: SynthSource, work: Path) -> Iterator[Sound]:
@@ -118,11 +139,14 @@ def accompaniments(source: SynthSource, work: Path) -> Iterator[Sound]:
     Raises:
         DataError: MMA is not installed.
     """
-    styles = [name for path in sorted(ACCOMPANIMENT_LIBRARY.glob("*.mma"))
-              for name in re.findall(r"^\s*DefGroove\s+(\S+)", path.read_text(errors="replace"), re.MULTILINE)]
+    styles = [
+        name
+        for path in sorted(ACCOMPANIMENT_LIBRARY.glob("*.mma"))
+        for name in re.findall(r"^\s*DefGroove\s+(\S+)", path.read_text(errors="replace"), re.MULTILINE)
+    ]
     if not styles:
         raise DataError(f"source {source.name}: MMA's styles are not installed: apt-get install mma")
-    roots = "C D E F G A Bb Eb".split()
+    roots = ["C", "D", "E", "F", "G", "A", "Bb", "Eb"]
     kinds = ("", "m", "7", "m7", "M7", "sus4", "dim", "6")
     for index in range(source.count):
         rng = np.random.default_rng((source.seed, index))
@@ -141,7 +165,9 @@ def accompaniments(source: SynthSource, work: Path) -> Iterator[Sound]:
             yield Sound(path.stem, levelled(sound[: 30 * SAMPLE_RATE]), (f"style:{style}",))
 
 
-def _slots(source: SynthSource, work: Path, make: Callable[[np.random.Generator, float], Slot]) -> Iterator[Sound]:
+def _slots(
+    source: SynthSource, work: Path, make: Callable[[np.random.Generator, float], Slot]
+) -> Iterator[Sound]:
     """Render many short sounds in one MIDI file, each in a slot of its own, and cut them apart."""
     for first in range(0, source.count, BATCH):
         rng = np.random.default_rng((source.seed, first))
@@ -184,7 +210,13 @@ def _phrase(rng: np.random.Generator, seconds: float) -> tuple[list[midi.Event],
                 key = min(108, max(24, 12 * (octave + steps) + tonic + scale[step]))
                 together = 3 if rng.random() < 0.15 else 1
                 for extra in range(together):
-                    events += midi.note(channel, min(108, key + (0, 4, 7)[extra]), int(rng.integers(50, 115)), at, length * 0.9)
+                    events += midi.note(
+                        channel,
+                        min(108, key + (0, 4, 7)[extra]),
+                        int(rng.integers(50, 115)),
+                        at,
+                        length * 0.9,
+                    )
             degree = int(np.clip(degree + rng.integers(-3, 4), -7, 14))
             at += length
     if rng.random() < 0.5:

@@ -29,7 +29,9 @@ def words(source: SynthSource, work: Path) -> Iterator[Sound]:
 
 def syllables(source: SynthSource, work: Path) -> Iterator[Sound]:
     """Yield a consonant and a vowel spoken alone, labelled also by the consonant (the initial)."""
-    return _spoken(source, work, lambda rng, _: str(rng.choice(CONSONANTS)) + str(rng.choice(VOWELS)), "syllable")
+    return _spoken(
+        source, work, lambda rng, _: str(rng.choice(CONSONANTS)) + str(rng.choice(VOWELS)), "syllable"
+    )
 
 
 def sentences(source: SynthSource, work: Path) -> Iterator[Sound]:
@@ -65,8 +67,10 @@ def crowds(source: SynthSource, work: Path) -> Iterator[Sound]:
 
 def _spoken(source: SynthSource, work: Path, text, kind: str) -> Iterator[Sound]:
     """Speak `source.count` texts, in turn by each voice; those of one festival voice in batches."""
-    shares = [source.count // len(source.voices) + (i < source.count % len(source.voices))
-              for i in range(len(source.voices))]
+    shares = [
+        source.count // len(source.voices) + (i < source.count % len(source.voices))
+        for i in range(len(source.voices))
+    ]
     for number, (voice, share) in enumerate(zip(source.voices, shares)):
         engine, _, name = voice.partition(":")
         rng = np.random.default_rng((source.seed, number))
@@ -79,7 +83,9 @@ def _spoken(source: SynthSource, work: Path, text, kind: str) -> Iterator[Sound]
                 continue
             labels = [f"language:{language}", f"voice:{voice}"]
             if kind:
-                labels.append(f"{kind}:{language}:{lines[index]}" if kind == "word" else f"{kind}:{lines[index]}")
+                labels.append(
+                    f"{kind}:{language}:{lines[index]}" if kind == "word" else f"{kind}:{lines[index]}"
+                )
             if kind == "syllable":
                 labels.append("initial:" + re.sub(r"[aeiou]+$", "", lines[index]))
             slug = re.sub(r"\W+", "-", voice)
@@ -105,7 +111,9 @@ def _festival(voice: str, lines: list[str], work: Path) -> Iterator[tuple[int, n
         script = [f"(voice_{name})"]
         for index, line in enumerate(batch):
             quoted = line.replace("\\", " ").replace('"', " ")
-            script.append(f'(utt.save.wave (utt.synth (Utterance Text "{quoted}")) "{work}/say-{index}.wav" \'riff)')
+            script.append(
+                f'(utt.save.wave (utt.synth (Utterance Text "{quoted}")) "{work}/say-{index}.wav" \'riff)'
+            )
         path = work / "say.scm"
         path.write_bytes("\n".join(script).encode(FESTIVAL_ENCODING.get(language, "utf-8"), errors="replace"))
         try:

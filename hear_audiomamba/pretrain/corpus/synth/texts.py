@@ -1,5 +1,7 @@
 """The words the voices speak: common words of eight languages, and syllables."""
 
+# ruff: noqa: SIM905 - word lists read better as text
+
 CONSONANTS = "b d f g h j k l m n p r s t v z ch sh st tr pl kr fr".split()
 VOWELS = "a e i o u".split()
 

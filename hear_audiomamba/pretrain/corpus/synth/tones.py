@@ -47,7 +47,9 @@ def _signal(kind: str, rng: np.random.Generator) -> tuple[np.ndarray, tuple[str,
         return _harmonics(phase, rng) * envelope, ("glide:up" if target > frequency else "glide:down",)
     if kind == "vibrato":
         wobble = rng.uniform(0.005, 0.05) * np.sin(2 * np.pi * rng.uniform(3, 9) * time)
-        return _harmonics(2 * np.pi * np.cumsum(frequency * (1 + wobble)) / SAMPLE_RATE, rng) * envelope, pitch
+        return _harmonics(
+            2 * np.pi * np.cumsum(frequency * (1 + wobble)) / SAMPLE_RATE, rng
+        ) * envelope, pitch
     if kind == "two":
         other = frequency * 2 ** (rng.integers(1, 20) / 12)
         return np.sin(2 * np.pi * frequency * time) + np.sin(2 * np.pi * other * time), ()

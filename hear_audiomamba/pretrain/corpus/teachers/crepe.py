@@ -52,8 +52,12 @@ class CrepeTeacher(Teacher):
             name = f"conv{layer}"
             weight = self.state[f"{name}.weight"][..., 0]
             around = (254, 254) if layer == 1 else (31, 32)
-            maps = F.conv1d(F.pad(maps, around), weight, self.state[f"{name}.bias"], stride=4 if layer == 1 else 1)
-            norm = [self.state[f"{name}_BN.{part}"] for part in ("running_mean", "running_var", "weight", "bias")]
+            maps = F.conv1d(
+                F.pad(maps, around), weight, self.state[f"{name}.bias"], stride=4 if layer == 1 else 1
+            )
+            norm = [
+                self.state[f"{name}_BN.{part}"] for part in ("running_mean", "running_var", "weight", "bias")
+            ]
             maps = F.max_pool1d(F.batch_norm(F.relu(maps), *norm, eps=1e-3), 2)
         flat = maps.transpose(1, 2).flatten(1)
         return torch.sigmoid(F.linear(flat, self.state["classifier.weight"], self.state["classifier.bias"]))

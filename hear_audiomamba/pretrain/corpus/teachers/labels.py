@@ -12,8 +12,20 @@ from ....errors import DataError
 from .base import Teacher
 
 # Of these a sound has one: the student tells which (cross-entropy). Of the others it may have several.
-EXCLUSIVE = ("note", "program", "chord", "root", "drum", "signal", "word", "initial", "language", "voice",
-             "speakers", "glide")
+EXCLUSIVE = (
+    "note",
+    "program",
+    "chord",
+    "root",
+    "drum",
+    "signal",
+    "word",
+    "initial",
+    "language",
+    "voice",
+    "speakers",
+    "glide",
+)
 SEVERAL = ("chroma",)
 RAREST = 3
 
@@ -30,6 +42,7 @@ class LabelTeacher(Teacher):
     """
 
     licence = "CC0-1.0"
+    listens = False
     source = "hear_audiomamba, labels of the synthesised sounds"
 
     def __init__(self, corpus: Path, group: str) -> None:

