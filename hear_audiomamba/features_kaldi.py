@@ -34,6 +34,9 @@ class KaldiFbank(nn.Module):
         A clip shorter than one frame is extended with silence to one frame, where the originals fail.
     """
 
+    window: Tensor
+    mel_banks: Tensor
+
     def __init__(self, config: KaldiFbankConfig) -> None:
         super().__init__()
         self.config = config

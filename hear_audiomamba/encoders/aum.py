@@ -7,13 +7,14 @@ arXiv 2406.03344; reference code kaistmm/Audio-Mamba-AuM.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from ..config import AuMConfig, KaldiFbankConfig
 from ..errors import CheckpointError, ConfigError
-from ..modules.mamba import Bidirectional, MambaBlock, make_norm
+from ..modules.mamba import Bidirectional, make_norm, mamba_blocks
 from .fbank_patches import FbankPatchEncoder, count_blocks, strip_wrapper
 
 BIDIRECTIONAL: dict[str, Bidirectional] = {"fofo": None, "fobi": "v1", "bibi": "v2"}
@@ -40,17 +41,11 @@ class AuM(FbankPatchEncoder):
     def __init__(self, config: AuMConfig, features: KaldiFbankConfig) -> None:
         super().__init__(config, features)
         self.depth = config.depth
-        self.blocks = nn.ModuleList(
-            MambaBlock(
-                config.embed_dim, config.norm, config.norm_eps, bidirectional=BIDIRECTIONAL[config.direction],
-                d_state=config.d_state, d_conv=config.d_conv, expand=config.expand,
-            )
-            for _ in range(config.depth)
+        self.blocks = mamba_blocks(
+            config.depth, config.embed_dim, config.norm, config.norm_eps,
+            bidirectional=BIDIRECTIONAL[config.direction], d_state=config.d_state, d_conv=config.d_conv,
+            expand=config.expand,
         )  # fmt: skip
-        for block in self.blocks:
-            # Scaled by the number of layers that add to the stream, as in GPT-2.
-            with torch.no_grad():
-                block.mixer.out_proj.weight /= config.depth**0.5
         self.norm = make_norm(config.norm, config.embed_dim, config.norm_eps)
         if config.num_classes:
             self.classifier = nn.Linear(config.embed_dim, config.num_classes)
@@ -139,7 +134,7 @@ def convert_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return converted
 
 
-def _direction(state: Mapping[str, Tensor]) -> str:
+def _direction(state: Mapping[str, Tensor]) -> Literal["fofo", "fobi", "bibi"]:
     if "layers.0.mixer.D_b" in state:
         return "bibi"
     return "fobi" if "layers.0.mixer.A_b_log" in state else "fofo"

@@ -7,7 +7,7 @@ al., AAAI 2022 (SSAST), whose wrapper code SSAMBA keeps; Erol et al., arXiv 2406
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -92,11 +92,12 @@ class FbankPatchEncoder(Encoder):
         return grid.flatten(2) if self.config.pooling == "freq_concat" else grid.mean(dim=2)
 
     def fit_frames(self, n_frames: int) -> int:
-        rows = max(1, -(-n_frames // self.step))
-        return (rows - 1) * self.step + self.config.patch_size[0]
+        stride = self.config.time_stride
+        rows = max(1, -(-n_frames // stride))
+        return (rows - 1) * stride + self.config.patch_size[0]
 
     def count_rows(self, n_frames: int) -> int:
-        return max(0, (n_frames - self.config.patch_size[0]) // self.step + 1)
+        return max(0, (n_frames - self.config.patch_size[0]) // self.config.time_stride + 1)
 
     def _add_positions(self, patches: Tensor) -> Tensor:
         special = self.cls_token.to(patches.dtype).expand(patches.shape[0], -1, -1)
@@ -221,7 +222,7 @@ def count_blocks(state: Mapping[str, Tensor], prefix: str) -> int:
     return 1 + max(int(key[len(prefix) :].split(".")[0]) for key in state if key.startswith(prefix))
 
 
-def patch_layout(state: Mapping[str, Tensor], n_special: int, n_mels: int) -> dict[str, object]:
+def patch_layout(state: Mapping[str, Tensor], n_special: int, n_mels: int) -> dict[str, Any]:
     """Read patch size, grid and strides from the tensors of an SSAST or SSAMBA wrapper.
 
     A pretraining checkpoint stores its canvas. A fine-tuned one does not; its grid follows from the

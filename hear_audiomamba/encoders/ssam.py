@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..config import LogMelConfig, SSAMConfig
 from ..errors import CheckpointError, ConfigError, InputError
-from ..modules.mamba import MambaBlock, MixerState
+from ..modules.mamba import MixerState, mamba_blocks
 from ..modules.patch_embed import PatchEmbed
 from ..modules.pos_embed import sincos_2d
 from .base import Encoder
@@ -59,20 +59,10 @@ class SSAM(Encoder):
         self._init_weights()
 
     def _make_blocks(self) -> nn.ModuleList:
-        config = self.config
-        blocks = nn.ModuleList(
-            MambaBlock(
-                config.embed_dim, config.norm, config.norm_eps,
-                d_state=config.d_state, d_conv=config.d_conv, expand=config.expand,
-            )
-            for _ in range(config.depth)
-        )  # fmt: skip
-        for block in blocks:
-            # Each block adds to one stream: scaled by depth, as in GPT-2, so that its variance stays put.
-            nn.init.kaiming_uniform_(block.mixer.out_proj.weight, a=5**0.5)
-            with torch.no_grad():
-                block.mixer.out_proj.weight /= config.depth**0.5
-        return blocks
+        c = self.config
+        return mamba_blocks(
+            c.depth, c.embed_dim, c.norm, c.norm_eps, d_state=c.d_state, d_conv=c.d_conv, expand=c.expand
+        )
 
     def _init_weights(self) -> None:
         nn.init.xavier_uniform_(self.patch_embed.proj.weight.view(self.embed_dim, -1))

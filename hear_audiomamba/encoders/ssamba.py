@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..config import KaldiFbankConfig, SSAMBAConfig
 from ..errors import CheckpointError, ConfigError
-from ..modules.mamba import MambaBlock, make_norm
+from ..modules.mamba import MambaBlock, make_norm, mamba_blocks
 from .fbank_patches import MaskedPatchEncoder, convert_wrapped, count_blocks, patch_layout, strip_wrapper
 
 
@@ -39,17 +38,11 @@ class SSAMBA(MaskedPatchEncoder):
             raise ConfigError(f"depth: {config.depth} layers do not make whole pairs; give an even number")
         super().__init__(config, features)
         self.depth = config.depth
-        self.blocks = nn.ModuleList(
-            MambaBlock(
-                config.embed_dim, config.norm, config.norm_eps, bidirectional="v2",
-                d_state=config.d_state, d_conv=config.d_conv, expand=config.expand,
-            )
-            for _ in range(config.depth)
+        self.blocks = mamba_blocks(
+            config.depth, config.embed_dim, config.norm, config.norm_eps,
+            bidirectional="v2", d_state=config.d_state, d_conv=config.d_conv,
+            expand=config.expand,
         )  # fmt: skip
-        for block in self.blocks:
-            # Scaled by the number of layers that add to the stream, as in GPT-2.
-            with torch.no_grad():
-                block.mixer.out_proj.weight /= config.depth**0.5
         self.norm = make_norm(config.norm, config.embed_dim, config.norm_eps)
 
     def encode(self, tokens: Tensor) -> Tensor:
@@ -70,7 +63,7 @@ class SSAMBA(MaskedPatchEncoder):
             stream = forward + backward
 
     def _pairs(self) -> Iterator[tuple[MambaBlock, MambaBlock]]:
-        return zip(self.blocks[::2], self.blocks[1::2])
+        return zip(self.blocks[::2], self.blocks[1::2])  # type: ignore[arg-type]
 
 
 def _run_pair(stream: Tensor, first: MambaBlock, second: MambaBlock) -> tuple[Tensor, Tensor]:

@@ -35,11 +35,11 @@ class SSAST(ssam.SSAM):
         features: configuration of the spectrogram; its `n_mels` must be a multiple of the patch height.
     """
 
-    config: SSASTConfig
+    config: SSASTConfig  # type: ignore[assignment]
     causal = False
 
     def __init__(self, config: SSASTConfig, features: LogMelConfig) -> None:
-        super().__init__(config, features)
+        super().__init__(config, features)  # type: ignore[arg-type]
 
     def _make_blocks(self) -> nn.ModuleList:
         c = self.config

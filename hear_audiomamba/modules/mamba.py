@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ..ops import causal_conv1d, selective_scan
+from ..ops import causal_conv1d, linear, selective_scan
 
 Bidirectional = Literal["v1", "v2"] | None
 
@@ -101,7 +101,7 @@ class MambaMixer(nn.Module):
         Returns:
             `(batch, L, d_model)` in x's dtype.
         """
-        xz = F.linear(x, self.in_proj.weight)
+        xz = linear(x, self.in_proj.weight)
         x, z = xz.split(self.d_inner, dim=-1)
         if self.bidirectional == "v1":
             y = self._forward_v1(x, z, reverse)
@@ -111,7 +111,7 @@ class MambaMixer(nn.Module):
                 y = y + self._direction(x, z, "_b", not reverse)
                 if self.halve:
                     y = y * 0.5
-        return F.linear(y, self.out_proj.weight)
+        return linear(y, self.out_proj.weight)
 
     def step(self, x: Tensor, state: MixerState | None) -> tuple[Tensor, MixerState]:
         """Mix the next piece of a sequence, going on from where the last piece ended.
@@ -129,7 +129,7 @@ class MambaMixer(nn.Module):
         """
         if self.bidirectional is not None:
             raise ConfigError("a bidirectional mixer cannot go step by step: it needs the whole sequence")
-        xz = F.linear(x, self.in_proj.weight)
+        xz = linear(x, self.in_proj.weight)
         x, z = xz.split(self.d_inner, dim=-1)
         x, conv_state = causal_conv1d(
             x,
@@ -144,13 +144,13 @@ class MambaMixer(nn.Module):
             self.dt_proj.bias.float(), True,
             initial_state=None if state is None else state.scan, return_last_state=True,
         )  # fmt: skip
-        return F.linear(y, self.out_proj.weight), MixerState(conv_state, scan_state)
+        return linear(y, self.out_proj.weight), MixerState(conv_state, scan_state)
 
     def _project(self, x: Tensor, suffix: str) -> tuple[Tensor, Tensor, Tensor]:
         x_proj, dt_proj = getattr(self, "x_proj" + suffix), getattr(self, "dt_proj" + suffix)
-        projected = F.linear(x, x_proj.weight)
+        projected = linear(x, x_proj.weight)
         dt, b, c = projected.split([self.dt_rank, self.d_state, self.d_state], dim=-1)
-        return F.linear(dt, dt_proj.weight), b, c
+        return linear(dt, dt_proj.weight), b, c
 
     def _direction(self, x: Tensor, z: Tensor, suffix: str, reverse: bool) -> Tensor:
         conv = getattr(self, "conv1d" + suffix)
@@ -235,3 +235,17 @@ class MambaBlock(nn.Module):
 
     def _normed(self, residual: Tensor) -> Tensor:
         return self.norm(residual).to(self.mixer.in_proj.weight.dtype)
+
+
+def mamba_blocks(
+    depth: int, d_model: int, norm: Literal["layer", "rms"], eps: float, **mixer
+) -> nn.ModuleList:
+    """Return `depth` blocks that add to one stream, arguments as those of `MambaBlock`.
+
+    Their output projections start scaled by 1/√depth, as in GPT-2, so that the stream's variance stays put.
+    """
+    blocks = [MambaBlock(d_model, norm, eps, **mixer) for _ in range(depth)]
+    with torch.no_grad():
+        for block in blocks:
+            block.mixer.out_proj.weight /= depth**0.5
+    return nn.ModuleList(blocks)
