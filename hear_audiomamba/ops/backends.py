@@ -51,6 +51,7 @@ _MODULES = {
     },
 }
 
+_loaded: dict[str, ModuleType] = {}
 _chosen: ContextVar[str | None] = ContextVar("hear_audiomamba_backend", default=None)
 
 
@@ -86,25 +87,36 @@ def find_backend(op: str, backend: str | None, u: Tensor, d_state: int) -> Modul
     Raises:
         BackendError: the backend asked for is not known, or cannot take this call.
     """
+    return _loaded[_decide(op, backend, u.device.type, u.dtype, d_state)]
+
+
+@torch.compiler.assume_constant_result  # a compiled graph keeps the backend it was traced with
+def _decide(op: str, backend: str | None, device: str, dtype: torch.dtype, d_state: int) -> str:
     wish = backend or _chosen.get() or os.environ.get(ENVIRONMENT_VARIABLE) or None
+    return _resolve(op, wish, device, dtype, d_state)
+
+
+@functools.cache
+def _resolve(op: str, wish: str | None, device: str, dtype: torch.dtype, d_state: int) -> str:
     modules = _MODULES[op]
+    like = torch.empty(0, device=device, dtype=dtype)
     reason = None
-    if wish is not None:
-        name = _known(wish)
-        if name in modules:
-            module, reason = _probe(modules[name], u, d_state)
-            if reason is not None:
-                raise BackendError(f"backend {name!r} cannot run {op}: {reason}")
-            return _announced(op, name, None, module)
-        # A GPU backend that holds only the scan leaves the smaller operators to the default.
-    for name in AUTOMATIC.get(u.device.type, ("torch",)):
+    if wish is not None and _known(wish) in modules:
+        reason = _why_not(modules[wish], like, d_state)
+        if reason is not None:
+            raise BackendError(f"backend {wish!r} cannot run {op}: {reason}")
+        _announce(op, wish, None)
+        return modules[wish]
+    # A wish for a backend that lacks this operator leaves it to the default.
+    for name in AUTOMATIC.get(device, ("torch",)):
         if name not in modules:
             continue
-        module, why_not = _probe(modules[name], u, d_state)
+        why_not = _why_not(modules[name], like, d_state)
         if why_not is None:
-            return _announced(op, name, reason, module)
+            _announce(op, name, reason)
+            return modules[name]
         reason = reason or f"{name}: {why_not}"
-    raise BackendError(f"no backend can run {op} on {u.device}: {reason}")
+    raise BackendError(f"no backend can run {op} on {device}: {reason}")
 
 
 def _known(name: str) -> str:
@@ -113,23 +125,12 @@ def _known(name: str) -> str:
     return name
 
 
-def _probe(path: str, u: Tensor, d_state: int) -> tuple[ModuleType | None, str | None]:
+def _why_not(path: str, like: Tensor, d_state: int) -> str | None:
     try:
-        module = _load(path)
+        _loaded[path] = importlib.import_module(path)
     except ImportError as error:
-        return None, str(error)
-    return module, module.unsupported(u, d_state)
-
-
-@functools.cache
-def _load(path: str) -> ModuleType:
-    return importlib.import_module(path)
-
-
-def _announced(op: str, name: str, reason: str | None, module: ModuleType) -> ModuleType:
-    if not torch.compiler.is_compiling():
-        _announce(op, name, reason)
-    return module
+        return str(error)
+    return _loaded[path].unsupported(like, d_state)
 
 
 @functools.cache

@@ -53,7 +53,7 @@ inline void retrace(int count, int64_t n, const vfloat* start, const vfloat* A2,
 #pragma GCC unroll 16
   for (int i = 0; i < NS; ++i) {
     flow[i] = flow_all[n + i];
-    dA[i] = dA_all[n + i];
+    dA[i] = splat(0.0f);
   }
   for (int t = count - 1; t >= 0; --t) {
     const vfloat d = k.delta[t], w = k.weighted[t], dy = k.dy[t];
@@ -76,7 +76,7 @@ inline void retrace(int count, int64_t n, const vfloat* start, const vfloat* A2,
 #pragma GCC unroll 16
   for (int i = 0; i < NS; ++i) {
     flow_all[n + i] = flow[i];
-    dA_all[n + i] = dA[i];
+    dA_all[n + i] += dA[i];
   }
 }
 
@@ -177,6 +177,8 @@ struct BackwardPass {
     const int lanes = item.lanes(block);
     const int64_t channel = item.first + block * kLanes;
     const vfloat skip = a.D ? load_channels(a.D, direction * a.channels + channel, lanes) : splat(0.0f);
+    // Summed by blocks of tokens, so that rounding does not grow with the clip.
+    vfloat dbias = splat(0.0f), dD = splat(0.0f);
     for (int t = 0; t < count; ++t) {
       vfloat du = k.along_B[t] * k.delta[t] + skip * k.dy[t];
       const int64_t at = offset(g.du, t, 0, channel);
@@ -184,12 +186,14 @@ struct BackwardPass {
       store(g.du.data, g.du.dtype, at, lanes, du);
       const vfloat ddelta = (k.along_A[t] * splat(kLn2) + k.along_B[t] * k.u[t]) * k.slope[t];
       store(g.ddelta.data, g.ddelta.dtype, offset(g.ddelta, t, direction, channel), lanes, ddelta);
-      sums.dbias[block] += ddelta;
-      sums.dD[block] += k.dy[t] * k.u[t];
+      dbias += ddelta;
+      dD += k.dy[t] * k.u[t];
       if (!a.z.data) continue;
       const vfloat dz = k.dout[t] * k.y[t] * silu_slope(k.z[t], k.open[t]);
       store(g.dz.data, g.dz.dtype, offset(g.dz, t, 0, channel), lanes, dz);
     }
+    sums.dbias[block] += dbias;
+    sums.dD[block] += dD;
   }
 
   void run() {

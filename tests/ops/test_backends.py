@@ -1,0 +1,230 @@
+"""The choice of a backend, what torch's own machinery makes of the operators, and bad arguments."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+import torch
+
+from hear_audiomamba.errors import BackendError, InputError
+from hear_audiomamba.ops import (
+    backends,
+    causal_conv1d,
+    native,
+    selective_scan,
+    selective_scan_2d,
+    use_backend,
+)
+
+from .cases import assert_close, map_inputs, scan_inputs
+
+needs_kernel = pytest.mark.skipif(not native.LIBRARY.is_file(), reason="the compiled kernel is not built")
+
+
+def scan(backend=None, **changes):
+    inputs = scan_inputs(2, 6, 8, 4) | changes
+    return selective_scan(**inputs, delta_softplus=True, backend=backend)
+
+
+def forget_choices() -> None:
+    for remembered in (native.load, backends._announce, backends._resolve):
+        remembered.cache_clear()
+
+
+def test_unknown_backend_names_the_nearest():
+    with pytest.raises(BackendError, match="'tritn'.*triton"):
+        scan("tritn")
+    with pytest.raises(BackendError, match="unknown backend"), use_backend("nonsense"):
+        pass
+
+
+def test_a_forced_backend_that_cannot_run_is_an_error(monkeypatch):
+    monkeypatch.setenv("AUDIOMAMBA_BACKEND", "mamba_ssm")
+    with pytest.raises(BackendError, match="mamba_ssm"):
+        scan()
+
+
+def test_argument_before_context_before_environment(monkeypatch):
+    monkeypatch.setenv("AUDIOMAMBA_BACKEND", "cuda_of_another_name")
+    with pytest.raises(BackendError):
+        scan()
+    with use_backend("torch"):
+        scan()
+        scan("reference")
+    with pytest.raises(BackendError):
+        scan()
+
+
+def test_context_is_per_thread():
+    names = []
+
+    def other_thread():
+        names.append(backends._chosen.get())
+
+    with use_backend("reference"):
+        thread = threading.Thread(target=other_thread)
+        thread.start()
+        thread.join()
+    assert names == [None]
+
+
+def test_the_choice_is_said_once(caplog):
+    forget_choices()
+    with caplog.at_level(logging.INFO, logger="hear_audiomamba.ops.backends"):
+        for _ in range(3):
+            scan("torch")
+    assert [r.message for r in caplog.records] == ["selective_scan runs on backend 'torch'"]
+
+
+def test_without_the_kernel_pytorch_runs_and_says_how_to_get_it(monkeypatch, caplog, tmp_path):
+    forget_choices()
+    monkeypatch.setattr(native, "LIBRARY", tmp_path / "absent.so")
+    try:
+        with caplog.at_level(logging.WARNING, logger="hear_audiomamba.ops.backends"):
+            scan()
+        assert len(caplog.records) == 1 and "pip install" in caplog.text and "'torch'" in caplog.text
+        with pytest.raises(BackendError, match="not built.*pip install"):
+            scan("cpu")
+    finally:
+        forget_choices()
+
+
+@pytest.mark.parametrize(
+    "name,value",
+    [
+        ("delta", torch.zeros(2, 5, 8)),
+        ("A", torch.zeros(7, 4)),
+        ("B", torch.zeros(2, 6, 3, 4)),
+        ("B", torch.zeros(2, 6, 1, 5)),
+        ("C", torch.zeros(2, 6, 5)),
+        ("D", torch.zeros(9)),
+        ("z", torch.zeros(2, 6, 9)),
+        ("delta_bias", torch.zeros(8, 1)),
+        ("initial_state", torch.zeros(2, 4, 8)),
+        ("u", torch.zeros(2, 6, 8, dtype=torch.int64)),
+        ("delta", torch.zeros(2, 6, 8, dtype=torch.complex64)),
+        ("A", torch.zeros(8, 4, device="meta")),
+    ],
+)
+def test_a_shape_dtype_or_device_that_does_not_fit_names_the_argument(name, value):
+    with pytest.raises(InputError, match=rf"\b{name}\b"):
+        scan(**{name: value})
+    with pytest.raises(ValueError):
+        scan(**{name: value})
+
+
+def test_empty_and_oversized_inputs_are_errors():
+    with pytest.raises(InputError, match="L and N"):
+        selective_scan(**scan_inputs(2, 0, 8, 4))
+    wide = scan_inputs(1, 3, 4, 257)
+    assert torch.isfinite(selective_scan(**wide, delta_softplus=True)).all()  # falls back to PyTorch
+    if native.LIBRARY.is_file():
+        with pytest.raises(BackendError, match="256 states"):
+            selective_scan(**wide, backend="cpu")
+    with pytest.raises(InputError, match=r"u .*height"):
+        selective_scan_2d(**map_inputs(1, 2, 3, 4, 1), height=2, width=2)
+    with pytest.raises(InputError, match="activation"):
+        causal_conv1d(torch.zeros(1, 2, 3), torch.zeros(3, 4), activation="relu")
+    with pytest.raises(InputError, match="weight"):
+        causal_conv1d(torch.zeros(1, 2, 3), torch.zeros(4, 4))
+
+
+def test_no_clips_give_no_clips(engine):
+    assert (
+        scan(**{k: v[:0] for k, v in scan_inputs(2, 6, 8, 4).items() if v.ndim == 3 or k in "BC"}).shape[0]
+        == 0
+    )
+
+
+@needs_kernel
+def test_torch_accepts_the_registration():
+    u, delta, A, B, C, D, z, bias, state = scan_inputs(1, 18, 5, 3).values()
+    arguments = [t.requires_grad_() for t in (u, delta, A, B, C, D, z, bias)]
+    checks = ("test_schema", "test_autograd_registration", "test_faketensor")
+    operators = torch.ops.hear_audiomamba
+    torch.library.opcheck(
+        operators.selective_scan.default,
+        (*arguments, True, False, state.requires_grad_(), 0, 0, True),
+        test_utils=checks,
+    )
+    torch.library.opcheck(
+        operators.causal_conv1d.default, (u, torch.randn(5, 4), bias, True, True, None), test_utils=checks
+    )
+
+
+def block(u, delta, A, B, C, D, z, delta_bias, weight):
+    """A piece of a Mamba block, for tracing."""
+    u = causal_conv1d(u, weight, delta_bias, reverse=True)
+    return selective_scan(u, delta, A, B, C, D, z, delta_bias, True).sin()
+
+
+@needs_kernel
+def test_export_keeps_the_operators():
+    class Block(torch.nn.Module):
+        def forward(self, *inputs):
+            return block(*inputs)
+
+    inputs = (*list(scan_inputs(2, 18, 5, 3).values())[:-1], torch.randn(5, 4))
+    program = torch.export.export(Block(), inputs)
+    called = {str(node.target) for node in program.graph.nodes}
+    assert {"hear_audiomamba.selective_scan.default", "hear_audiomamba.causal_conv1d.default"} <= called
+    assert_close([program.module()(*inputs)], [block(*inputs).double()], 1e-6)
+
+
+@needs_kernel
+@pytest.mark.parametrize("gradients", (False, True))
+def test_compile_without_graph_breaks(gradients):
+    inputs = [*list(scan_inputs(2, 18, 5, 3).values())[:-1], torch.randn(5, 4)]
+    inputs = [t.requires_grad_(gradients) for t in inputs]
+    compiled = torch.compile(block, fullgraph=True, backend="aot_eager")
+    y, expected = compiled(*inputs), block(*inputs)
+    assert_close([y], [expected.double()], 1e-6)
+    if gradients:
+        actual = torch.autograd.grad(y.sum(), inputs)
+        assert_close(list(actual), [g.double() for g in torch.autograd.grad(expected.sum(), inputs)], 1e-5)
+
+
+def test_autocast_inference_mode_and_parameters(engine):
+    inputs = scan_inputs(2, 18, 8, 4)
+    expected = selective_scan(**inputs, delta_softplus=True)
+    with torch.inference_mode():
+        assert torch.equal(selective_scan(**inputs, delta_softplus=True), expected)
+    linear = torch.nn.Linear(8, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        inputs["u"] = linear(inputs["u"])
+        inputs["A"] = torch.nn.Parameter(inputs["A"])
+        y = selective_scan(**inputs, delta_softplus=True)
+    assert y.dtype == torch.bfloat16
+    y.float().sum().backward()
+    assert torch.isfinite(linear.weight.grad).all() and torch.isfinite(inputs["A"].grad).all()
+
+
+@needs_kernel
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts threads through /proc")
+def test_no_second_thread_pool():
+    """Torch's two threads do all the work: the process has no more threads after a scan than before."""
+    script = """
+import os, torch
+from hear_audiomamba.ops import selective_scan
+torch.set_num_threads(2)
+a = torch.randn(400, 400)
+for _ in range(3): a = torch.tanh(a @ a)
+before = len(os.listdir("/proc/self/task"))
+selective_scan(a[None], a[None], -a.abs()[:, :4], a[None, :, :4], a[None, :, :4], delta_softplus=True, backend="cpu")
+maps = {line.split()[-1] for line in open("/proc/self/maps") if "omp" in line and ".so" in line}
+print(before, len(os.listdir("/proc/self/task")), len(maps))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"OMP_NUM_THREADS": "2"},
+    )
+    before, after, runtimes = map(int, done.stdout.split())
+    assert before == after and runtimes == 1
