@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -141,7 +142,7 @@ class AudioEmbedder(nn.Module):
         """
         audio = check_audio(audio)
         windows = self.cut_windows(self.features(audio), audio.shape[1])
-        layers = zip(*self._in_pieces(windows, self.encoder.hidden_states))
+        layers = zip(*self.in_pieces(windows, self.encoder.hidden_states))
         return [torch.cat(layer).float().reshape(len(audio), -1, layer[0].shape[-1]) for layer in layers]
 
     def forward(self, audio: Tensor) -> Tensor:
@@ -217,7 +218,7 @@ class AudioEmbedder(nn.Module):
         Returns:
             `(n, rows, K)` float32, in time order within each window.
         """
-        return torch.cat(self._in_pieces(windows, self.encoder.embed_frames)).float()
+        return torch.cat(self.in_pieces(windows, self.encoder.embed_frames)).float()
 
     def _rows(self, audio: Tensor) -> Tensor:
         features = self.features(audio.to(self.device))
@@ -232,13 +233,18 @@ class AudioEmbedder(nn.Module):
         size = self.window_frames
         pad = size - features.shape[1] % size
         windows = F.pad(features, (0, 0, 0, pad)).reshape(-1, size, features.shape[2])
-        pieces = self._in_pieces(windows, lambda x: self.encoder.frames_published(self.encoder(x)))
+        pieces = self.in_pieces(windows, lambda x: self.encoder.frames_published(self.encoder(x)))
         rows = torch.cat(pieces).float()
         cut = int(rows.shape[1] * pad / size)
         rows = rows.reshape(len(features), -1, rows.shape[2])
         return rows[:, : rows.shape[1] - cut]
 
-    def _in_pieces(self, windows: Tensor, function) -> list:
+    def in_pieces(self, windows: Tensor, function: Callable[[Tensor], Any]) -> list:
+        """Return what `function` returns for each piece of at most `max_batch_windows` windows.
+
+        Raises:
+            ConfigError: the model's precision needs a GPU.
+        """
         if self.precision == "float16" and windows.device.type == "cpu":
             raise ConfigError("precision: 'float16' needs a GPU; on the CPU use 'bfloat16' or 'float32'")
         most = self.max_batch_windows or (32 if windows.device.type == "cpu" else 256)

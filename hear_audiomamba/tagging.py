@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import functools
-from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib import resources
 
@@ -14,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .embedder import AudioEmbedder
+from .encoders.base import Encoder
 from .errors import ConfigError, InputError
 from .inputs import check_audio
-from .ops import use_backend
 from .registry import VARIANTS
 
 CLIP_SECONDS = 10.0  # AudioSet's clips, which all tagging heads were trained on
@@ -154,13 +153,16 @@ def _tag_windows(model: AudioEmbedder, windows: Tensor) -> tuple[np.ndarray, np.
     clip_frames = getattr(model.encoder.config, "clip_frames", canvas)
     missing = max(0, clip_frames - features.shape[1])
     features = F.pad(features, (0, 0, 0, missing), value=model.features.pad_value)
-    with use_backend(model.backend) if model.backend else nullcontext():
-        if hasattr(model.encoder, "tag"):
-            clip, frames = model.encoder.tag(features)
-        else:  # a class token's verdict on the whole window
-            clip = model.encoder.classify(features)
-            frames = clip[:, None]
-    return clip.float().sigmoid().cpu().numpy(), frames.float().sigmoid().cpu().numpy()
+    clips, rows = zip(*model.in_pieces(features, functools.partial(_logits, model.encoder)))
+    return torch.cat(clips).float().sigmoid().cpu().numpy(), torch.cat(rows).float().sigmoid().cpu().numpy()
+
+
+def _logits(encoder: Encoder, features: Tensor) -> tuple[Tensor, Tensor]:
+    """Return clip logits `(n, C)` and frame logits `(n, t, C)`."""
+    if hasattr(encoder, "tag"):
+        return encoder.tag(features)
+    clip = encoder.classify(features)  # a class token's verdict on the whole window
+    return clip, clip[:, None]
 
 
 def _canvas_frames(model: AudioEmbedder) -> int:

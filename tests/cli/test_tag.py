@@ -173,6 +173,17 @@ def test_another_rate_is_refused_and_the_right_one_named():
         tag_audio(small_model(), torch.zeros(1, 100), 32000)
 
 
+def test_precisions():
+    exact = tag_audio(small_model(), noise(1.0), 32000)
+    rough = small_model()
+    rough = AudioEmbedder(rough.config, rough.features, rough.encoder, precision="bfloat16")
+    assert np.abs(tag_audio(rough, noise(1.0), 32000).probabilities - exact.probabilities).mean() < 0.05
+    half = small_model()
+    half = AudioEmbedder(half.config, half.features, half.encoder, precision="float16")
+    with pytest.raises(ConfigError, match="'float16' needs a GPU"):
+        tag_audio(half, noise(1.0), 32000)
+
+
 def test_models_without_a_head_in_the_api():
     with pytest.raises(ConfigError, match="no tagging head; models with one: "):
         tag_audio(small_model(head="none"), noise(1.0), 32000)
