@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from ..ops import linear
 
 
 class PatchEmbed(nn.Module):
@@ -56,4 +57,4 @@ class PatchEmbed(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Return the tokens `(N, P, D)` of `features` `(N, T, F)`, in the weight's dtype."""
         weight = self.proj.weight.flatten(1)
-        return F.linear(self.patches(features).to(weight.dtype), weight, self.proj.bias)
+        return linear(self.patches(features).to(weight.dtype), weight, self.proj.bias)

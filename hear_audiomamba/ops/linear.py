@@ -1,0 +1,82 @@
+"""Matrix products with weights, on the faster of the two libraries that PyTorch's CPU build carries.
+
+`F.linear` in float32 goes to MKL, which on processors of other makers than Intel takes a code path for
+older instruction sets: 90 GFLOP/s a core on a Zen 5 where oneDNN's AVX-512 path reaches 210 (see
+docs/performance.md). Lower precisions go to oneDNN by themselves.
+"""
+
+from __future__ import annotations
+
+import functools
+import platform
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return `x @ weight.T + bias`, like `torch.nn.functional.linear`, gradients included.
+
+    Args:
+        x: `(…, in)`.
+        weight: `(out, in)`.
+        bias: `(out,)` or None.
+
+    Returns:
+        `(…, out)` in x's dtype.
+    """
+    if (
+        x.dtype == weight.dtype == torch.float32
+        and x.device.type == "cpu"
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()  # the compiler makes this choice itself
+        and _onednn_is_faster()
+    ):
+        if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+            return _OneDnnLinear.apply(x, weight, bias)
+        return _onednn(x, weight, bias)
+    return F.linear(x, weight, bias)
+
+
+class _OneDnnLinear(torch.autograd.Function):
+    """The three products of a linear layer and its gradients."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _onednn(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
+        rows = grad.reshape(-1, grad.shape[-1])
+        grad_x = linear(grad, weight.t()) if needs_x else None
+        grad_weight = linear(rows.t(), x.reshape(-1, x.shape[-1]).t()) if needs_weight else None
+        return grad_x, grad_weight, rows.sum(0) if needs_bias else None
+
+
+def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+@functools.cache
+def _onednn_is_faster() -> bool:
+    """Whether this processor is one MKL does not serve well and oneDNN's operator works in this PyTorch."""
+    if platform.machine().lower() not in ("x86_64", "amd64") or not torch.backends.mkldnn.is_available():
+        return False
+    if not torch.backends.mkl.is_available() or _is_intel():
+        return False
+    x, weight, bias = torch.arange(6.0).view(2, 3), torch.arange(12.0).view(4, 3), torch.arange(4.0)
+    try:
+        return torch.equal(_onednn(x, weight, bias), F.linear(x, weight, bias))
+    except (AttributeError, RuntimeError):  # an internal operator: other releases may lack or change it
+        return False
+
+
+def _is_intel() -> bool:
+    cpuinfo = Path("/proc/cpuinfo")
+    text = cpuinfo.read_text(errors="replace") if cpuinfo.is_file() else platform.processor()
+    return "GenuineIntel" in text

@@ -1,0 +1,56 @@
+"""The linear layer equals PyTorch's, gradients included, for strided inputs and every precision."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hear_audiomamba.ops import linear
+from hear_audiomamba.ops.linear import _OneDnnLinear, _onednn_is_faster
+
+
+@settings(max_examples=40)
+@given(rows=st.integers(1, 70), inner=st.integers(1, 70), out=st.integers(1, 70), bias=st.booleans())
+def test_equals_pytorch(rows, inner, out, bias):
+    generator = torch.Generator().manual_seed(rows * 71 + inner)
+    wide = torch.randn(2, rows, inner + 5, generator=generator)
+    weight = torch.randn(out, inner, generator=generator)
+    b = torch.randn(out, generator=generator) if bias else None
+    for x in (wide[..., :inner], wide[..., 5:], wide[..., :inner].contiguous()):
+        expected = F.linear(x.double(), weight.double(), None if b is None else b.double())
+        torch.testing.assert_close(linear(x, weight, b).double(), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.skipif(not _onednn_is_faster(), reason="this processor or PyTorch keeps to F.linear")
+@pytest.mark.parametrize("bias", [True, False])
+def test_gradients(bias):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 9, 12, generator=generator).requires_grad_()
+    weight = torch.randn(7, 12, generator=generator).requires_grad_()
+    b = torch.randn(7, generator=generator).requires_grad_() if bias else None
+    inputs = [t for t in (x, weight, b) if t is not None]
+    dy = torch.randn(2, 9, 7, generator=generator)
+    ours = torch.autograd.grad(_OneDnnLinear.apply(x, weight, b), inputs, dy)
+    theirs = torch.autograd.grad(F.linear(x, weight, b), inputs, dy)
+    for a, expected in zip(ours, theirs):
+        torch.testing.assert_close(a, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_only_what_is_needed_gets_a_gradient():
+    x, weight = torch.randn(3, 4), torch.randn(5, 4, requires_grad=True)
+    linear(x, weight).sum().backward()
+    assert x.grad is None and weight.grad.shape == (5, 4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_other_precisions_are_pytorchs_own(dtype):
+    x, weight = torch.randn(3, 4).to(dtype), torch.randn(5, 4).to(dtype)
+    assert torch.equal(linear(x, weight), F.linear(x, weight))
+
+
+def test_autocast_decides_as_for_any_layer():
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert linear(torch.randn(3, 4), torch.randn(5, 4)).dtype == torch.bfloat16
