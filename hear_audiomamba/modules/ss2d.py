@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..ops import selective_scan_2d
+from ..ops import linear, selective_scan_2d
+from .linear import Linear
 
 DIRECTIONS = 4
 _DT_MIN, _DT_MAX, _DT_FLOOR = 0.001, 0.1, 1e-4
@@ -53,7 +54,7 @@ class SS2D(nn.Module):
         self.d_inner, self.d_state, self.dt_rank = d_inner, d_state, rank
         self.gate, self.float32_scan = gate, float32_scan
 
-        self.in_proj = nn.Linear(d_model, 2 * d_inner if gate else d_inner, bias=False)
+        self.in_proj = Linear(d_model, 2 * d_inner if gate else d_inner, bias=False)
         self.conv2d = nn.Conv2d(d_inner, d_inner, d_conv, groups=d_inner, padding=d_conv // 2, bias=conv_bias)
         self.x_proj_weight = nn.Parameter(torch.empty(DIRECTIONS, rank + 2 * d_state, d_inner))
         self.dt_projs_weight = nn.Parameter(torch.empty(DIRECTIONS, d_inner, rank))
@@ -61,7 +62,7 @@ class SS2D(nn.Module):
         self.A_logs = nn.Parameter(torch.empty(DIRECTIONS * d_inner, d_state))
         self.Ds = nn.Parameter(torch.ones(DIRECTIONS * d_inner))
         self.out_norm = nn.LayerNorm(d_inner)
-        self.out_proj = nn.Linear(d_inner, d_model, bias=False)
+        self.out_proj = Linear(d_inner, d_model, bias=False)
         self._init_scan()
 
     def _init_scan(self) -> None:
@@ -97,7 +98,7 @@ class SS2D(nn.Module):
     def _scan(self, x: Tensor) -> Tensor:
         batch, height, width, channels = x.shape
         u = x.reshape(batch, height * width, channels)
-        projected = F.linear(u, self.x_proj_weight.flatten(0, 1).to(u.dtype)).unflatten(-1, (DIRECTIONS, -1))
+        projected = linear(u, self.x_proj_weight.flatten(0, 1).to(u.dtype)).unflatten(-1, (DIRECTIONS, -1))
         dt, b, c = projected.split([self.dt_rank, self.d_state, self.d_state], dim=-1)
         # One product a direction; the result is a view with the direction axis outermost in memory.
         dt = dt.permute(2, 0, 1, 3).flatten(1, 2)

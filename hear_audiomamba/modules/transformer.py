@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ConfigError
+from .linear import Linear
 
 
 class Attention(nn.Module):
@@ -21,8 +22,8 @@ class Attention(nn.Module):
         if num_heads < 1 or d_model % num_heads:
             raise ConfigError(f"num_heads: {num_heads} does not divide the width {d_model}")
         self.num_heads = num_heads
-        self.qkv = nn.Linear(d_model, 3 * d_model)
-        self.proj = nn.Linear(d_model, d_model)
+        self.qkv = Linear(d_model, 3 * d_model)
+        self.proj = Linear(d_model, d_model)
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend: `(batch, L, d_model)` to the same shape."""
@@ -38,8 +39,8 @@ class Mlp(nn.Module):
 
     def __init__(self, d_model: int, ratio: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(d_model, ratio * d_model)
-        self.fc2 = nn.Linear(ratio * d_model, d_model)
+        self.fc1 = Linear(d_model, ratio * d_model)
+        self.fc2 = Linear(ratio * d_model, d_model)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map each token: `(batch, L, d_model)` to the same shape."""
