@@ -13,7 +13,7 @@ from .errors import InputError
 
 # Kaldi floors mel energies with the float32 machine epsilon, whatever the dtype computed in.
 ENERGY_FLOOR = torch.finfo(torch.float32).eps
-# Frames are views of the waveform until windowed; blocks of this many keep a long clip's memory flat.
+# Frames are views of the waveform until windowed; blocks of this many, over all clips, keep memory flat.
 FRAMES_PER_BLOCK = 8192
 
 
@@ -77,7 +77,8 @@ class KaldiFbank(nn.Module):
         audio = audio - audio.mean(dim=1, keepdim=True)
         audio = F.pad(audio, (0, max(0, self.config.frame_length - audio.shape[1])))
         frames = audio.unfold(1, self.config.frame_length, self.hop_length)
-        return torch.cat([self._block(block) for block in frames.split(FRAMES_PER_BLOCK, dim=1)], dim=1)
+        blocks = frames.split(max(1, FRAMES_PER_BLOCK // len(frames)), dim=1)
+        return torch.cat([self._block(block) for block in blocks], dim=1)
 
     def _block(self, frames: Tensor) -> Tensor:
         frames = frames - frames.mean(dim=-1, keepdim=True)

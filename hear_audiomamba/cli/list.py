@@ -18,7 +18,9 @@ def run(args: argparse.Namespace) -> int:
     rows = []
     for name in list_models():
         info = model_info(name)
-        tags = [key.partition(".")[2] for key in listing["weights"] if key.partition(".")[0] == name]
+        # An entry without a hash is a place to look, not yet weights to load: `info` shows it.
+        known = [key for key, entry in listing["weights"].items() if entry.get("sha256")]
+        tags = [key.partition(".")[2] for key in known if key.partition(".")[0] == name]
         rows.append({**info, "weights": tags, "default_weights": listing["defaults"].get(name)})
     if args.json:
         print(json.dumps(rows, indent=2))

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from hear_audiomamba import get_scene_embeddings, get_timestamp_embeddings, load_model
+from hear_audiomamba.cli.program import main
 from hear_audiomamba.convert import recognise
 from hear_audiomamba.embedder import AudioEmbedder
 from hear_audiomamba.errors import CheckpointError
@@ -252,3 +253,31 @@ def test_the_hub_source_of_ssamba_says_what_it_still_lacks():
             CheckpointError, match=r"lacks .*sha256.*attentionisallyouneed369/ssamba.*pass its path"
         ):
             load_model(variant=name)
+
+
+@torch.inference_mode()
+def test_overlapping_patches_go_on_over_the_edge_of_a_window(noise):
+    model = load_model(variant="ssamba_tiny", time_stride=10, depth=2, device="cpu")
+    features = model.features(noise(1, 90_000))
+    windows = model.cut_windows(features, 90_000)
+    assert windows.shape[1:] == (206, 128)
+    assert torch.equal(windows[1], features[0, 200:406]) and torch.equal(
+        windows[2, :150], features[0, 400:550]
+    )
+    patches = model.encoder.patch_embed.patches(windows[:2]).unflatten(1, (8, 20))
+    assert torch.equal(
+        patches[0, :, -1, :].unflatten(-1, (16, 16))[..., 10:],
+        patches[1, :, 0].unflatten(-1, (16, 16))[..., :6],
+    )
+
+
+def test_the_command_line_describes_and_converts_a_released_file(tmp_path, capsys):
+    path, ours = tmp_path / "ssamba_tiny_250.pth", tmp_path / "ours.safetensors"
+    torch.save(golden_weights("ssamba_tiny_weights"), path)
+    assert main(["info", str(path)]) == 0
+    assert "ssamba_tiny" in capsys.readouterr().out
+    assert main(["convert", str(path), str(ours)]) == 0
+    converted, released = load_model(ours, device="cpu"), load_model(path, device="cpu")
+    assert converted.config == released.config
+    mine, theirs = converted.encoder.state_dict(), released.encoder.state_dict()
+    assert all(torch.equal(value, theirs[key]) for key, value in mine.items())
