@@ -8,6 +8,11 @@ import torch
 import triton
 from torch import Tensor
 
+OLDEST = (3, 3)
+if tuple(int(part) for part in triton.__version__.split(".")[:2]) < OLDEST:
+    # Tuples as variables of a loop, which the kernels are made of, came with this version.
+    raise ImportError(f"triton {triton.__version__} is too old; the kernels need 3.3 or newer")
+
 # Registers, not shared memory, hold everything: one warp a program, as many programs as fit. Contracting
 # a·b + c to one FMA is what the recurrence is counted in; newer Tritons must be asked for it.
 LAUNCH = {"num_warps": 1, "enable_fp_fusion": True}

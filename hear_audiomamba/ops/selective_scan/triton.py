@@ -27,6 +27,8 @@ SEGMENT = 64
 # Tokens held in registers at once. 8 tokens of 2 channels a lane fill 127 registers forwards and 245
 # backwards on sm_90 without spilling; 16 would spill.
 TILE = 8
+# Channels of one program: 2 a lane, so that each weight loaded serves two.
+BLOCK = 64
 # Programs of one warp that keep a multiprocessor busy; under it, sequences are cut into spans.
 WARPS_A_MULTIPROCESSOR = 8
 LOG2_E = 1.4426950408889634
@@ -100,7 +102,7 @@ def span_length(length: int, programs: int, multiprocessors: int) -> int:
 def _plan(u: Tensor, groups: int, d_state: int) -> _Plan:
     clips, length, channels = u.shape
     per_group = channels // groups
-    block = 64 if per_group > 32 else 32
+    block = min(BLOCK, max(32, triton.next_power_of_2(per_group)))
     blocks = triton.cdiv(per_group, block)
     programs = clips * groups * blocks
     span = span_length(length, programs, _multiprocessors(u.device))
