@@ -115,6 +115,8 @@ class HierMamba(Encoder):
         self.config, self.n_mels = config, features.n_mels
         self.depth = sum(config.depths)
         self.step = PATCH
+        # Downsampling without padding would lose a column of an odd map.
+        self._unit = config.fold * PATCH * (levels if config.downsample == "v2" else 1)
         # Overlapping convolutions centre a patch on its first frame, plain patches on their middle.
         self.first_center = 0.0 if config.patch_embed == "v2" else (PATCH - 1) / 2
         self.backbone = VMambaStages(
@@ -225,11 +227,11 @@ class HierMamba(Encoder):
         Lengths that the training image exceeds by less than one step of the last stage get the image's
         length, so that windows of 10 s are folded as in training.
         """
-        canvas, unit = self.config.canvas_frames, self.config.fold * PATCH
-        coarse = unit * 2 ** (len(self.config.depths) - 1)
+        canvas = self.config.canvas_frames
+        coarse = self.config.fold * PATCH * 2 ** (len(self.config.depths) - 1)
         if canvas - coarse < n_frames <= canvas:
             return canvas
-        return max(1, -(-n_frames // unit)) * unit
+        return max(1, -(-n_frames // self._unit)) * self._unit
 
     def _image(self, features: Tensor, stretched: bool = False) -> Tensor:
         if features.dim() != 3 or features.shape[2] != self.n_mels:
@@ -240,9 +242,8 @@ class HierMamba(Encoder):
             features = self.input_norm(features.transpose(1, 2)).transpose(1, 2)
         if stretched:
             features = stretch(features, self.config.canvas_frames)
-        unit = self.config.fold * PATCH
-        if features.shape[1] == 0 or features.shape[1] % unit:
-            raise InputError(f"features: {features.shape[1]} frames, expected a multiple of {unit}")
+        if features.shape[1] == 0 or features.shape[1] % self._unit:
+            raise InputError(f"features: {features.shape[1]} frames, expected a multiple of {self._unit}")
         return fold_windows(features, self.config.fold)
 
     def _last_tokens(self, image: Tensor) -> Tensor:

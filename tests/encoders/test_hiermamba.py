@@ -92,6 +92,7 @@ def test_fit_frames_keeps_the_training_image_for_ten_seconds():
         16, 16, 32, 896, 1024, 1024, 1024, 1040,
     ]  # fmt: skip
     assert make(fold=1).fit_frames(200) == 200
+    assert make(downsample="v2").fit_frames(200) == 256  # 2 × 2 convolutions halve even maps only
 
 
 @torch.no_grad()
@@ -139,6 +140,23 @@ def test_pooled_head_is_the_classifier_on_the_mean():
     mean = encoder.norm(encoder.backbone(features.transpose(1, 2)[:, None])[-1]).mean(dim=(1, 2))
     assert torch.allclose(clip, encoder.head.linear(mean), atol=1e-5)
     assert frames.shape == (2, 32, 7)
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_every_parameter_learns_to_tag(generation):
+    encoder = make(drop_path=0.1, canvas_frames=128, **GENERATIONS[generation]).train()
+    features, targets = log_mel(128, 4), (torch.arange(4 * 7).view(4, 7) % 3 == 0).float()
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=3e-3, weight_decay=0.0)
+    losses = []
+    for _ in range(20):
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(encoder.tag(features)[0], targets)
+        optimizer.zero_grad()
+        loss.backward()
+        if not losses:
+            assert [n for n, p in encoder.named_parameters() if p.grad is None or not p.grad.any()] == []
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
 
 
 def test_sizes():
@@ -210,6 +228,13 @@ def test_batch_mates_and_native_window_do_not_matter():
     native = small_model(window_seconds=10)
     assert native.window_frames == 1024
     assert get_scene_embeddings(audio, native).shape == (3, 240)
+
+
+def test_hidden_states_of_several_windows():
+    model = small_model()
+    states = model.hidden_states(torch.zeros(2, 32000 * 3))
+    assert len(states) == model.encoder.depth == 5
+    assert states[0].shape == (2, 2 * 64 * 13, 16) and states[-1].shape == (2, 2 * 8 * 2, 128)
 
 
 def test_bfloat16_stays_near_float32():
