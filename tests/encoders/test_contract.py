@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import itertools
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -281,3 +283,13 @@ def test_the_command_line_describes_and_converts_a_released_file(tmp_path, capsy
     assert converted.config == released.config
     mine, theirs = converted.encoder.state_dict(), released.encoder.state_dict()
     assert all(torch.equal(value, theirs[key]) for key, value in mine.items())
+
+
+def test_the_tables_of_the_documentation_are_right():
+    text = (Path(__file__).resolve().parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (.*)$", text, flags=re.MULTILINE)
+    assert len(rows) >= 9
+    for name, cells in rows:
+        info = model_info(name)
+        assert any(f"{info[key]:,}" in cells for key in ("parameters", "encoder_parameters")), name
+        assert f"{info['scene_embedding_size']:,} |" in cells, name
