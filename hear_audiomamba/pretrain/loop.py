@@ -89,8 +89,6 @@ class Run:
             )
         check_loggers(config.run)
         check_pictures(config)
-        if config.precision == "float16" and device.type == "cpu":
-            raise ConfigError("precision: 'float16' needs a GPU; on the CPU use 'bfloat16' or 'float32'")
         self.parts = build(config)
         self.objective = self.parts.objective.to(device).train()
         check_disk(config, self.objective)

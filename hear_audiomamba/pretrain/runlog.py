@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import time
+import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,6 @@ class RunLog:
         if self.path.exists():
             _drop_after(self.path, first_step)
         self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (closed in close)
-        self._start = time.monotonic()
         self._board = self._wandb = self._bar = None
         run = config.run
         if run.tensorboard or (run.tensorboard is None and _installed("tensorboard")):
@@ -58,6 +58,8 @@ class RunLog:
 
     def event(self, event: str, step: int, **values: Any) -> None:
         """Write one line; numbers also go to TensorBoard and W&B under `event/name`."""
+        # With float16 the first gradients overflow, until the loss scale fits; JSON knows no infinity.
+        values = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
         line = {"event": event, "step": step, **values}
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
@@ -79,7 +81,7 @@ class RunLog:
     def say(self, text: str) -> None:
         """Show a line without tearing the bar."""
         if self._bar is not None:
-            self._bar.write(text)
+            self._bar.write(text, file=sys.stderr)
 
     def picture(self, path: Path, step: int) -> None:
         """Send a picture that lies in the run's folder on to TensorBoard and W&B."""

@@ -114,11 +114,30 @@ def test_activation_checkpointing_changes_no_number(config, precision):
     assert losses(plain.out) == losses(saving.out)
 
 
-def test_bfloat16_stays_near_float32(config):
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_stays_near_float32(config, precision):
     full = losses(pretrain(config("optim.steps=3", out="full")).out)
-    half = losses(pretrain(config("optim.steps=3", "precision=bfloat16", out="half")).out)
-    for step in full:
-        assert half[step] == pytest.approx(full[step], rel=0.02)
+    half = pretrain(config("optim.steps=3", f"precision={precision}", out="half"))
+    for step, loss in losses(half.out).items():
+        assert loss == pytest.approx(full[step], rel=0.02)
+
+
+def test_the_loss_scale_of_float16_is_kept(config):
+    whole = pretrain(config("optim.steps=4", "precision=float16", out="whole"))
+    run = config("optim.steps=4", "precision=float16", "run.max_seconds=0")
+    while not pretrain(run, resume=True).finished:
+        pass
+    assert losses(whole.out) == pytest.approx(losses(whole.out.parent / "run"), abs=1e-6)
+
+
+def test_tensorboard_gets_the_log(config):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = pretrain(config("optim.steps=2", "run.tensorboard=true", "run.picture_every=2"))
+    events = EventAccumulator(str(run.out / "tensorboard")).Reload()
+    assert [e.value for e in events.Scalars("train/loss")] == pytest.approx(list(losses(run.out).values()))
+    assert events.Images("reconstruction")
 
 
 @pytest.mark.slow
@@ -131,7 +150,6 @@ def test_compiled_training_stays_near_eager(config):
 
 def test_bad_runs_are_refused_before_any_work(config, corpus, tmp_path):
     for words, kind, text in [
-        (["precision=float16"], ConfigError, "float16"),
         (["optim.micro_batch=3"], ConfigError, "micro_batch"),
         (["mask.count=250"], ConfigError, "250 masked patches"),
         (["run.min_free_gb=1e9"], DataError, "GB free"),
