@@ -69,7 +69,7 @@ def embed_on_ray(
         if missing:
             raise DataError(f"{out}: units {missing[:5]} are not complete; run the same command again")
         summary = progress.summary([journal.record(unit) for unit in units], model, settings)
-        write_reports(out, summary, None)
+        write_reports(journal, summary)
         return summary
 
 

@@ -18,6 +18,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -73,19 +74,27 @@ class Journal:
             self._lock("lock", shared=self._share is not None)
             if self._share is not None:
                 self._lock(f"lock-{self.label}", shared=False)
+            # What a killed run left unfinished; whoever holds the lock owns the folder.
+            shutil.rmtree(self.tmp, ignore_errors=True)
+            self.tmp.mkdir()
             with self._planning():
                 self._check_settings()
         except BaseException:
-            self.__exit__()
+            self._unlock()
             raise
-        shutil.rmtree(self.tmp, ignore_errors=True)
-        self.tmp.mkdir()
         return self
 
     def __exit__(self, *error: object) -> None:
         shutil.rmtree(self.tmp, ignore_errors=True)
+        self._unlock()
+
+    def _unlock(self) -> None:
         for file in self._locks:
             file.close()
+
+    def write(self, path: Path, text: str) -> None:
+        """Write a text file atomically; if this process is killed meanwhile, nothing of it stays."""
+        write_atomically(path, text, self.tmp)
 
     def plan(self, sources: Sequence[Source], unit_sources: int) -> list[Unit]:
         """Put sources that are new into units, and return the units that hold any of those given.
@@ -107,7 +116,7 @@ class Journal:
             plan += _into_units(new, first, unit_sources)
             if new or changed:
                 lines = [json.dumps({"unit": n, **s.to_dict()}, sort_keys=True) for n, s in plan]
-                write_atomically(self.folder / "plan.jsonl", "".join(line + "\n" for line in lines))
+                self.write(self.folder / "plan.jsonl", "".join(line + "\n" for line in lines))
         wanted = {source.key for source in sources}
         units: dict[int, list[Source]] = {}
         for number, source in plan:
@@ -128,8 +137,9 @@ class Journal:
 
     def complete(self, unit: Unit, folder: Path, names: Sequence[str], facts: dict[str, Any]) -> None:
         """Move a unit's files to their places, then write its record."""
-        for name in names:
-            _sync(folder / name)
+        # Many at once: the file system then writes its own journal once for several of them.
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(lambda name: _sync(folder / name), names))
         for name in names:
             target = self.out / name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -137,7 +147,7 @@ class Journal:
         for parent in {(self.out / name).parent for name in names}:
             _sync(parent)
         record = {"unit": unit.number, "files": list(names), **facts}
-        write_atomically(self._record_path(unit.number), json.dumps(record, sort_keys=True) + "\n")
+        self.write(self._record_path(unit.number), json.dumps(record, sort_keys=True) + "\n")
 
     def _record_path(self, number: int) -> Path:
         return self.folder / "units" / f"{number:05d}.json"
@@ -148,7 +158,7 @@ class Journal:
             self._discard()
         if not path.exists():
             self.fresh = True
-            write_atomically(path, json.dumps(self._settings, sort_keys=True, indent=1) + "\n")
+            self.write(path, json.dumps(self._settings, sort_keys=True, indent=1) + "\n")
             return
         try:
             earlier = json.loads(path.read_text(encoding="utf-8"))
@@ -202,9 +212,15 @@ class Journal:
             yield
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file that appears under its name only when it is complete and on disk."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+def write_atomically(path: Path, text: str, tmp: Path | None = None) -> None:
+    """Write a text file that appears under its name only when it is complete and on disk.
+
+    Args:
+        path: the file.
+        text: what it shall hold.
+        tmp: where it may be until then, on the same file system; by default beside it.
+    """
+    partial = (tmp or path.parent) / f".{path.name}.{os.getpid()}"
     try:
         with open(partial, "w", encoding="utf-8") as file:
             file.write(text)

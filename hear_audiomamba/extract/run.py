@@ -20,7 +20,7 @@ from ..errors import DataError
 from .clips import SourceJob
 from .decode import Block, DecodeSettings
 from .encode import WindowEncoder
-from .journal import Journal, Unit, write_atomically
+from .journal import Journal, Unit
 from .options import WHOLE_SECONDS, EmbedOptions
 from .progress import Progress, Summary
 from .sources import Source
@@ -92,7 +92,7 @@ def embed_sources(
             with UnitRunner(model, options, provenance, resources) as runner:
                 runner.run(todo, journal, progress)
             summary = progress.summary([journal.record(unit) for unit in units], model, settings)
-            write_reports(out, summary, resources.share)
+            write_reports(journal, summary)
             return summary
     except OSError as error:
         if error.errno not in _NO_SPACE:
@@ -225,13 +225,13 @@ def check_clear(out: Path, units: Sequence[Unit], options: EmbedOptions) -> None
             raise DataError(f"{out / name} exists and no run on record made it; use another --out, or --overwrite")
 
 
-def write_reports(out: Path, summary: Summary, share: tuple[int, int] | None) -> None:
-    """Write `summary.json`, and `errors.jsonl` where there are errors."""
-    part = "" if share is None else f"-{share[0]}-of-{share[1]}"
+def write_reports(journal: Journal, summary: Summary) -> None:
+    """Write `summary.json`, and `errors.jsonl` where there are errors; of a share, with its number."""
+    out, part = journal.out, "" if journal.label == "all" else f"-{journal.label}"
     lines = [json.dumps(error, sort_keys=True) + "\n" for error in summary.errors]
     errors = out / f"errors{part}.jsonl"
     if lines:
-        write_atomically(errors, "".join(lines))
+        journal.write(errors, "".join(lines))
     else:
         errors.unlink(missing_ok=True)
-    write_atomically(out / f"summary{part}.json", json.dumps(asdict(summary), sort_keys=True, indent=1) + "\n")
+    journal.write(out / f"summary{part}.json", json.dumps(asdict(summary), sort_keys=True, indent=1) + "\n")
