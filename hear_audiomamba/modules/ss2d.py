@@ -90,12 +90,20 @@ class SS2D(nn.Module):
         if self.gate:
             x, z = x.chunk(2, dim=-1)
         x = F.silu(conv2d_last(self.conv2d, x))
-        y = self.out_norm(self._scan(x).to(self.out_norm.weight.dtype)).to(x.dtype)
+        y = self.out_norm(self.scan(x).to(self.out_norm.weight.dtype)).to(x.dtype)
         if z is not None:
             y = y * F.silu(z)
         return self.out_proj(y)
 
-    def _scan(self, x: Tensor) -> Tensor:
+    def scan(self, x: Tensor) -> Tensor:
+        """Project and scan a map, the part between convolution and norm.
+
+        Args:
+            x: `(batch, height, width, Di)`.
+
+        Returns:
+            `(batch, height, width, Di)`, the sum of the four directions.
+        """
         batch, height, width, channels = x.shape
         u = x.reshape(batch, height * width, channels)
         projected = linear(u, self.x_proj_weight.flatten(0, 1).to(u.dtype)).unflatten(-1, (DIRECTIONS, -1))
