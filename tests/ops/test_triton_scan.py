@@ -33,6 +33,7 @@ CASES = (
     "large_delta", "tiny_delta", "neg_A", "slow_A", "long",
 )  # fmt: skip
 QUICK = {"L1", "L2"}
+LONG = () if GPU else pytest.mark.slow
 
 
 def rms_ratio(actual: torch.Tensor, expected: torch.Tensor) -> float:
@@ -111,7 +112,7 @@ def golden_inputs(case: str, batch: int | None = None, length: int | None = None
 
 @pytest.mark.parametrize("case", CASES)
 def test_golden_outputs_by_their_first_tokens(case):
-    length = None if GPU else 20
+    length = None if GPU else 12
     inputs, tensors, meta = golden_inputs(case, 1, length)
     softplus = meta["cases"][case]["delta_softplus"]
     given = [None if inputs[n] is None else inputs[n].to(DEVICE) for n in NAMES]
@@ -121,9 +122,7 @@ def test_golden_outputs_by_their_first_tokens(case):
     assert_golden(y.cpu(), expected, meta, key)
 
 
-@pytest.mark.parametrize(
-    "case", [c if GPU or c in QUICK else pytest.param(c, marks=pytest.mark.slow) for c in CASES]
-)
+@pytest.mark.parametrize("case", [pytest.param(c, marks=() if c in QUICK else LONG) for c in CASES])
 def test_golden_outputs_last_state_and_gradients(case):
     inputs, tensors, meta = golden_inputs(case)
     leaves = {
@@ -163,7 +162,7 @@ def test_every_length_around_a_tile(length):
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("length", [63, 64, 65, 130])
+@pytest.mark.parametrize("length", [64, 65, pytest.param(63, marks=LONG), pytest.param(130, marks=LONG)])
 def test_lengths_around_a_segment(length, reverse):
     assert_agrees(make(length=length, channels=3, states=1, start=True), reverse=reverse)
 

@@ -21,11 +21,11 @@ from .triton_forward import scan_boundaries, scan_forward
 
 __all__ = ["selective_scan", "selective_scan_2d", "unsupported"]
 
-# Tokens between two states that are kept for the backward pass: 64 costs as much memory as N / 32
-# further float32 tensors of u's shape, and a fifth of the backward pass's time to compute the rest again.
+# Tokens between two states that are kept for the backward pass. 64 costs the memory of N / 64 float32
+# tensors of u's shape, and a sixth of the backward pass's instructions to compute the states between again.
 SEGMENT = 64
-# Tokens held in registers at once. 8 tokens of 2 channels a lane fill 127 registers forwards and 245
-# backwards on sm_90 without spilling; 16 would spill.
+# Tokens held in registers at once. 8 tokens of 2 channels a lane fill 126 registers forwards and all 255
+# backwards on sm_90, and spill none.
 TILE = 8
 # Channels of one program: 2 a lane, so that each weight loaded serves two.
 BLOCK = 64
