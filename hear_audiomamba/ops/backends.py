@@ -90,10 +90,14 @@ def find_backend(op: str, backend: str | None, u: Tensor, d_state: int) -> Modul
     return _loaded[_decide(op, backend, u.device.type, u.dtype, d_state)]
 
 
-@torch.compiler.assume_constant_result  # a compiled graph keeps the backend it was traced with
 def _decide(op: str, backend: str | None, device: str, dtype: torch.dtype, d_state: int) -> str:
     wish = backend or _chosen.get() or os.environ.get(ENVIRONMENT_VARIABLE) or None
     return _resolve(op, wish, device, dtype, d_state)
+
+
+# A compiled graph keeps the backend it was traced with. This is all that
+# `torch.compiler.assume_constant_result` does, which would import the whole compiler, and triton, here.
+_decide._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @functools.cache
