@@ -5,17 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import warnings
 from pathlib import Path
 
 import torch
 
 from ..audio import load_audio
 from ..embedder import AudioEmbedder
-from ..errors import AudioMambaError, ConfigError
+from ..errors import AudioMambaError, ConfigError, UntrainedWeightsWarning
 from ..hear import load_model
 from ..tagging import Tags, audioset_classes, n_classes, no_head_error, tag_audio
 
 DEFAULT_MODEL = "hiermamba_small"
+_NOISE = "  [untrained weights: these labels are noise]"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.top < 1:
         raise ConfigError(f"--top: {args.top} is less than 1")
-    model = load_model(args.model, device=args.device, precision=args.precision)
+    model, untrained = _load(args)
     if not n_classes(model):
         raise no_head_error(model)
     pictures = _picture_paths(args.files, args.plot)
@@ -44,15 +46,25 @@ def run(args: argparse.Namespace) -> int:
         try:
             audio = torch.from_numpy(load_audio(file, model.sample_rate))
             tags = tag_audio(model, audio, model.sample_rate)
-            _report(file, audio, tags, model, args)
+            _report(file, audio, tags, model, args, untrained)
             if picture is not None:
                 from ..tag_plot import plot_tags
 
-                plot_tags(picture, model, audio, tags, top=args.top, title=file.name)
+                plot_tags(picture, model, audio, tags, top=args.top, title=file.name + _NOISE * untrained)
         except (AudioMambaError, OSError) as error:
             failed += 1
             print(f"hear-audiomamba: error: {' '.join(str(error).split())}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _load(args: argparse.Namespace) -> tuple[AudioEmbedder, bool]:
+    """Return the model, and whether its weights are random: then every result has to say so."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UntrainedWeightsWarning)
+        model = load_model(args.model, device=args.device, precision=args.precision)
+    for warning in caught:
+        warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
+    return model, any(issubclass(warning.category, UntrainedWeightsWarning) for warning in caught)
 
 
 def _picture_paths(files: list[Path], plot: Path | None) -> list[Path | None]:
@@ -72,7 +84,12 @@ def _picture_paths(files: list[Path], plot: Path | None) -> list[Path | None]:
 
 
 def _report(
-    file: Path, audio: torch.Tensor, tags: Tags, model: AudioEmbedder, args: argparse.Namespace
+    file: Path,
+    audio: torch.Tensor,
+    tags: Tags,
+    model: AudioEmbedder,
+    args: argparse.Namespace,
+    untrained: bool,
 ) -> None:
     best = tags.top(args.top)
     seconds = len(audio) / model.sample_rate
@@ -84,9 +101,10 @@ def _report(
             for index, name, probability in best
         ]
         facts = {"file": str(file), "seconds": round(seconds, 3), "windows": tags.n_windows}
-        print(json.dumps({**facts, "model": model.config.variant, "labels": labels}, ensure_ascii=False))
+        facts |= {"model": model.config.variant} | ({"untrained": True} if untrained else {})
+        print(json.dumps({**facts, "labels": labels}, ensure_ascii=False))
         return
     several = f", {tags.n_windows} windows" if tags.n_windows > 1 else ""
-    print(f"{file}  ({seconds:.1f} s{several})")
+    print(f"{file}  ({seconds:.1f} s{several}){_NOISE * untrained}")
     for _, name, probability in best:
         print(f"  {probability:6.3f}  {name}")

@@ -1,7 +1,6 @@
 """`hear-audiomamba tag` and the functions behind it, on real sound files and small models with random heads."""
 
 import json
-import warnings
 
 import numpy as np
 import pytest
@@ -78,6 +77,7 @@ def test_json_is_one_object_a_line(weights, recording, tmp_path, capsys):
     arguments = ["tag", str(recording), str(long), "--model", str(weights), "--json", "--top", "2"]
     assert main([*arguments, "--device", "cpu"]) == 0
     first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    assert "untrained" not in first
     assert first["windows"] == 1 and second["windows"] == 3
     assert second["seconds"] == 25.0 and len(second["labels"]) == 2
     label = first["labels"][0]
@@ -114,13 +114,16 @@ def test_a_model_without_a_head_is_a_one_line_error(recording, capsys):
     assert "ssam_tiny_200_16x4 has no tagging head" in error and "hiermamba_small" in error
 
 
-def test_untrained_weights_warn(tmp_path, capsys):
-    with warnings.catch_warnings():
-        warnings.simplefilter("always")
-        assert main(["tag", str(tmp_path / "absent.wav"), "--device", "cpu"]) == 1
-    first, second = capsys.readouterr().err.splitlines()
-    assert "warning: hiermamba_small: no trained weights" in first
+def test_untrained_weights_warn(recording, tmp_path, capsys):
+    model = ["--model", "aum_tiny", "--device", "cpu"]
+    assert main(["tag", str(tmp_path / "absent.wav"), str(recording), *model]) == 1
+    captured = capsys.readouterr()
+    first, second = captured.err.splitlines()
+    assert "warning: aum_tiny: no trained weights" in first
     assert "absent.wav: no such file" in second
+    assert "untrained weights: these labels are noise" in captured.out.splitlines()[0]
+    assert main(["tag", str(recording), "--json", *model]) == 0
+    assert json.loads(capsys.readouterr().out)["untrained"] is True
 
 
 def test_wrong_top(recording, capsys):
