@@ -222,6 +222,12 @@ def count_blocks(state: Mapping[str, Tensor], prefix: str) -> int:
     return 1 + max(int(key[len(prefix) :].split(".")[0]) for key in state if key.startswith(prefix))
 
 
+def filterbank_of(state: Mapping[str, Tensor]) -> KaldiFbankConfig:
+    """Return the filterbank of an SSAST or SSAMBA wrapper: its bins, if the file stores its canvas."""
+    bins = state.get("p_input_fdim")
+    return KaldiFbankConfig() if bins is None else KaldiFbankConfig(n_mels=int(bins))
+
+
 def patch_layout(state: Mapping[str, Tensor], n_special: int, n_mels: int) -> dict[str, Any]:
     """Read patch size, grid and strides from the tensors of an SSAST or SSAMBA wrapper.
 

@@ -12,7 +12,14 @@ from torch import Tensor
 from ..config import KaldiFbankConfig, SSAMBAConfig
 from ..errors import CheckpointError, ConfigError
 from ..modules.mamba import MambaBlock, make_norm, mamba_blocks
-from .fbank_patches import MaskedPatchEncoder, convert_wrapped, count_blocks, patch_layout, strip_wrapper
+from .fbank_patches import (
+    MaskedPatchEncoder,
+    convert_wrapped,
+    count_blocks,
+    filterbank_of,
+    patch_layout,
+    strip_wrapper,
+)
 
 
 class SSAMBA(MaskedPatchEncoder):
@@ -86,7 +93,7 @@ def config_from_state(state: Mapping[str, Tensor]) -> tuple[SSAMBAConfig, KaldiF
         CheckpointError: the tensors do not describe a model this package can build.
     """
     state = strip_wrapper(state)
-    features = KaldiFbankConfig()
+    features = filterbank_of(state)
     try:
         dim = state["v.cls_token"].shape[-1]
         inner, d_state = state["v.layers.0.mixer.A_log"].shape

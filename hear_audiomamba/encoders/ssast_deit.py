@@ -14,7 +14,14 @@ from torch import Tensor, nn
 from ..config import KaldiFbankConfig, SSASTDeiTConfig
 from ..errors import CheckpointError
 from ..modules.transformer import TransformerBlock
-from .fbank_patches import MaskedPatchEncoder, convert_wrapped, count_blocks, patch_layout, strip_wrapper
+from .fbank_patches import (
+    MaskedPatchEncoder,
+    convert_wrapped,
+    count_blocks,
+    filterbank_of,
+    patch_layout,
+    strip_wrapper,
+)
 from .ssast import HEAD_WIDTH
 
 
@@ -73,7 +80,7 @@ def config_from_state(state: Mapping[str, Tensor]) -> tuple[SSASTDeiTConfig, Kal
         CheckpointError: the tensors do not describe a model this package can build.
     """
     state = strip_wrapper(state)
-    features = KaldiFbankConfig()
+    features = filterbank_of(state)
     try:
         dim = state["v.cls_token"].shape[-1]
         config = SSASTDeiTConfig(

@@ -176,6 +176,12 @@ def test_released_checkpoints_load_and_compute_what_their_code_computes(patch):
     assert len(encoder.hidden_states(fbank)) == 2
 
 
+def test_the_number_of_bins_is_read_from_the_file():
+    config, features = ssast_deit.config_from_state(released_state(canvas=(64, 512)))
+    assert features.n_mels == 64 and config.grid == (32, 4)
+    assert SSASTDeiT(config, features)(torch.zeros(1, 32, 64)).shape == (1, 2 + 2 * 4, 64)
+
+
 def test_frame_models_have_a_row_every_20_ms():
     state = released_state(patch=(128, 2))
     encoder = SSASTDeiT(*ssast_deit.config_from_state(state))
