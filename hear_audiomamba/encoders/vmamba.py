@@ -141,7 +141,8 @@ def initialise(encoder: HierMamba, state: Mapping[str, Tensor]) -> list[str]:
     Args:
         encoder: changed in place. A stage with fewer blocks than the checkpoint's takes evenly spaced
             ones, the first and the last among them; one with more keeps its own values in the rest.
-        state: tensors of a published VMamba.
+        state: tensors of a published VMamba, under its names or already under ours. A head or an input
+            norm among them is left out.
 
     Returns:
         Names of the encoder's parameters that keep their values: the head, the input norm, added blocks.
@@ -149,7 +150,8 @@ def initialise(encoder: HierMamba, state: Mapping[str, Tensor]) -> list[str]:
     Raises:
         CheckpointError: nothing fits, or a tensor has another shape; the message names it.
     """
-    source = _respaced(image_tensors(state), encoder.config.depths)
+    tensors = {k: v for k, v in image_tensors(state).items() if not k.startswith(("head.", "input_norm."))}
+    source = _respaced(tensors, encoder.config.depths)
     kept = []
     with torch.no_grad():
         for name, parameter in encoder.named_parameters():

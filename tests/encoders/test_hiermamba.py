@@ -1,7 +1,5 @@
 """The hierarchical encoder: fold, rows in time, tagging head, sizes, and published checkpoints."""
 
-import dataclasses
-
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -27,9 +25,10 @@ GENERATIONS = {
 }  # fmt: skip
 
 
-def make(**options) -> HierMamba:
+def make(n_mels=64, **options) -> HierMamba:
     torch.manual_seed(0)
-    return HierMamba(HierMambaConfig(**(SMALL | options)), vmamba.HTSAT_FEATURES).eval()
+    features = vmamba.HTSAT_FEATURES.replace(n_mels=n_mels)
+    return HierMamba(HierMambaConfig(**(SMALL | options)), features).eval()
 
 
 def log_mel(n_frames, n=2, seed=1):
@@ -181,9 +180,8 @@ def test_settings_that_do_not_fit(options, message):
 
 
 def test_bins_that_do_not_halve():
-    features = dataclasses.replace(vmamba.HTSAT_FEATURES, n_mels=80)
     with pytest.raises(ConfigError, match="n_mels: 80 is not a multiple of 32"):
-        HierMamba(HierMambaConfig(**SMALL), features)
+        make(n_mels=80)
 
 
 def test_wrong_features_and_missing_head():
@@ -401,6 +399,10 @@ def test_image_weights_start_an_encoder_with_a_head_and_other_depths():
     for index, taken in ((0, 0), (1, 2)):  # two of three blocks: the first and the last
         expected = state[f"layers.2.blocks.{taken}.op.out_proj.weight"]
         assert torch.equal(encoder.backbone.stages[2][index].op.out_proj.weight, expected)
+    again = make(depths=(1, 1, 2, 1), n_mels=128)
+    with pytest.warns(UntrainedWeightsWarning):
+        vmamba.initialise(again, vmamba.convert_state(state))
+    assert torch.equal(again.backbone.patch_embed.conv1.weight, encoder.backbone.patch_embed.conv1.weight)
     deeper = make(depths=(1, 1, 4, 1))
     kept = vmamba.initialise(deeper, state)
     assert {name.rsplit(".", 1)[0].split(".op")[0] for name in kept if "stages.2.3" in name}
