@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .build import Parts
 from .config import PretrainConfig
 from .dataset import fixed_batches
-from .inputs import spec_augment, spectrogram
+from .inputs import rows_within, spec_augment, spectrogram
 from .optim import WeightAverage
 from .pictures import reconstruction_picture
 from .probe import Probe
@@ -33,6 +33,7 @@ class Forward:
     def __init__(self, config: PretrainConfig, parts: Parts, device: torch.device) -> None:
         self.config, self.device = config, device
         self.frontend, self.n_frames = parts.frontend.to(device), parts.n_frames
+        self.encoder = parts.encoder
 
     def features(self, batch: dict[str, Any]) -> Tensor:
         """Return the encoder's input `(B, T, F)`."""
@@ -46,6 +47,9 @@ class Forward:
     def __call__(self, batch: dict[str, Any], model: nn.Module) -> dict[str, Tensor]:
         """Return the losses of a batch that lies on the device."""
         features = self.features(batch)
+        if self.config.data.short_clips == "pad" and "length" in batch:
+            rows = rows_within(self.frontend, self.encoder, batch["length"], self.n_frames)
+            batch = {**batch, "n_rows": rows}
         augment = self.config.augment
         if model.training and (augment.spec_time or augment.spec_freq):
             features = spec_augment(features, batch["chance"], augment)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..encoders.base import Encoder
 from .config import AugmentConfig
 
 
@@ -38,6 +39,31 @@ def spectrogram(frontend: nn.Module, batch: dict[str, Any], n_frames: int) -> Te
                 for clip, n in zip(audio, length.tolist())
             ])  # fmt: skip
     return _fit(features, n_frames, frontend.pad_value)
+
+
+def rows_within(frontend: nn.Module, encoder: Encoder, length: Tensor, n_frames: int) -> Tensor:
+    """Return how many of the encoder's rows are centred within each clip, as the embedder counts them.
+
+    Args:
+        frontend: the model's features module.
+        encoder: the model's encoder.
+        length: `(B,)` samples of each clip before padding.
+        n_frames: frames of a crop.
+
+    Returns:
+        `(B,)` int64, at least 1.
+    """
+    first = frontend.frame_center + encoder.first_center * frontend.hop_length
+    step = encoder.step * frontend.hop_length
+    return ((length - first) / step).floor().long().add(1).clamp(1, encoder.count_rows(n_frames))
+
+
+def mean_row(rows: Tensor, n_rows: Tensor | None) -> Tensor:
+    """Return the mean of each clip's own rows, the scene vector: `(B, t, K)` and `(B,)` to `(B, K)`."""
+    if n_rows is None:
+        return rows.mean(dim=1)
+    own = torch.arange(rows.shape[1], device=rows.device) < n_rows[:, None]
+    return (rows * own[..., None]).sum(dim=1) / n_rows[:, None]
 
 
 def spec_augment(features: Tensor, chance: Tensor, config: AugmentConfig) -> Tensor:

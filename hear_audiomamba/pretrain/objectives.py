@@ -13,6 +13,7 @@ from ..encoders.base import Encoder
 from ..errors import ConfigError
 from .config import PretrainConfig
 from .distill import TeacherHeads
+from .inputs import mean_row
 from .targets import Teacher
 
 Batch = dict[str, Any]
@@ -102,28 +103,41 @@ class MaskedReconstruction(Objective):
             chosen = (batch["chance"][:, 0] < share).float()
             mask = mask & chosen.bool()[:, None]
         tokens, prediction, target = self._reconstruct(features, mask)
-        per_clip = self.per_clip(prediction, target, mask)
+        per_clip = self.per_clip(prediction, target, mask, self._own_patches(batch))
         # Divided by the expected number of masked clips, not by the one at hand: so the gradient of a
         # batch is the mean of those of its parts, however it is split over processes.
         reconstruction = (per_clip * chosen).sum() / (max(share, 1e-6) * len(mask))
         losses = {"reconstruction": reconstruction.detach()}
         if not self.heads.names:
             return {"loss": reconstruction, **losses}
-        distillation, parts = self.heads(scene_vector(self.encoder.frames(tokens), batch), batch)
+        distillation, parts = self.heads(mean_row(self.encoder.frames(tokens), batch.get("n_rows")), batch)
         weight = self.config.distill.reconstruction_weight if share > 0 else 0.0
         loss = self.config.distill.weight * distillation + weight * reconstruction
         return {"loss": loss, **losses, **parts}
 
-    def per_clip(self, prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-        """Return the squared error of each clip `(B,)`, over all patches or the masked ones."""
+    def per_clip(self, prediction: Tensor, target: Tensor, mask: Tensor, own: Tensor | None = None) -> Tensor:
+        """Return the squared error of each clip `(B,)`, over all its patches or the masked ones.
+
+        Args:
+            prediction, target: `(B, P, values)`.
+            mask: `(B, P)`, true where hidden.
+            own: `(B, P)`, false for the padding behind a short clip; None where there is none.
+        """
         objective = self.config.objective
         if objective.normalize_patches:
             mean, var = target.mean(-1, keepdim=True), target.var(-1, keepdim=True)
             target = (target - mean) / (var + 1e-6).sqrt()
         error = (prediction.float() - target.float()).square().mean(dim=-1)
-        if objective.loss_on == "all":
-            return error.mean(dim=1)
-        return (error * mask).sum(dim=1) / mask.sum(dim=1).clamp_min(1)
+        counted = mask if objective.loss_on == "masked" else torch.ones_like(mask)
+        if own is not None:
+            counted = counted & own
+        return (error * counted).sum(dim=1) / counted.sum(dim=1).clamp_min(1)
+
+    def _own_patches(self, batch: Batch) -> Tensor | None:
+        if "n_rows" not in batch:
+            return None
+        index = torch.arange(batch["mask"].shape[1], device=batch["mask"].device)
+        return index // self.encoder.n_freq < batch["n_rows"][:, None]  # tokens are time-major
 
     def picture(self, features: Tensor, batch: Batch) -> Picture:
         mask = batch["mask"][:1]
@@ -162,7 +176,9 @@ class JointMaskedPatches(Objective):
         loss = nce + self.config.objective.generative_weight * mse
         losses = {"nce": nce.detach(), "accuracy": accuracy, "mse": mse.detach()}
         if self.heads.names:
-            distillation, parts = self.heads(scene_vector(self.encoder.embed_frames(features), batch), batch)
+            distillation, parts = self.heads(
+                mean_row(self.encoder.embed_frames(features), batch.get("n_rows")), batch
+            )
             weights = self.config.distill
             loss = weights.reconstruction_weight * loss + weights.weight * distillation
             losses.update(parts)
@@ -234,7 +250,7 @@ class Distillation(Objective):
     idle = ("pred.", "mask_token", "contrast_head.", "reconstruct_head.", "classifier.", "head.")
 
     def forward(self, features: Tensor, batch: Batch) -> dict[str, Tensor]:
-        loss, parts = self.heads(scene_vector(self.encoder.embed_frames(features), batch), batch)
+        loss, parts = self.heads(mean_row(self.encoder.embed_frames(features), batch.get("n_rows")), batch)
         return {"loss": loss, **parts}
 
 
@@ -244,16 +260,6 @@ RECIPES: dict[str, Callable[..., Objective]] = {
     "tagging": Tagging,
     "distill": Distillation,
 }
-
-
-def scene_vector(rows: Tensor, batch: Batch) -> Tensor:
-    """Return the mean of a clip's rows `(B, t, K)` without those behind the end of a short clip, `(B, K)`."""
-    if "length" not in batch or "audio" not in batch:
-        return rows.mean(dim=1)
-    share = batch["length"].to(rows.device) / batch["audio"].shape[1]
-    count = (share * rows.shape[1]).ceil().clamp(1, rows.shape[1])
-    inside = torch.arange(rows.shape[1], device=rows.device) < count[:, None]
-    return (rows * inside[..., None]).sum(dim=1) / count[:, None]
 
 
 def n_classes(encoder: Encoder) -> int:

@@ -1,12 +1,14 @@
 """The losses of the published code, for the masks and weights it was run with."""
 
+import numpy as np
 import pytest
 import torch
 
 from hear_audiomamba.convert import recognise
-from hear_audiomamba.pretrain.config import ObjectiveConfig, PretrainConfig
+from hear_audiomamba.pretrain.config import DistillConfig, ObjectiveConfig, PretrainConfig
 from hear_audiomamba.pretrain.objectives import JointMaskedPatches, MaskedReconstruction
-from hear_audiomamba.registry import build_modules
+from hear_audiomamba.pretrain.targets import Teacher
+from hear_audiomamba.registry import build_modules, find_variant, with_options
 from hear_audiomamba.weights import load_strict
 
 from ..golden import assert_golden, golden_weights, load_golden
@@ -77,12 +79,6 @@ def test_ssamba_losses_are_the_published_ones():
 
 
 def test_clips_left_whole_for_the_teachers_add_nothing_to_the_reconstruction_loss():
-    import numpy as np
-
-    from hear_audiomamba.pretrain.config import DistillConfig
-    from hear_audiomamba.pretrain.targets import Teacher
-    from hear_audiomamba.registry import find_variant, with_options
-
     torch.manual_seed(0)
     model = with_options(find_variant("ssam_tiny").config, {"embed_dim": 32, "depth": 2, "d_state": 4})
     _, encoder = build_modules(model)
@@ -104,3 +100,17 @@ def test_clips_left_whole_for_the_teachers_add_nothing_to_the_reconstruction_los
         encoder.frames(encoder.encode(encoder.embed(features[:1], mask[:1]))).mean(1)
     )
     torch.testing.assert_close(one, (prediction - batch["target_yamnet"][:1]).square().mean().detach())
+
+
+@pytest.mark.parametrize("loss_on", ["all", "masked"])
+@torch.no_grad()
+def test_padding_behind_a_short_clip_is_not_reconstructed(loss_on):
+    torch.manual_seed(0)
+    model = with_options(find_variant("ssam_tiny").config, {"embed_dim": 32, "depth": 2, "d_state": 4})
+    _, encoder = build_modules(model)
+    objective = MaskedReconstruction(encoder, PretrainConfig(objective=ObjectiveConfig(loss_on=loss_on)))
+    features, mask = torch.randn(1, 40, 80), torch.rand(1, 50) < 0.5
+    features[:, 20:] = 0.0
+    padded = objective(features, {"mask": mask, "n_rows": torch.tensor([5])})["loss"]
+    short = objective(features[:, :20], {"mask": mask[:, :25]})["loss"]
+    torch.testing.assert_close(padded, short)

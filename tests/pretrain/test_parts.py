@@ -12,7 +12,7 @@ from hear_audiomamba.features import LogMel
 from hear_audiomamba.pretrain import pretrain
 from hear_audiomamba.pretrain.augment import add_at_snr, augment, coloured_noise, draw_speed, reverberate
 from hear_audiomamba.pretrain.config import AugmentConfig, OptimConfig, ProbeConfig
-from hear_audiomamba.pretrain.inputs import spec_augment, spectrogram
+from hear_audiomamba.pretrain.inputs import mean_row, rows_within, spec_augment, spectrogram
 from hear_audiomamba.pretrain.optim import Schedule, WeightAverage, parameter_groups
 from hear_audiomamba.pretrain.probe import Probe
 from hear_audiomamba.registry import build_modules, find_variant
@@ -99,6 +99,20 @@ def test_a_padded_clip_is_normalised_by_itself():
     torch.testing.assert_close(features[0], frontend(audio[:1])[0, :200])
     torch.testing.assert_close(features[1, :51], frontend(audio[1:, :8000])[0])
     assert not features[1, 51:].any()
+
+
+def test_the_scene_vector_of_a_padded_clip_is_what_the_embedder_gives(small_model, noise):
+    frontend, encoder = small_model.features, small_model.encoder
+    lengths = torch.tensor([32000, 16000, 12345, 100])
+    audio = noise(4, 32000)
+    for clip, length in zip(audio, lengths):
+        clip[length:] = 0.0
+    with torch.no_grad():
+        features = spectrogram(frontend, {"audio": audio, "length": lengths}, 200)
+        n_rows = rows_within(frontend, encoder, lengths, 200)
+        scenes = mean_row(encoder.embed_frames(features), n_rows)
+    for clip, length, scene in zip(audio, lengths, scenes):
+        torch.testing.assert_close(scene, small_model.scene(clip[None, :length])[0], atol=1e-5, rtol=1e-4)
 
 
 def test_spec_augment_blanks_one_stretch_each_way():
