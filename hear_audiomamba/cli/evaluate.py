@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     check_unique(entrants)
     args.out.mkdir(parents=True, exist_ok=True)
 
-    console = Console()
+    console = Console(soft_wrap=True)
     view = _View(console)
     study = Study(suite, entrants, args.tasks_dir, args.out, jobs=args.jobs, changed=view.changed)
     with _only_one(args.out):

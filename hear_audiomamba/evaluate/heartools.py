@@ -81,8 +81,7 @@ def use_seed(seed: int, grid_seed: int | None) -> None:
     import random
 
     from heareval.predictions import task_predictions as kit
-
-    seed_everything = kit.seed_everything
+    from pytorch_lightning import seed_everything
 
     def shuffle(points: list[Any]) -> None:
         random.shuffle(points)

@@ -121,7 +121,8 @@ class Study:
             self.weights[entrant.name] = weights_identity(entrant)
             checks, self.strays = check_tasks(self.tasks_dir, self.suite.tasks, probe["sample_rate"])
             for check in checks:
-                problems.extend(f"{entrant.name}: {check.task}: {p}" for p in check.problems)
+                # A task that no model can be evaluated on is said once, not once a model.
+                problems.extend(f"{check.task}: {p}" for p in check.problems)
                 self.cells.append(self._cell(entrant, probe, check))
         return list(dict.fromkeys(problems))
 
