@@ -59,7 +59,8 @@ def cache(tmp_path):
     (root / "usr/share/doc/tinysound/copyright").write_text(COPYRIGHT)
     (root / "DEBIAN").mkdir()
     (root / "DEBIAN/control").write_text(
-        "Package: tinysound\nVersion: 1.2-3\nArchitecture: all\nMaintainer: nobody <nobody@example.org>\nDescription: test\n"
+        "Package: tinysound\nVersion: 1.2-3\nArchitecture: all\n"
+        "Maintainer: nobody <nobody@example.org>\nDescription: test\n"
     )
     folder = tmp_path / "cache"
     folder.mkdir()

@@ -1,0 +1,81 @@
+"""Synthesis: MIDI files byte by byte, sounds that hold what their labels say, and the verb's exit status."""
+
+import importlib.util
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from hear_audiomamba.cli import main
+from hear_audiomamba.pretrain.corpus.recipe import SynthSource
+from hear_audiomamba.pretrain.corpus.synth import engine_of, midi
+
+FONT = Path("/usr/share/sounds/sf2/TimGM6mb.sf2")
+needs_fluidsynth = pytest.mark.skipif(
+    shutil.which("fluidsynth") is None or not FONT.is_file(), reason="needs fluidsynth and timgm6mb-soundfont"
+)
+
+
+def made(work, engine, count, **more):
+    source = SynthSource.from_dict({"name": "t", "engine": engine, "count": count, **more})
+    return list(engine_of(source)(source, work))
+
+
+def test_a_midi_file_byte_by_byte():
+    events = [midi.program(0, 24, 0.0), *midi.note(0, 60, 100, 0.5, 0.25)]
+    track = bytes.fromhex("00c018 8360903c64 8170803c00 00ff2f00".replace(" ", ""))
+    header = b"MThd\x00\x00\x00\x06\x00\x00\x00\x01\x01\xe0"
+    assert midi.midi_bytes(events) == header + b"MTrk" + len(track).to_bytes(4, "big") + track
+
+
+@needs_fluidsynth
+def test_notes_sound_at_the_pitch_of_their_label(tmp_path):
+    right = 0
+    sounds = made(tmp_path, "notes", 24, voices=[str(FONT)], seed=5)
+    for sound in sounds:
+        key = next(int(label[5:]) for label in sound.labels if label.startswith("note:"))
+        spectrum = np.abs(np.fft.rfft(sound.samples * np.hanning(len(sound.samples)), 1 << 16))
+        hertz = np.fft.rfftfreq(1 << 16, 1 / 16000)
+        # A note's strongest partials lie at multiples of its pitch.
+        ratio = hertz[spectrum.argmax()] / (440 * 2 ** ((key - 69) / 12))
+        right += ratio > 0.45 and abs(ratio * 2 - round(ratio * 2)) < 0.08 * ratio
+    assert len(sounds) >= 20 and right >= 0.7 * len(sounds)
+
+
+@needs_fluidsynth
+def test_chords_drums_and_phrases_are_labelled_and_repeatable(tmp_path):
+    for engine, label in (("chords", "chord:"), ("drums", "drum:"), ("phrases", "parts:")):
+        runs = [made(tmp_path, engine, 2, voices=[str(FONT)]) for _ in "ab"]
+        assert runs[0] and all(any(name.startswith(label) for name in sound.labels) for sound in runs[0])
+        for first, second in zip(*runs):
+            assert first.labels == second.labels and np.array_equal(first.samples, second.samples)
+        assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(importlib.util.find_spec("py_nanotts") is None, reason="needs py-nanotts")
+def test_words_syllables_and_crowds(tmp_path):
+    voices = ["pico:en-GB", "pico:it-IT"]
+    words = made(tmp_path, "words", 6, voices=voices)
+    assert len(words) == 6 and {"language:en", "language:it"} == {w.labels[0] for w in words}
+    assert all(0.1 < len(w.samples) / 16000 < 3 for w in words)
+    syllables = made(tmp_path, "syllables", 4, voices=voices)
+    assert all(sum(label.startswith(("syllable:", "initial:")) for label in s.labels) == 2 for s in syllables)
+    for sound in made(tmp_path, "crowds", 3, voices=voices):
+        assert len(sound.samples) == 5 * 16000 and sound.labels[0] in ("speakers:1", "speakers:2")
+
+
+def test_the_verb_builds_measures_and_says_what_failed(tmp_path, capsys):
+    recipe = tmp_path / "recipe.yaml"
+    tones = {"name": "tones", "engine": "tones", "count": 8, "licence": "CC0-1.0"}
+    recipe.write_text(yaml.safe_dump({"name": "r", "synthesis": [tones]}))
+    assert main(["corpus", "build", str(tmp_path / "out"), "--recipe", str(recipe)]) == 0
+    assert main(["corpus", "stats", str(tmp_path / "out"), "--no-features"]) == 0
+    assert "CC0-1.0" in capsys.readouterr().out
+    broken = {"name": "notes", "engine": "notes", "count": 2, "voices": ["/no/font.sf2"]}
+    recipe.write_text(yaml.safe_dump({"name": "r", "synthesis": [tones, broken]}))
+    assert main(["corpus", "build", str(tmp_path / "out"), "--recipe", str(recipe)]) == 1
+    assert "skipped: notes" in capsys.readouterr().err
+    assert main(["corpus", "stats", str(tmp_path / "nothing"), "--no-features"]) == 1
+    assert main(["corpus", "build", str(tmp_path / "out"), "--recipe", str(tmp_path / "no.yaml")]) == 1
