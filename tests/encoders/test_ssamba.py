@@ -142,11 +142,25 @@ def test_half_precision_survives_the_doubling_stream(reference, encoder, publish
 
 
 @torch.inference_mode()
-def test_a_pair_equals_layers_run_on_flipped_tokens(encoder):
-    stream = torch.randn(1, 9, 192, generator=torch.Generator().manual_seed(0))
-    flipped, _ = encoder.blocks[1](stream.flip(1), None)
-    swapped, _ = encoder.blocks[1](stream, None, reverse=True)
-    torch.testing.assert_close(swapped, flipped.flip(1), rtol=1e-5, atol=1e-6)
+def test_tokens_equal_the_published_order_of_operations_written_out():
+    encoder = tiny()
+    for parameter in encoder.parameters():
+        parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    fbank = torch.randn(2, 48, 128, generator=torch.Generator().manual_seed(0))
+    image = fbank.transpose(1, 2)[:, None]
+    patches = torch.nn.functional.conv2d(
+        image, encoder.patch_embed.proj.weight, encoder.patch_embed.proj.bias, stride=16
+    )
+    table = encoder.pos_embed[:, 1:].transpose(1, 2).unflatten(2, (8, 64))[..., 31:34]
+    tokens = (patches + table).flatten(2).transpose(1, 2)
+    first = (encoder.cls_token + encoder.pos_embed[:, :1]).expand(2, -1, -1)
+    hidden, residual = torch.cat([first, tokens], dim=1), torch.zeros(1)
+    for forward, backward in zip(encoder.blocks[::2], encoder.blocks[1::2]):
+        ahead, stream = forward(hidden, residual)
+        behind, flipped_stream = backward(hidden.flip(1), (residual + torch.zeros_like(hidden)).flip(1))
+        hidden, residual = ahead + behind.flip(1), stream + flipped_stream.flip(1)
+    expected = encoder.norm(encoder.norm(residual + hidden))
+    torch.testing.assert_close(encoder(fbank), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("dim", PUBLISHED_PARAMETERS)
