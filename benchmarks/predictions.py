@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 
 SIDES = ("kit", "fast")
+PRECISION = os.environ.get("PREDICTIONS_PRECISION", "float32")
 
 
 def side_kit(folder: Path, seed: int, grid: str, points: int, grid_seed: int) -> dict:
@@ -50,7 +51,9 @@ def side_fast(folder: Path, seed: int, grid: str, points: int, grid_seed: int) -
     """One run of the fast engine in this process."""
     from hear_audiomamba.evaluate.fast.engine import Engine
 
-    return Engine(folder, grid=grid, grid_points=points, grid_seed=grid_seed).run([seed])[seed]
+    return Engine(folder, grid=grid, grid_points=points, grid_seed=grid_seed, precision=PRECISION).run(
+        [seed]
+    )[seed]
 
 
 def serve(side: str) -> None:

@@ -17,7 +17,7 @@ from hear_audiomamba.errors import AudioMambaError
 
 from ..child import exit_with_parent
 from ..files import write_json
-from .engine import Engine
+from .engine import PRECISIONS, Engine
 from .protocol import GRID_POINTS, GRIDS, KIT_SEED
 
 
@@ -32,6 +32,7 @@ def main() -> int:
     parser.add_argument("--grid-seed", default=str(KIT_SEED), help='of the choice of points, or "seed"')
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of products in training")
     parser.add_argument(
         "--seeds-together", type=int, help="seeds trained at once (CPU: one a thread; GPU: all)"
     )
@@ -50,6 +51,7 @@ def main() -> int:
             grid_seed=None if args.grid_seed == "seed" else int(args.grid_seed),
             device=args.device,
             threads=args.threads,
+            precision=args.precision,
         )
         for start in range(0, len(seeds), together):
             began = time.perf_counter()

@@ -95,6 +95,7 @@ class MLPStack:
         drop_probability: of a hidden unit.
         multilabel: binary cross-entropy over classes instead of softmax cross-entropy.
         device: where to train.
+        dtype: of the factors of matrix products while training; everything else is float32.
     """
 
     def __init__(
@@ -107,7 +108,9 @@ class MLPStack:
         drop_probability: float,
         multilabel: bool,
         device: torch.device,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
+        self.dtype = dtype
         self.values = {k: torch.stack([s[k] for s in states]).to(device) for k in states[0]}
         self.trained = [k for k in self.values if not k.endswith((".mean", ".variance"))]
         self.first_moments = {k: torch.zeros_like(self.values[k]) for k in self.trained}
@@ -157,12 +160,12 @@ class MLPStack:
             )
 
     def _gradients(self, inputs: Tensor, targets: Tensor) -> State:
-        values, stack = self.values, len(self)
+        values, stack, dtype = self.values, len(self), self.dtype
         layers: list[tuple[Tensor, ...]] = []
         active = inputs
         for i in range(self.hidden_layers):
             name = f"hidden.{i}"
-            before = linear(active, values[f"{name}.weight"], values[f"{name}.bias"])
+            before = linear(active, values[f"{name}.weight"], values[f"{name}.bias"], dtype)
             # Scaling kept units by 1/(1-p) is put into the normalisation's own scale and shift.
             scale = values[f"{name}.scale"].view(-1) * self.inverse_keep
             shift = values[f"{name}.shift"].view(-1) * self.inverse_keep
@@ -175,16 +178,16 @@ class MLPStack:
             normal.relu_()
             layers.append((active, before, normal, scale, batch_mean, inverse_deviation))
             active = normal
-        logits = linear(active, values["projection.weight"], values["projection.bias"])
+        logits = linear(active, values["projection.weight"], values["projection.bias"], dtype)
         flow = self._logit_gradient(logits, targets)
         gradients: State = {}
-        gradients["projection.weight"] = weight_gradient(flow, active, values["projection.weight"])
+        gradients["projection.weight"] = weight_gradient(flow, active, values["projection.weight"], dtype)
         gradients["projection.bias"] = flow.sum(0).view(stack, -1)
         last = "projection"
         for i in reversed(range(self.hidden_layers)):
             name = f"hidden.{i}"
             given, before, normal, scale, batch_mean, inverse_deviation = layers[i]
-            flow = input_gradient(flow, values[f"{last}.weight"])
+            flow = input_gradient(flow, values[f"{last}.weight"], dtype)
             # A unit passes its gradient exactly where its output is positive: active, and not dropped.
             flow = torch.ops.aten.threshold_backward(flow, normal, 0)
             mean, variance = values[f"{name}.mean"].view(-1), values[f"{name}.variance"].view(-1)
@@ -193,7 +196,7 @@ class MLPStack:
             )
             gradients[f"{name}.scale"] = scale_gradient.mul_(self.inverse_keep).view(stack, -1)
             gradients[f"{name}.shift"] = shift_gradient.mul_(self.inverse_keep).view(stack, -1)
-            gradients[f"{name}.weight"] = weight_gradient(flow, given, values[f"{name}.weight"])
+            gradients[f"{name}.weight"] = weight_gradient(flow, given, values[f"{name}.weight"], dtype)
             gradients[f"{name}.bias"] = flow.sum(0).view(stack, -1)
             last = name
         return gradients

@@ -15,63 +15,82 @@ def _onednn() -> bool:
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
-def matmul_transposed(a: Tensor, b: Tensor) -> Tensor:
-    """Return a @ bᵀ for a (m, k) and b (n, k).
+def matmul_transposed(a: Tensor, b: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return a @ bᵀ in float32 for a (m, k) and b (n, k).
 
-    On the CPU the product goes to oneDNN where the build has it: torch's default library uses AVX2 only on AMD
-    processors, at less than half the speed in float32.
+    On the CPU a float32 product goes to oneDNN where the build has it: torch's default library uses AVX2 only on AMD
+    processors, at less than half the speed.
+
+    Args:
+        a: (m, k).
+        b: (n, k).
+        dtype: of the factors; bfloat16 sums in float32 all the same, and rounds the result once.
+
+    Returns:
+        (m, n) float32.
     """
+    if dtype != torch.float32:
+        return (a.to(dtype) @ b.to(dtype).t()).float()
     if a.device.type == "cpu" and _onednn():
         return torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
     return a @ b.t()
 
 
-def linear(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def linear(inputs: Tensor, weight: Tensor, bias: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Apply S linear layers.
 
     Args:
         inputs: (n, in) shared by all, or (n, S·in).
         weight: (S, out, in).
         bias: (S, out).
+        dtype: of the factors.
 
     Returns:
         (n, S·out).
     """
     stack, out, size = weight.shape
     if inputs.shape[1] == size:
-        return matmul_transposed(inputs, weight.reshape(stack * out, size)).add_(bias.reshape(-1))
-    return _join(torch.baddbmm(bias[:, None], _split(inputs, stack), weight.transpose(1, 2)))
+        return matmul_transposed(inputs, weight.reshape(stack * out, size), dtype).add_(bias.reshape(-1))
+    return _join(_bmm(_split(inputs, stack), weight.transpose(1, 2), dtype)).add_(bias.reshape(-1))
 
 
-def weight_gradient(gradient: Tensor, inputs: Tensor, weight: Tensor) -> Tensor:
+def weight_gradient(
+    gradient: Tensor, inputs: Tensor, weight: Tensor, dtype: torch.dtype = torch.float32
+) -> Tensor:
     """Gradient of `linear` with respect to its weight.
 
     Args:
         gradient: of the outputs, (n, S·out).
         inputs: those given to `linear`, (n, in) or (n, S·in).
         weight: (S, out, in), for its shape.
+        dtype: of the factors.
 
     Returns:
         (S, out, in).
     """
     if inputs.shape[1] == weight.shape[2]:
-        return matmul_transposed(gradient.t(), inputs.t()).view(weight.shape)
-    return torch.bmm(_split(gradient, len(weight)).transpose(1, 2), _split(inputs, len(weight)))
+        return matmul_transposed(gradient.t(), inputs.t(), dtype).view(weight.shape)
+    return _bmm(_split(gradient, len(weight)).transpose(1, 2), _split(inputs, len(weight)), dtype)
 
 
-def input_gradient(gradient: Tensor, weight: Tensor) -> Tensor:
+def input_gradient(gradient: Tensor, weight: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Gradient of `linear` with respect to inputs that each model has for itself.
 
     Args:
         gradient: of the outputs, (n, S·out).
         weight: (S, out, in).
+        dtype: of the factors.
 
     Returns:
         (n, S·in).
     """
     if len(weight) == 1:
-        return matmul_transposed(gradient, weight[0].t())
-    return _join(torch.bmm(_split(gradient, len(weight)), weight))
+        return matmul_transposed(gradient, weight[0].t(), dtype)
+    return _join(_bmm(_split(gradient, len(weight)), weight, dtype))
+
+
+def _bmm(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
+    return torch.bmm(a, b) if dtype == torch.float32 else torch.bmm(a.to(dtype), b.to(dtype)).float()
 
 
 def _split(side_by_side: Tensor, stack: int) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from .data import SplitData
@@ -107,6 +108,7 @@ def train_stack(
     multilabel: bool,
     maximize: bool,
     dropout: Dropout | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> list[Trained]:
     """Train models of one shape together until each has stopped.
 
@@ -118,6 +120,7 @@ def train_stack(
         multilabel: whether a row can have any number of labels.
         maximize: whether a higher monitored value is better.
         dropout: where the masks come from; by default a stream for each model's seed.
+        dtype: of the factors of matrix products while training.
 
     Returns:
         One result a model, in the order given.
@@ -131,6 +134,7 @@ def train_stack(
         drop_probability=probability,
         multilabel=multilabel,
         device=train.embeddings.device,
+        dtype=dtype,
     )
     stoppers = [_Stopper(m.point, maximize) for m in models]
     running = list(stoppers)
