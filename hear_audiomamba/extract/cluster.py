@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -145,8 +146,20 @@ def _connect(address: str) -> Any:
     except ImportError:
         raise DataError("--ray needs Ray: pip install 'hear-audiomamba[scale]'") from None
     if not ray.is_initialized():
+        _check_reachable(address)
         try:
             ray.init(address=None if address == "local" else address, log_to_driver=False)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise DataError(f"{address}: no Ray cluster there: {' '.join(str(error).split())}") from None
     return ray
+
+
+def _check_reachable(address: str) -> None:
+    """Ask once whether anybody listens there: Ray itself would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise DataError(f"{address}: no Ray cluster there: {error}") from None

@@ -1,0 +1,148 @@
+"""Hours of audio embedded in an hour: the engine against a plain loop over files, in one run.
+
+Both sides read the same files from disk with the same model and threads, turn by turn. Each is checked to
+give the same embeddings. The encoder-only rate is the model on windows that are ready in memory: what an
+engine without any cost of its own would reach.
+
+    python benchmarks/extract.py [--variant NAME] [--threads N] [--out FILE.json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import shutil
+import statistics
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+
+from hear_audiomamba import load_model
+from hear_audiomamba.audio import load_audio
+from hear_audiomamba.extract.options import EmbedOptions
+from hear_audiomamba.extract.read import read_all_scenes
+from hear_audiomamba.extract.run import Resources, embed_sources
+from hear_audiomamba.extract.sources import find_sources
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--variant", default="ssam_tiny")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--clips", type=int, default=160, help="short clips, 0.5 to 3 s")
+    parser.add_argument("--minutes", type=float, default=8.0, help="length of the long file")
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(args.threads)
+    model = load_model(variant=args.variant, device="cpu")
+    result = {"machine": machine(args.threads), "model": model.config.variant, "rounds": args.rounds}
+    with tempfile.TemporaryDirectory() as folder:
+        short, long = write_clips(Path(folder) / "short", args.clips), write_long(Path(folder) / "long", args.minutes)
+        for name, archive in (("short clips", short), ("long file", long)):
+            result[name] = compare(model, archive, Path(folder) / "out", args.rounds)
+    result["peak_memory_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    text = json.dumps(result, indent=1)
+    if args.out:
+        args.out.write_text(text + "\n")
+    print(text)
+
+
+def compare(model, archive: Path, out: Path, rounds: int) -> dict[str, object]:
+    """Time plain loop, engine and encoder alone on an archive, in turn; return rates and ratios."""
+    files = sorted(archive.rglob("*.wav"))
+    seconds = sum(soundfile.info(file).duration for file in files)
+    sources = find_sources([archive])
+    times: dict[str, list[float]] = {"loop": [], "engine": [], "encoder": []}
+    for turn in range(rounds + 1):
+        shutil.rmtree(out, ignore_errors=True)
+        begun = time.perf_counter()
+        plain = [model.scene(torch.from_numpy(load_audio(file, model.sample_rate))[None])[0] for file in files]
+        np.save(archive / "plain.npy", torch.stack(plain).numpy())
+        looped = time.perf_counter()
+        embed_sources(sources, model, out, EmbedOptions(format="npy"), Resources(workers=1))
+        done = time.perf_counter()
+        encoder = encoder_seconds(model, files)
+        if turn:  # the first round warms up
+            for name, value in (("loop", looped - begun), ("engine", done - looped), ("encoder", encoder)):
+                times[name].append(value)
+    difference = float(np.abs(read_all_scenes(out).embeddings - torch.stack(plain).numpy()).max())
+    assert difference < 1e-4, f"engine and loop differ by {difference}"
+    ratios = [a / b for a, b in zip(times["loop"], times["engine"])]
+    shares = [a / b for a, b in zip(times["encoder"], times["engine"])]
+    return {
+        "files": len(files),
+        "audio_seconds": round(seconds, 1),
+        "hours_an_hour": {name: round(seconds / statistics.median(values), 1) for name, values in times.items()},
+        "engine_over_loop": spread(ratios),
+        "engine_share_of_encoder_rate": spread(shares),
+        "largest_difference": difference,
+    }
+
+
+def encoder_seconds(model, files: list[Path]) -> float:
+    """Return the time for all windows of the files in full batches, features and files not counted."""
+    windows = []
+    for file in files:
+        audio = torch.from_numpy(load_audio(file, model.sample_rate))[None]
+        windows += list(model.cut_windows(model.features(audio), audio.shape[1]))
+    windows.sort(key=len)
+    elapsed = 0.0
+    with torch.inference_mode():
+        for at in range(0, len(windows), 32):
+            batch = windows[at : at + 32]
+            size = len(batch[-1])
+            batch = torch.stack([torch.nn.functional.pad(w, (0, 0, 0, size - len(w))) for w in batch])
+            begun = time.perf_counter()
+            model.encode_windows(batch)
+            elapsed += time.perf_counter() - begun
+    return elapsed
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Return median, least and most."""
+    return {"median": round(statistics.median(values), 3), "min": round(min(values), 3), "max": round(max(values), 3)}
+
+
+def write_clips(folder: Path, count: int) -> Path:
+    """Write clips of 0.5 to 3 s at 44.1 kHz, two channels: what a folder of effects looks like."""
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for index in range(count):
+        noise = random.standard_normal((int(44100 * random.uniform(0.5, 3.0)), 2)) * 0.1
+        soundfile.write(folder / f"{index:04d}.wav", noise, 44100)
+    return folder
+
+
+def write_long(folder: Path, minutes: float) -> Path:
+    """Write one recording at 48 kHz."""
+    folder.mkdir()
+    random = np.random.default_rng(1)
+    with soundfile.SoundFile(folder / "long.wav", "w", 48000, 1) as file:
+        for _ in range(round(minutes * 6)):
+            file.write(random.standard_normal(480_000) * 0.1)
+    return folder
+
+
+def machine(threads: int) -> dict[str, object]:
+    """Say what this ran on."""
+    return {
+        "cpu": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+if __name__ == "__main__":
+    main()
