@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...audio import duration_of, load_audio
 from ...errors import AudioReadError
 
 SILENCE = 1e-4
@@ -19,11 +20,9 @@ def duration(path: Path) -> float:
     Raises:
         AudioReadError: neither libsndfile nor ffprobe can read it.
     """
-    import soundfile
-
     try:
-        return float(soundfile.info(str(path)).duration)
-    except (soundfile.LibsndfileError, RuntimeError):
+        return duration_of(path)
+    except AudioReadError:
         shown = _tool(["ffprobe", "-v", "error", "-show_entries", "format=duration", "-of", "csv=p=0"], path)
         try:
             return float(shown.decode().strip())
@@ -46,19 +45,9 @@ def decode(path: Path, sample_rate: int, start: float = 0.0, seconds: float | No
     Raises:
         AudioReadError: the file cannot be decoded.
     """
-    import soundfile
-    import soxr
-
     try:
-        with soundfile.SoundFile(str(path)) as sound:
-            rate = sound.samplerate
-            sound.seek(min(int(start * rate), max(sound.frames - 1, 0)))
-            samples = sound.read(
-                -1 if seconds is None else int(seconds * rate), dtype="float32", always_2d=True
-            )
-        mono = samples.mean(axis=1)
-        return mono if rate == sample_rate else soxr.resample(mono, rate, sample_rate).astype(np.float32)
-    except (soundfile.LibsndfileError, RuntimeError):
+        return load_audio(path, sample_rate, start=start, duration=seconds)
+    except AudioReadError:
         cut = ["-ss", str(start)] + ([] if seconds is None else ["-t", str(seconds)])
         raw = _tool(
             ["ffmpeg", "-v", "error", "-nostdin", *cut, "-i"],
