@@ -25,7 +25,6 @@ heareval: $(HEAREVAL_VENV)/.heareval-installed
 lint: $(VENV)/.installed-test
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m mypy hear_audiomamba
 
 weights: $(VENV)/.installed-test
 	$(PY) -m hear_audiomamba corpus build --recipe weights/recipes/open-corpus.yaml build/open-corpus
@@ -41,7 +40,7 @@ $(VENV)/.installed: $(VENV)/bin/python $(BUILD_INPUTS)
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(PIP) --editable ".[test]" ruff mypy
+	$(PIP) --editable ".[test]" ruff
 	touch $@
 
 $(HEAREVAL_VENV)/.heareval-installed: tools/heareval/install.sh $(wildcard tools/heareval/*.txt) $(BUILD_INPUTS)
