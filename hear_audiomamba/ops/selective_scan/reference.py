@@ -35,6 +35,8 @@ def selective_scan(
 ) -> tuple[Tensor, Tensor]:
     """Scan sequentially; arguments as `ops.selective_scan`, B and C always (batch, L, G, N).
 
+    All decays and inflows (batch, L, D, N) are made at once, as the published code does.
+
     Returns:
         y (batch, L, D) in u's dtype, and the last state (batch, D, N).
 
@@ -42,32 +44,33 @@ def selective_scan(
     """
     dtype = accumulation_dtype(u, delta, A, B, C)
     batch, length, channels = u.shape
-    per_group = channels // B.shape[2]
+    groups = B.shape[2]
     step = delta.to(dtype)
     if delta_bias is not None:
         step = step + delta_bias.to(dtype)
     if delta_softplus:
         step = F.softplus(step)
     x = u.to(dtype)
-    A = A.to(dtype)
-    B = B.to(dtype).repeat_interleave(per_group, dim=2)
-    C = C.to(dtype).repeat_interleave(per_group, dim=2)
+    # From here on a channel is (its group, its place in the group): that is how it meets B and C.
+    dt, dtx = step.unflatten(2, (groups, -1)), (step * x).unflatten(2, (groups, -1))
+    decay = torch.exp(dt.unsqueeze(-1) * A.to(dtype).unflatten(0, (groups, -1)))
+    inflow = dtx.unsqueeze(-1) * B.to(dtype).unsqueeze(3)
+    # Taken apart once: the gradient of indexing token by token would be as large as the whole, each time.
+    decays, inflows, readouts = (t.unbind(1) for t in (decay, inflow, C.to(dtype).unsqueeze(-1)))
 
     if initial_state is None:
-        state = torch.zeros(batch, channels, A.shape[1], dtype=dtype, device=u.device)
-    else:
-        state = initial_state.to(dtype)
+        initial_state = torch.zeros(batch, channels, A.shape[1], dtype=dtype, device=u.device)
+    state = initial_state.to(dtype).unflatten(1, (groups, -1))
     outputs = [x.new_empty(0)] * length
     for t in reversed(range(length)) if reverse else range(length):
-        decay = torch.exp(step[:, t, :, None] * A)
-        state = decay * state + (step[:, t] * x[:, t])[..., None] * B[:, t]
-        outputs[t] = (state * C[:, t]).sum(-1)
+        state = decays[t] * state + inflows[t]
+        outputs[t] = (state @ readouts[t]).flatten(1)
     y = torch.stack(outputs, dim=1)
     if D is not None:
         y = y + D.to(dtype) * x
     if z is not None:
         y = y * F.silu(z.to(dtype))
-    return y.to(u.dtype), state
+    return y.to(u.dtype), state.flatten(1, 2)
 
 
 def selective_scan_2d(
