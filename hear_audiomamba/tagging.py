@@ -54,7 +54,7 @@ def audioset_classes() -> tuple[tuple[str, str], ...]:
     Source: class_labels_indices.csv of AudioSet, CC BY 4.0; see labels/SOURCE.txt.
     """
     table = resources.files(__package__).joinpath("labels/audioset.csv")
-    with table.open(encoding="utf-8", newline="") as file:
+    with table.open(encoding="utf-8") as file:
         return tuple((row["mid"], row["display_name"]) for row in csv.DictReader(file))
 
 
