@@ -99,6 +99,12 @@ def test_draws_pictures(weights, recording, tmp_path, capsys):
     assert "name a folder" in capsys.readouterr().err
 
 
+def test_pictures_need_matplotlib(recording, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main(["tag", str(recording), "--plot", str(tmp_path / "x.png")]) == 1
+    assert "--plot needs matplotlib: pip install" in capsys.readouterr().err
+
+
 def test_a_bad_file_does_not_stop_the_others(weights, recording, tmp_path, capsys):
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"not audio at all")
