@@ -26,8 +26,8 @@ from .config import PretrainConfig, changed_settings, plain
 from .dataset import training_batches
 from .evaluation import Evaluation, Forward, on_device
 from .optim import Schedule, WeightAverage, build_optimizer
-from .pictures import check_pictures
-from .runlog import RunLog, check_loggers
+from .pictures import check_pictures, course_picture
+from .runlog import RunLog, check_loggers, read_log
 
 logger = logging.getLogger(__name__)
 
@@ -250,6 +250,7 @@ class Run:
         path = self.out / "pictures" / f"step-{self.step:08d}.png"
         if self.log is not None and self.evaluation.draw(path):
             self.log.picture(path, self.step)
+            course_picture(read_log(self.log.path), self.out / "pictures" / "course.png")
 
     def _save(self, metric: tuple[str, float] | None) -> None:
         if self.main:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -76,6 +78,42 @@ def reconstruction_picture(picture: Picture, embed: PatchEmbed, shape: tuple[int
         axes.set_title(title, fontsize=9)
         axes.set_ylabel("mel bin")
     axes.set_xlabel("frame (10 ms)")
+    _save(figure, path)
+
+
+def course_picture(events: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write the course of a run: its losses, and the probe's scores where there are some.
+
+    Args:
+        events: of the run's log, as `runlog.read_log` gives them.
+        path: the PNG file; its folder is made.
+    """
+    from matplotlib.figure import Figure
+
+    probes = [event for event in events if event["event"] == "probe"]
+    figure = Figure(figsize=(9, 3.5) if probes else (5, 3.5), layout="constrained")
+    panels = figure.subplots(1, 2 if probes else 1, squeeze=False)[0]
+    for kind, style in (("train", "-"), ("valid", "o--")):
+        chosen = [event for event in events if event["event"] == kind and event.get("loss") is not None]
+        if chosen:
+            panels[0].plot([e["step"] for e in chosen], [e["loss"] for e in chosen], style, label=kind, ms=4)
+    panels[0].set_ylabel("loss")
+    panels[0].set_yscale("log")
+    if probes:
+        for name in [key for key in probes[0] if key not in ("event", "step")]:
+            line = "k-" if name == "mean" else "-"
+            values = [event.get(name) for event in probes]
+            panels[1].plot([e["step"] for e in probes], values, line, marker="o", ms=4, label=name)
+        panels[1].set_ylabel("probe score")
+    for axes in panels:
+        axes.set_xlabel("step")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    _save(figure, path)
+
+
+def _save(figure: Any, path: Path) -> None:
+    """Write a figure under its name only when it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.writing.png")
     figure.savefig(temporary, dpi=90)

@@ -57,7 +57,7 @@ def test_bases_in_a_circle(tmp_path):
 def test_the_command_line(corpus, tmp_path, capsys):
     words = ["pretrain", "ssam_tiny", f"data.path={corpus}", f"run.out={tmp_path / 'run'}", "optim.batch=4",
              "model_options={embed_dim: 32, depth: 1, d_state: 4}", "run.progress=false"]  # fmt: skip
-    assert main([*words, "--dry-run"]) == 0
+    assert main([*words, "--dry-run", "optim.steps=2"]) == 0
     assert "15 clips" in capsys.readouterr().out and not (tmp_path / "run").exists()
     assert main([*words, "optim.steps=2"]) == 0
     assert "finished at step 2" in capsys.readouterr().out

@@ -195,5 +195,5 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_advice(config):
 
 def test_pictures_show_mask_and_reconstruction(config):
     run = pretrain(config("optim.steps=1", "run.picture_every=1"))
-    picture = run.out / "pictures" / "step-00000001.png"
-    assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    for name in ("step-00000001.png", "course.png"):
+        assert (run.out / "pictures" / name).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
