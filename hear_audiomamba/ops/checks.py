@@ -21,8 +21,8 @@ def check(tensor: Tensor | None, name: str, shape: tuple[int, ...], like: Tensor
     """
     if tensor is None:
         return
-    if tuple(tensor.shape) != tuple(shape):
-        raise InputError(f"{name} has shape {tuple(tensor.shape)}, must be {tuple(shape)}")
+    if tensor.shape != shape:
+        raise InputError(f"{name} has shape {tuple(tensor.shape)}, must be {shape}")
     check_kind(tensor, name)
     if tensor.device != like.device:
         raise InputError(f"{name} is on {tensor.device}, the main input on {like.device}; move one of them")

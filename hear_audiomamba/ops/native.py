@@ -117,7 +117,9 @@ def readable(tensor: Tensor | None) -> Tensor | None:
 
 def parameter(tensor: Tensor | None) -> Tensor | None:
     """Return a small tensor as dense float32."""
-    return None if tensor is None else tensor.detach().float().contiguous()
+    if tensor is None or (tensor.dtype == torch.float32 and tensor.is_contiguous()):
+        return tensor
+    return tensor.detach().float().contiguous()
 
 
 @functools.cache

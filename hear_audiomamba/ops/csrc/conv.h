@@ -46,6 +46,11 @@ struct ConvItem {
     const int64_t position = a.reverse ? a.length - 1 - t : t;
     return load_row(a.x, offset(a.x, position, block), lanes[block]);
   }
+  // The position some steps later, whose rows are asked for early.
+  int64_t upcoming(const ConvArgs& a, int64_t t) const {
+    const int64_t later = t + 8 < a.length ? t + 8 : a.length - 1;
+    return a.reverse ? a.length - 1 - later : later;
+  }
   vfloat filtered(const ConvArgs& a, int64_t t, int64_t block) const {
     vfloat sum = bias[block];
     for (int64_t k = 0; k < a.taps; ++k) sum += taps[block][k] * input(a, t - a.taps + 1 + k, block);
@@ -56,10 +61,8 @@ struct ConvItem {
 inline void conv_forward(const ConvArgs& a, int64_t index) {
   DenormalsOff quiet;
   const ConvItem item(a, index);
-  constexpr int64_t kAhead = 8;
   for (int64_t t = 0; t < a.length; ++t) {
-    const int64_t position = a.reverse ? a.length - 1 - t : t;
-    const int64_t next = t + kAhead < a.length ? (a.reverse ? position - kAhead : position + kAhead) : position;
+    const int64_t position = a.reverse ? a.length - 1 - t : t, next = item.upcoming(a, t);
     for (int64_t i = 0; i < item.blocks; ++i) {
       fetch_early(a.x, item.clip, next, 0, item.first + i * kLanes);
       vfloat y = item.filtered(a, t, i);
@@ -81,7 +84,12 @@ inline void conv_backward(const ConvArgs& a, const ConvGradients& g, int64_t ind
     for (int k = 0; k < kMaxTaps; ++k) ring[i][k] = dtaps[i][k] = splat(0.0f);
   }
   for (int64_t t = 0; t < a.length + past; ++t) {
+    const int64_t next = item.upcoming(a, t);
     for (int64_t i = 0; i < item.blocks; ++i) {
+      const int64_t first = item.first + i * kLanes;
+      fetch_early(a.x, item.clip, next, 0, first);
+      fetch_early(g.dy, item.clip, next, 0, first);
+      fetch_early(g.dx, item.clip, next, 0, first);
       vfloat grad = splat(0.0f);
       if (t < a.length) {
         const int64_t position = a.reverse ? a.length - 1 - t : t;
