@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--device", metavar="NAMES", help="where to compute: cpu, cuda:0, or several: cuda:0,cuda:1")
     add("--threads", type=int, metavar="N", help="CPU threads of the model")
     add("--workers", type=int, metavar="N", help="decoding processes (0: decode in this one)")
-    add("--batch-windows", type=int, metavar="N", help="windows encoded at once (32; on a GPU 256)")
+    add("--batch-windows", type=int, metavar="N", help="windows encoded at once (16; on a GPU 256)")
     add("--shard", metavar="I/N", help="do share I of N, counted from 0: for array jobs on many machines")
     add("--ray", metavar="ADDRESS", help="spread over a Ray cluster (needs the extra `scale`); 'local' starts one here")
 

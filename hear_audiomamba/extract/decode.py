@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 
@@ -83,14 +83,18 @@ def decode_source(source: Source, settings: DecodeSettings) -> Iterator[Block]:
 
 
 def _blocks(source: Source, settings: DecodeSettings) -> Iterator[np.ndarray]:
-    options = {"start": source.start, "duration": source.duration, "block_seconds": BLOCK_SECONDS}
+    def decode(file: str | BinaryIO) -> Iterator[np.ndarray]:
+        return iter_audio(
+            file, settings.sample_rate, start=source.start, duration=source.duration,
+            block_seconds=BLOCK_SECONDS, name=source.label,
+        )  # fmt: skip
+
     if source.member is None:
-        yield from iter_audio(source.path, settings.sample_rate, name=source.label, **options)
+        yield from decode(source.path)
         return
     try:
         with open(source.path, "rb") as archive:
-            member = _Slice(archive, source.offset, source.size)
-            yield from iter_audio(member, settings.sample_rate, name=source.label, **options)
+            yield from decode(cast(BinaryIO, _Slice(archive, source.offset, source.size)))
     except OSError as error:
         raise AudioReadError(f"{source.label}: {error.strerror}") from None
 

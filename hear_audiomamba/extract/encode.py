@@ -28,13 +28,14 @@ Deliver = Callable[[list[Encoded]], None]
 class WindowEncoder:
     """Encodes batches of windows on one device or several; results are delivered in order.
 
-    On one CPU a batch is encoded at once; on other devices, and on several, a thread for each device
-    works on its batch while the caller prepares the next.
+    A thread for each device works on its batch while the caller prepares the next. On the CPU each of
+    torch's threads takes batches of its own and computes them alone: the small operators of one batch
+    do not divide well between cores, whole batches do.
 
     Args:
         model: what encodes.
         devices: where; by default where the model is. The model is copied to the others.
-        budget: most windows encoded at once; by default 32, on GPUs 256. Halved when memory runs out.
+        budget: most windows encoded at once; by default 16, on GPUs 256. Halved when memory runs out.
         keep_rows: deliver the rows too; their sum is enough for scene embeddings.
     """
 
@@ -47,12 +48,17 @@ class WindowEncoder:
     ) -> None:
         self._keep_rows = keep_rows
         places = [torch.device(d) for d in devices] or [model.device]
+        self._threads_before = torch.get_num_threads()
         self.models = [model.to(places[0]), *(copy.deepcopy(model).to(place) for place in places[1:])]
-        self.budget = budget or model.max_batch_windows or (32 if places[0].type == "cpu" else 256)
+        self.budget = budget or model.max_batch_windows or (16 if places[0].type == "cpu" else 256)
         self._largest = self.budget
         self._warned = False
-        inline = len(places) == 1 and places[0].type == "cpu"
-        self._threads = [] if inline else [ThreadPoolExecutor(1) for _ in places]
+        if all(place.type == "cpu" for place in places):
+            # Weights are only read, so that threads may share them.
+            self.models *= max(1, self._threads_before // len(places))
+            torch.set_num_threads(1)
+        inline = len(self.models) == 1 and places[0].type == "cpu"
+        self._threads = [] if inline else [ThreadPoolExecutor(1) for _ in self.models]
         self._under_way: deque[tuple[Future[list[Encoded]], Deliver]] = deque()
         self._turn = 0
 
@@ -62,6 +68,7 @@ class WindowEncoder:
     def __exit__(self, *error: object) -> None:
         for thread in self._threads:
             thread.shutdown(cancel_futures=True)
+        torch.set_num_threads(self._threads_before)
 
     def encode(self, windows: Tensor, n_rows: list[int], deliver: Deliver) -> None:
         """Encode windows `(n, t, F)` and deliver, now or later, what the first `n_rows` rows of each hold."""

@@ -234,11 +234,11 @@ def write_atomically(path: Path, text: str, tmp: Path | None = None) -> None:
 
 def _into_units(sources: Sequence[Source], first: int, unit_sources: int) -> list[tuple[int, Source]]:
     placed: list[tuple[int, Source]] = []
-    number, count, n_bytes = first, 0, 0
+    number, count, n_bytes = first, 0, 0.0
     for source in sources:
         weight = min(source.size, source.duration * MOST_BYTES_A_SECOND) if source.duration else source.size
         if count and (count == unit_sources or n_bytes + weight > MAX_UNIT_BYTES):
-            number, count, n_bytes = number + 1, 0, 0
+            number, count, n_bytes = number + 1, 0, 0.0
         placed.append((number, source))
         count, n_bytes = count + 1, n_bytes + weight
     return placed

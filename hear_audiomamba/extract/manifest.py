@@ -6,7 +6,7 @@ import csv
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,7 @@ def _parquet_rows(path: Path) -> Iterator[Mapping[str, Any]]:
         raise DataError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
 
 
-def _check_columns(names: list[str], path: Path) -> None:
+def _check_columns(names: Sequence[str], path: Path) -> None:
     if "path" not in names:
         near = did_you_mean("path", [str(n) for n in names]) if names else "it has none"
         raise DataError(f"{path}: no column 'path'; {near}")

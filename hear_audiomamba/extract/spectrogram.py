@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,14 +27,16 @@ class SpectrogramStream:
     """
 
     def __init__(self, features: nn.Module) -> None:
-        self._features, self._hop = features, features.hop_length
+        self._features: Any = features
+        self._hop, self._n_mels = int(features.hop_length), int(features.n_mels)  # type: ignore[arg-type]
+        self._compute: Callable[[Tensor], Tensor]
         if isinstance(features, LogMel):
             self._compute = features.log_mel
             self._lookahead = features.config.n_fft // 2  # behind a frame's reference sample, i · hop
             self._context = math.ceil(self._lookahead / self._hop)  # frames that touch samples before it
         else:
             self._compute = features
-            self._lookahead, self._context = features.min_samples, 0
+            self._lookahead, self._context = int(features.min_samples), 0  # type: ignore[arg-type]
         self._tail = torch.zeros(0)
         self._tail_start = 0
         self.n_samples = self.n_frames = 0
@@ -50,7 +54,7 @@ class SpectrogramStream:
     def _take(self, ready: int) -> Tensor:
         n_new = ready - self.n_frames
         if n_new <= 0:
-            return self._tail.new_zeros(0, self._features.n_mels)
+            return self._tail.new_zeros(0, self._n_mels)
         first = self.n_frames - self._tail_start // self._hop
         # No further than the last new frame needs: the rest is computed when its turn comes.
         needed = (first + n_new - 1) * self._hop + 2 * self._lookahead

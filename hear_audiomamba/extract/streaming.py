@@ -71,7 +71,8 @@ class StreamingEmbedder:
         statistics: tuple[float, float] | Literal["running"] = "running",
         restart_seconds: float | None = None,
     ) -> None:
-        own = model.window_frames * model.features.hop_length / model.sample_rate
+        hop_length = int(model.features.hop_length)  # type: ignore[arg-type]
+        own = model.window_frames * hop_length / model.sample_rate
         if mode == "windows":
             window = own if window_seconds is None else window_seconds
             hop = window if hop_seconds is None else hop_seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -103,7 +104,7 @@ def test_frames_do_not_depend_on_the_pieces(tiny_model, n_samples, cuts, variant
     audio = torch.randn(n_samples, generator=torch.Generator().manual_seed(n_samples)) * 0.1
     pieces = SpectrogramStream(features)
     edges = sorted({0, n_samples, *(cut for cut in cuts if cut < n_samples)})
-    frames = [pieces.push(audio[a:b]) for a, b in zip(edges, edges[1:])]
+    frames = [pieces.push(audio[a:b]) for a, b in pairwise(edges)]
     frames = torch.cat([*frames, pieces.finish()])
     whole = features.log_mel(audio[None])[0] if variant == "ssam_tiny" else features(audio[None])[0]
     torch.testing.assert_close(frames, whole, atol=5e-4, rtol=0)
