@@ -162,7 +162,7 @@ def _row(path: Path, report: dict[str, Any]) -> Row:
     protocol = report["protocol"]
     wanted = len(protocol["seeds"])
     scores: dict[str, Estimate] = {}
-    notes = []
+    notes, ended = [], []
     for task, result in report["tasks"].items():
         values = [100.0 * float(run["value"]) for run in result["runs"]]
         name = task_name(task)
@@ -170,9 +170,11 @@ def _row(path: Path, report: dict[str, Any]) -> Row:
             scores[name] = t_interval(values)
         if len(values) < wanted:
             notes.append(f"{name}: {len(values)} of {wanted} runs")
-        ended = sum(int(run["ended_by_nan"]) for run in result["runs"])
-        if ended:
-            notes.append(f"{name}: {ended} trainings ended by a NaN score")
+        count = sum(int(run["ended_by_nan"]) for run in result["runs"])
+        if count:
+            ended.append(f"{name} {count}")
+    if ended:
+        notes.append(f"trainings ended by a NaN score: {', '.join(ended)}")
     engine = (
         "heareval's own runners" if protocol["engine"] == "heareval" else "heareval's protocol, fast engine"
     )

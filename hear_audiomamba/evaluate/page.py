@@ -62,8 +62,9 @@ def _row(board: Board, row: Row) -> dict[str, Any]:
 def _picture(name: str, image: bytes) -> str:
     caption = _CAPTIONS[name]
     source = base64.b64encode(image).decode()
+    width = "wide" if name == "bars" else "half"
     return (
-        f'<figure><img src="data:image/png;base64,{source}" alt="{_escape(caption)}">'
+        f'<figure class="{width}"><img src="data:image/png;base64,{source}" alt="{_escape(caption)}">'
         f"<figcaption>{_escape(caption)}</figcaption></figure>"
     )
 

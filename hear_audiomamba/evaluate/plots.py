@@ -93,6 +93,7 @@ def _radar(board: Board, rows: Sequence[Row], tasks: Sequence[str]) -> Figure:
             [*angles, angles[0]], [*values, values[0]], color=COLOURS[i], label=_label(board, row), lw=1.5
         )
     axes.set_xticks(angles, tasks, fontsize=8)
+    axes.tick_params(axis="x", pad=16)
     axes.set_ylim(0, 100)
     axes.set_yticks([25, 50, 75, 100], ["25", "50", "75", "100 %"], fontsize=7, color="#666666")
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
@@ -103,8 +104,9 @@ def _parameters(board: Board, rows: Sequence[Row]) -> Figure:
     figure = _figure(6.4, 4.2)
     axes = figure.add_subplot()
     for i, row in enumerate(rows):
-        assert row.parameters is not None
-        millions, mean = row.parameters / 1e6, board.mean(row)
+        mean = board.mean(row)
+        assert row.parameters is not None and mean is not None
+        millions = row.parameters / 1e6
         axes.scatter(millions, mean, color=COLOURS[i % len(COLOURS)], s=40)
         axes.annotate(
             _label(board, row), (millions, mean), xytext=(5, 4), textcoords="offset points", fontsize=8

@@ -168,3 +168,14 @@ def test_damaged_folders_are_refused_by_file_and_reason(tmp_path: Path, damage, 
     with pytest.raises(DataError, match=said):
         TaskData(folder).load(["fold00", "fold01"])
     assert not Path("/tmp/hear_audiomamba_must_not_exist").exists()
+
+
+def test_bfloat16_products_learn_as_well(tmp_path: Path) -> None:
+    folder = scene_embeddings(tmp_path / "easy", rows=120, size=24)
+    scores = [
+        Engine(folder, grid="faster", grid_points=4, precision=p).run([42])[42]["aggregated_scores"]
+        for p in ("float32", "bfloat16")
+    ]
+    assert scores[1]["test_top1_acc_mean"] == pytest.approx(scores[0]["test_top1_acc_mean"], abs=0.03)
+    with pytest.raises(ConfigError, match="float16"):
+        Engine(folder, precision="float16")

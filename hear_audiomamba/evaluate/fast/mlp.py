@@ -217,8 +217,11 @@ class MLPStack:
         for i in range(self.hidden_layers):
             name = f"hidden.{i}"
             active = linear(active, values[f"{name}.weight"], values[f"{name}.bias"])
-            wide = [values[f"{name}.{k}"].view(-1) for k in ("scale", "shift", "mean", "variance")]
-            active = torch.native_batch_norm(active, *wide, False, MOMENTUM, EPSILON)[0].relu_()
+            scale, shift, mean, variance = (
+                values[f"{name}.{k}"].view(-1) for k in ("scale", "shift", "mean", "variance")
+            )
+            normal = torch.native_batch_norm(active, scale, shift, mean, variance, False, MOMENTUM, EPSILON)
+            active = normal[0].relu_()
         out = linear(active, values["projection.weight"], values["projection.bias"])
         return out.view(len(inputs), len(self), -1).transpose(0, 1)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -149,7 +150,7 @@ def train_stack(
             stopper.result.epochs = epoch + 1
             stopped = False
             if logits is not None and stopper.due(epoch):
-                stopped = stopper.check(epoch, validate(logits[i]), lambda i=i: stack.state(i))
+                stopped = stopper.check(epoch, validate(logits[i]), partial(stack.state, i))
             if stopped or epoch + 1 >= stopper.point.max_epochs:
                 ended.add(i)
         if ended:
