@@ -58,7 +58,7 @@ def _kernel() -> str:
     from ..ops import native
 
     try:
-        return native.choose_isa(None)
+        return native.isa()
     except AudioMambaError as error:
         return str(error)
 

@@ -143,19 +143,25 @@ def load() -> ctypes.CDLL:
     for kernel in ("scan_forward", "scan_backward", "conv_forward", "conv_backward"):
         getattr(library, f"audiomamba_{kernel}").restype = None
     library.audiomamba_set_openmp(_torch_thread_pool())
-    wish = os.environ.get(ISA_VARIABLE, "")
-    name = library.audiomamba_choose(wish.encode() or None)
-    if name is None:
-        raise BackendError(f"{ISA_VARIABLE}={wish!r} is not possible here; known: avx512, avx2, portable")
-    logger.info("compiled kernel: %s", name.decode())
+    library.audiomamba_chosen.restype = ctypes.c_char_p
+    logger.info("compiled kernel: %s", _choose(library, None))
     return library
+
+
+def isa() -> str:
+    """Return the instruction set the kernels use now: "avx512", "avx2" or "portable".
+
+    Raises:
+        BackendError: the library cannot be loaded.
+    """
+    return load().audiomamba_chosen().decode()
 
 
 def choose_isa(name: str | None) -> str:
     """Switch the kernels to another instruction set, for tests and comparisons.
 
     Args:
-        name: "avx512", "avx2" or "portable"; None for the best this CPU has.
+        name: "avx512", "avx2" or "portable"; None for what `AUDIOMAMBA_ISA` says, else the best of this CPU.
 
     Returns:
         The instruction set now in use.
@@ -163,9 +169,14 @@ def choose_isa(name: str | None) -> str:
     Raises:
         BackendError: this CPU or build lacks it.
     """
-    chosen = load().audiomamba_choose(name.encode() if name else None)
+    return _choose(load(), name)
+
+
+def _choose(library: ctypes.CDLL, name: str | None) -> str:
+    wish = name or os.environ.get(ISA_VARIABLE) or None
+    chosen = library.audiomamba_choose(wish.encode() if wish else None)
     if chosen is None:
-        raise BackendError(f"instruction set {name!r} is not possible here; known: avx512, avx2, portable")
+        raise BackendError(f"instruction set {wish!r} is not possible here; known: avx512, avx2, portable")
     return chosen.decode()
 
 

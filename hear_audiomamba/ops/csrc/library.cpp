@@ -79,6 +79,9 @@ const char* audiomamba_choose(const char* name) {
   return nullptr;
 }
 
+// The name of the instruction set in use.
+const char* audiomamba_chosen() { return chosen ? chosen->name : nullptr; }
+
 // Channels that share one item: the callers size checkpoints and the slabs of dB and dC by it.
 int64_t audiomamba_channels_per_item() { return chosen->channels_per_item; }
 
