@@ -38,5 +38,5 @@ def on_device(u: Tensor) -> AbstractContextManager:
 
 
 def dense_rows(tensor: Tensor | None) -> Tensor | None:
-    """Return a tensor whose last axis is dense; a view of rows is taken as it is."""
+    """Return a tensor whose last axis is dense: itself if it is, as a view of rows is, else a copy."""
     return tensor if tensor is None or tensor.stride(-1) == 1 else tensor.contiguous()

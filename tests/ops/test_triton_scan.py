@@ -261,6 +261,20 @@ def test_pieces_with_their_states_handed_on_give_the_whole():
     torch.testing.assert_close(state, last, rtol=1e-6, atol=1e-6)
 
 
+def test_parameters_with_gaps_and_an_empty_batch():
+    inputs = make(length=4)
+    for name in ("D", "delta_bias"):
+        wide = torch.full((5, 2), float("nan"))
+        wide[:, 0] = inputs[name]
+        inputs[name] = wide[:, 0]
+    assert_agrees(inputs)
+    nothing = {n: t[:0] if t is not None and t.ndim > 2 else t for n, t in make(length=4).items()}
+    y, last = backend.selective_scan(
+        *(None if t is None else t.to(DEVICE) for t in list(nothing.values())[:8]), True, False, None
+    )
+    assert y.shape == (0, 4, 5) and last.shape == (0, 5, 3)
+
+
 def test_two_runs_give_the_same_bits():
     inputs = make(length=9, channels=4, states=2)
     once, again = (run(backend.selective_scan, inputs, device=DEVICE) for _ in range(2))

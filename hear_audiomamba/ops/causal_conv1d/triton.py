@@ -64,7 +64,7 @@ def _launch_options(x: Tensor, weight: Tensor, silu: bool, reverse: bool) -> dic
 def _forward_kernel(
     x: Tensor, weight: Tensor, bias: Optional, initial_state: Optional, silu: bool, reverse: bool
 ) -> Tensor:
-    x, weight = dense_rows(x), weight.contiguous()
+    x, weight, bias = dense_rows(x), weight.contiguous(), dense_rows(bias)
     if initial_state is not None:
         initial_state = initial_state.contiguous()
     y = x.new_empty(x.shape)
@@ -94,7 +94,7 @@ def _backward(
     reverse: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of x, weight, bias and initial state, empty for those left out."""
-    x, weight, grad_y = dense_rows(x), weight.contiguous(), dense_rows(grad_y)
+    x, weight, bias, grad_y = dense_rows(x), weight.contiguous(), dense_rows(bias), dense_rows(grad_y)
     if initial_state is not None:
         initial_state = initial_state.contiguous()
     batch, length, channels = x.shape

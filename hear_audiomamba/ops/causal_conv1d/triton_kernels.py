@@ -34,7 +34,7 @@ def taps_of(weight, d, inside, W: tl.constexpr):
     return taps
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["length"])
 def conv_forward(
     x,
     weight,
@@ -83,7 +83,7 @@ def conv_forward(
         tl.store(y + row * channels + d, out, mask=d < tl.where(t < length, channels, 0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["length"])
 def conv_backward(
     x,
     weight,

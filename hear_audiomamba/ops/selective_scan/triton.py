@@ -95,7 +95,7 @@ def span_length(length: int, programs: int, multiprocessors: int) -> int:
         A multiple of SEGMENT; at least `length` for one span.
     """
     segments = triton.cdiv(length, SEGMENT)
-    spans = min(multiprocessors * WARPS_A_MULTIPROCESSOR // programs, segments)
+    spans = min(multiprocessors * WARPS_A_MULTIPROCESSOR // max(programs, 1), segments)
     return triton.cdiv(segments, spans if spans >= 4 else 1) * SEGMENT
 
 
@@ -177,7 +177,7 @@ def _forward_kernels(
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return y, the last state, and with `keep` the states the backward pass starts from."""
-    u, delta, z, B, C = (dense_rows(t) for t in (u, delta, z, B, C))
+    u, delta, z, B, C, D, delta_bias = (dense_rows(t) for t in (u, delta, z, B, C, D, delta_bias))
     plan = _plan(u, B.shape[2], A.shape[1])
     rate = _rate(A)
     state = _boundary_states(plan, A, initial_state, 0)
@@ -231,7 +231,8 @@ def _backward(
     reverse: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of u, delta, A, B, C, D, z, delta_bias (empty if left out), initial state."""
-    u, delta, z, B, C, grad_y = (dense_rows(t) for t in (u, delta, z, B, C, grad_y))
+    u, delta, z, B, C, D, delta_bias = (dense_rows(t) for t in (u, delta, z, B, C, D, delta_bias))
+    grad_y = dense_rows(grad_y)
     d_state, groups = A.shape[1], B.shape[2]
     plan = _plan(u, groups, d_state)
     rate = _rate(A)

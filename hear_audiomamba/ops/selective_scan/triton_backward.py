@@ -27,7 +27,7 @@ from .triton_forward import step_size
 __all__ = ["flow_forward", "scan_backward"]
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["length", "span"])
 def flow_forward(
     delta,
     rate,
@@ -140,7 +140,7 @@ def lane_sums(vectors, COUNT: tl.constexpr, BLOCK: tl.constexpr):
     return folded[0]
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["length", "span"])
 def scan_backward(
     u,
     delta,

@@ -47,7 +47,7 @@ def step_size(raw, bias, SOFTPLUS: tl.constexpr):
     return raw, softplus(raw) if SOFTPLUS else raw
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["length", "span"])
 def scan_forward(
     u,
     delta,
