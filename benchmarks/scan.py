@@ -4,6 +4,7 @@
 
 Each row is one layer's shape. The sides take turns; before any is timed its output and its gradients are
 compared with the reference in float64. A "state update" is one step of one of the batch · L · D · N states.
+On a machine that is busy with other work, count processor time on one thread: --threads 1 --cpu-time.
 With --isa the compiled kernel's instruction sets are compared with one another instead.
 """
 
@@ -11,6 +12,8 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import time
+from collections.abc import Callable
 
 import torch
 from timing import ratio, take_turns, write
@@ -63,7 +66,7 @@ def worst_gap(actual: list[Tensor], exact: list[Tensor]) -> float:
     return max(gaps)
 
 
-def row(name: str, shape: tuple[int, ...], device: str, rounds: int) -> dict:
+def row(name: str, shape: tuple[int, ...], device: str, rounds: int, clock: Callable[[], float]) -> dict:
     """Measure one shape: the default backend, the chunked PyTorch one, and the reference."""
     inputs = inputs_of(*shape, device)
     updates = shape[0] * shape[1] * shape[2] * shape[3]
@@ -78,9 +81,9 @@ def row(name: str, shape: tuple[int, ...], device: str, rounds: int) -> dict:
             if device != "cpu":
                 torch.cuda.synchronize()
 
-        times = take_turns({s: lambda b=b: run(b) for s, b in sides.items()}, rounds, warmup=2)
+        times = take_turns({s: lambda b=b: run(b) for s, b in sides.items()}, rounds, 2, clock)
         slow_rounds = 2 if shape[1] < 1000 else 1
-        return times | take_turns({"reference": lambda: run("reference")}, slow_rounds, warmup=0)
+        return times | take_turns({"reference": lambda: run("reference")}, slow_rounds, 0, clock)
 
     result = {"name": name, "shape": shape, "gap": gaps}
     for label, work in (("forward", forward), ("training", training)):
@@ -94,7 +97,7 @@ def row(name: str, shape: tuple[int, ...], device: str, rounds: int) -> dict:
     return result
 
 
-def isa_rows(rounds: int) -> list[dict]:
+def isa_rows(rounds: int, clock: Callable[[], float]) -> list[dict]:
     """Measure the compiled kernel's instruction sets on the first shape, turn by turn."""
     _, *shape = SHAPES[0]
     inputs = inputs_of(*shape, "cpu")
@@ -112,7 +115,7 @@ def isa_rows(rounds: int) -> list[dict]:
 
     rows = []
     for label, work in (("forward", forward), ("training", training)):
-        times = take_turns({n: lambda n=n, work=work: with_isa(n, work) for n in names}, rounds, warmup=1)
+        times = take_turns({n: lambda n=n, work=work: with_isa(n, work) for n in names}, rounds, 1, clock)
         rows += [{"pass": label, "isa": n, "milliseconds": 1000 * statistics.median(times[n])} for n in names]
     native.choose_isa(None)
     return rows
@@ -127,12 +130,14 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--shapes", type=int, default=len(SHAPES), help="only the first so many shapes")
     parser.add_argument("--isa", action="store_true", help="compare instruction sets instead")
+    parser.add_argument("--cpu-time", action="store_true", help="count processor time; use with --threads 1")
     parser.add_argument("--json")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
+    clock = time.process_time if args.cpu_time else time.perf_counter
     if args.isa:
-        rows = isa_rows(args.rounds)
+        rows = isa_rows(args.rounds, clock)
         print("| pass | instruction set | ms |\n|---|---|---|")
         for r in rows:
             print(f"| {r['pass']} | {r['isa']} | {r['milliseconds']:.2f} |")
@@ -146,7 +151,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     rows = []
     for name, *shape in SHAPES[: args.shapes]:
-        found = row(name, tuple(shape), args.device, args.rounds)
+        found = row(name, tuple(shape), args.device, args.rounds, clock)
         rows.append(found)
         for label in ("forward", "training"):
             r = found[label]

@@ -16,7 +16,10 @@ import hear_audiomamba
 
 
 def take_turns(
-    sides: Mapping[str, Callable[[], Any]], rounds: int = 7, warmup: int = 1
+    sides: Mapping[str, Callable[[], Any]],
+    rounds: int = 7,
+    warmup: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Time functions turn by turn, so that a drift of the machine meets all of them alike.
 
@@ -24,6 +27,7 @@ def take_turns(
         sides: name → function.
         rounds: counted runs of each.
         warmup: runs of each before.
+        clock: gives seconds; `time.process_time` on a machine busy with other work, one thread.
 
     Returns:
         name → seconds of each round, in the same order.
@@ -34,9 +38,9 @@ def take_turns(
     times: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, function in sides.items():
-            start = time.perf_counter()
+            start = clock()
             function()
-            times[name].append(time.perf_counter() - start)
+            times[name].append(clock() - start)
     return times
 
 
