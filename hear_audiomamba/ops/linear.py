@@ -52,9 +52,11 @@ class _OneDnnLinear(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad
-        rows = grad.reshape(-1, grad.shape[-1])
+        # Rows with gaps (slices of a wider tensor), transposed, would fall to oneDNN's reference code.
+        rows = grad.reshape(-1, grad.shape[-1]).contiguous()
+        inputs = x.reshape(-1, x.shape[-1]).contiguous()
         grad_x = linear(grad, weight.t()) if needs_x else None
-        grad_weight = linear(rows.t(), x.reshape(-1, x.shape[-1]).t()) if needs_weight else None
+        grad_weight = linear(rows.t(), inputs.t()) if needs_weight else None
         return grad_x, grad_weight, rows.sum(0) if needs_bias else None
 
 
