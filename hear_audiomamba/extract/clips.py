@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -44,21 +45,28 @@ class RowStore:
         self._pieces.append(rows)
         self._n_bytes += rows.nbytes
         if self._n_bytes > SPILL_BYTES:
-            if self._file is None:
-                self._file = TemporaryFile(dir=self._folder)  # noqa: SIM115
-            for piece in self._pieces:
-                self._file.write(np.ascontiguousarray(piece).tobytes())
-            self._pieces, self._n_bytes = [], 0
+            self._spill()
 
-    def array(self) -> np.ndarray:
-        """Return all rows `(n, K)`; mapped from the file where they are many."""
+    def read(self, first: int, last: int) -> np.ndarray:
+        """Return rows `first` to `last`, the last one not included, `(last − first, K)`."""
         if self._file is None:
-            return np.concatenate(self._pieces)
+            if len(self._pieces) > 1:
+                self._pieces = [np.concatenate(self._pieces)]
+            return self._pieces[0][first:last]
+        if self._pieces:
+            self._spill()
+        # Read, not mapped: the pages of a mapped file would count as this process's memory.
+        self._file.seek(first * self._width * 4)
+        data = self._file.read((last - first) * self._width * 4)
+        return np.frombuffer(data, np.float32).reshape(-1, self._width)
+
+    def _spill(self) -> None:
+        if self._file is None:
+            self._file = TemporaryFile(dir=self._folder)  # noqa: SIM115
+        self._file.seek(0, os.SEEK_END)
         for piece in self._pieces:
             self._file.write(np.ascontiguousarray(piece).tobytes())
-        self._pieces = []
-        self._file.flush()
-        return np.memmap(self._file, dtype=np.float32, mode="r", shape=(self._n_rows, self._width))
+        self._pieces, self._n_bytes = [], 0
 
 
 class Clip:
@@ -224,15 +232,18 @@ def _by_itself(frames: Tensor) -> Tensor:
 
 def timestamp_pieces(model: AudioEmbedder, clip: Clip, size: int = 4096) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield a clip's timestamp embeddings `(n, K)` float32 and their times `(n,)` in ms, `size` at a time."""
-    rows = clip.rows.array()
-    positions, times = model.timestamp_grid(clip.n_samples, len(rows))
+    rows = clip.rows
+    n_rows = len(rows)
+    positions, times = model.timestamp_grid(clip.n_samples, n_rows)
     for at in range(0, len(times), size):
         when = times[at : at + size].numpy()
         if positions is None:
-            yield np.array(rows[at : at + size]), when
+            yield rows.read(at, min(at + size, n_rows)), when
             continue
         between = positions[at : at + size].numpy()
         low = np.floor(between).astype(np.int64)
-        high = np.minimum(low + 1, len(rows) - 1)
+        high = np.minimum(low + 1, n_rows - 1)
         part = (between - low).astype(np.float32)[:, None]
-        yield rows[low] + part * (rows[high] - rows[low]), when
+        needed = rows.read(int(low[0]), int(high[-1]) + 1)
+        below, above = needed[low - low[0]], needed[high - low[0]]
+        yield below + part * (above - below), when
