@@ -76,12 +76,14 @@ def use_seed(seed: int, grid_seed: int | None) -> None:
         seed: of the initial weights and of dropout.
         grid_seed: of the choice of grid points; None takes `seed` for both, from one stream.
     """
-    if seed == KIT_SEED and grid_seed in (None, KIT_SEED):
-        return
     import random
 
     from heareval.predictions import task_predictions as kit
     from pytorch_lightning import seed_everything
+
+    if seed == KIT_SEED and grid_seed in (None, KIT_SEED):
+        kit.seed_everything, kit.random = seed_everything, random
+        return
 
     def shuffle(points: list[Any]) -> None:
         random.shuffle(points)
