@@ -61,7 +61,8 @@ def main() -> None:
     clock = CLOCKS[args.clock]
     torch.set_num_threads(args.threads)
     model = load_model(variant=args.variant, device="cpu")
-    result = {"machine": machine(args.threads), "model": model.config.variant, "clock": args.clock, "rounds": args.rounds}
+    result = {"machine": machine(args.threads), "model": model.config.variant}
+    result |= {"clock": args.clock, "rounds": args.rounds}
     with tempfile.TemporaryDirectory() as folder:
         short, long = write_clips(Path(folder) / "short", args.clips), write_long(Path(folder) / "long", args.minutes)
         for name, archive in (("short clips", short), ("long file", long)):

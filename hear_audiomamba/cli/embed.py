@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--format", default="npz", choices=("npz", "parquet", "npy"), help="one npz a file, or shards of many")
     add("--dtype", default="float32", choices=("float32", "float16"), help="of the embeddings on disk")
     add("--normalize", default="clip", choices=("clip", "window"),
-        help="log-mel statistics: of the whole file (long files are read twice), or of each window")  # fmt: skip
+        help="log-mel statistics: of the whole file, as the model defines it, or of each window")  # fmt: skip
     add("--shard-size", type=int, default=512, metavar="N", help="files in a shard, and the most a kill can cost")
 
     add_model_arguments(parser)

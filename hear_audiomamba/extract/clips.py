@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -22,7 +22,7 @@ SPILL_BYTES = 64 << 20
 
 
 class RowStore:
-    """The rows of a clip in time order: in memory, and in a temporary file where they are many.
+    """Rows in time order: in memory, and in a temporary file where they are many.
 
     Args:
         folder: where the temporary file may be.
@@ -148,29 +148,20 @@ class SourceJob:
             self.clips.append(Clip(self._start + block.start / model.sample_rate, rows))
         clip = self.clips[-1]
         samples = torch.from_numpy(block.samples).to(model.device)
-        if not block.second:
-            clip.n_samples += len(samples)
-        if self._long is None:
-            self._kept.append(samples)
-            if clip.n_samples > WHOLE_SECONDS * model.sample_rate and model.compat is None:
-                self._long = _LongClip(model, self._by_clip)
-                for kept in self._kept:
-                    self._add(clip, self._long.feed(kept, False))
-                self._kept = []
-                if block.last:
-                    self._end_pass(clip, False)
-            elif block.last:
-                self._whole(clip, torch.cat(self._kept))
-                self._kept = []
-            return
-        self._add(clip, self._long.feed(samples, block.second))
-        if block.last:
-            self._end_pass(clip, block.second)
-
-    def _end_pass(self, clip: Clip, second: bool) -> None:
-        self._add(clip, self._long.end_pass(second))
-        if self._long.finished:
-            self._long = None
+        clip.n_samples += len(samples)
+        self._kept.append(samples)
+        if self._long is None and model.compat is None and clip.n_samples > WHOLE_SECONDS * model.sample_rate:
+            self._long = _LongClip(model, self._by_clip, self._folder)
+        if self._long is not None:
+            for kept in self._kept:
+                self._add(clip, self._long.feed(kept))
+            self._kept = []
+            if block.last:
+                self._add(clip, self._long.end())
+                self._long = None
+        elif block.last:
+            self._whole(clip, torch.cat(self._kept))
+            self._kept = []
 
     def _whole(self, clip: Clip, samples: Tensor) -> None:
         model = self._model
@@ -186,7 +177,7 @@ class SourceJob:
             frames = model.features.log_mel(samples[None])[0]
         self._add(clip, [*cutter.push(frames, 0), *cutter.finish(len(samples))])
 
-    def _add(self, clip: Clip, windows: list[Window]) -> None:
+    def _add(self, clip: Clip, windows: Iterable[Window]) -> None:
         for window in windows:
             clip.windows_out += 1
             clip.n_rows += window.n_rows
@@ -194,34 +185,39 @@ class SourceJob:
 
 
 class _LongClip:
-    """A clip too long to be kept: windows as its blocks arrive, after a first pass if its statistics count."""
+    """A clip too long to be kept: its blocks become frames, and these windows as soon as they may.
 
-    def __init__(self, model: AudioEmbedder, by_clip: bool) -> None:
+    Where the statistics of the whole clip count, the frames wait in a `RowStore` until it ends.
+    """
+
+    PIECE = 4096
+
+    def __init__(self, model: AudioEmbedder, by_clip: bool, folder: Path) -> None:
         self._model, self._by_clip = model, by_clip
-        self._statistics = RunningStatistics()
+        self._statistics, self._waiting = RunningStatistics(), RowStore(folder)
         self._stream = SpectrogramStream(model.features)
         by_window = not by_clip and needs_statistics(model.features)
         self._cutter = WindowCutter(model, _by_itself if by_window else None)
-        self.finished = False
 
-    def feed(self, samples: Tensor, second: bool) -> list[Window]:
-        return self._frames(self._stream.push(samples), second)
+    def feed(self, samples: Tensor) -> list[Window]:
+        return self._take(self._stream.push(samples))
 
-    def end_pass(self, second: bool) -> list[Window]:
-        windows = self._frames(self._stream.finish(), second)
-        if self._by_clip and not second:
-            self._stream = SpectrogramStream(self._model.features)
-            return []
-        self.finished = True
-        return windows + self._cutter.finish(self._stream.n_samples)
+    def end(self) -> Iterator[Window]:
+        yield from self._take(self._stream.finish())
+        n_samples = self._stream.n_samples
+        for first in range(0, len(self._waiting), self.PIECE):
+            rows = self._waiting.read(first, min(first + self.PIECE, len(self._waiting)))
+            frames = torch.tensor(rows, device=self._model.device)
+            yield from self._cutter.push(self._statistics.normalize(frames), n_samples)
+        yield from self._cutter.finish(n_samples)
 
-    def _frames(self, frames: Tensor, second: bool) -> list[Window]:
-        if self._by_clip and not second:
+    def _take(self, frames: Tensor) -> list[Window]:
+        if not self._by_clip:
+            return self._cutter.push(frames, self._stream.n_samples)
+        if len(frames):
             self._statistics.update(frames)
-            return []
-        if self._by_clip:
-            frames = self._statistics.normalize(frames)
-        return self._cutter.push(frames, self._stream.n_samples)
+            self._waiting.append(frames.cpu().numpy())
+        return []
 
 
 def _by_itself(frames: Tensor) -> Tensor:

@@ -21,19 +21,10 @@ class DecodeSettings:
     Attributes:
         sample_rate: of the blocks, Hz.
         segment_seconds: cut every source into clips of this length; None leaves it whole.
-        whole_seconds: clips longer than this are not kept whole in memory.
-        two_passes: decode such long clips twice: their statistics are needed before their windows.
     """
 
     sample_rate: int
     segment_seconds: float | None = None
-    whole_seconds: float = 300.0
-    two_passes: bool = True
-
-    @property
-    def whole_samples(self) -> int:
-        """The longest clip that is kept whole, in samples."""
-        return round(self.whole_seconds * self.sample_rate)
 
 
 class Block(NamedTuple):
@@ -42,14 +33,12 @@ class Block(NamedTuple):
     Attributes:
         samples: `(n,)` float32.
         start: the clip's first sample, counted from the source's.
-        last: the clip ends here (in this pass).
-        second: of the second pass over a long clip.
+        last: the clip ends here.
     """
 
     samples: np.ndarray
     start: int
     last: bool
-    second: bool = False
 
 
 def decode_source(source: Source, settings: DecodeSettings) -> Iterator[Block]:
@@ -60,26 +49,15 @@ def decode_source(source: Source, settings: DecodeSettings) -> Iterator[Block]:
         settings: how.
 
     Yields:
-        The blocks of its clips, in order. A clip longer than `whole_seconds` comes twice where
-        `two_passes` says so: all blocks of the first pass, then all of the second.
+        The blocks of its clips, in order.
 
     Raises:
         AudioReadError: the source cannot be decoded; may come after some blocks.
     """
     if settings.segment_seconds is not None:
         yield from _segments(_blocks(source, settings), round(settings.segment_seconds * settings.sample_rate))
-        return
-    total = 0
-    for block in _marked(_blocks(source, settings), second=False):
-        total += len(block.samples)
-        yield block
-    if settings.two_passes and total > settings.whole_samples:
-        again = 0
-        for block in _marked(_blocks(source, settings), second=True):
-            again += len(block.samples)
-            if again > total or (block.last and again != total):
-                raise AudioReadError(f"{source.label}: changed while it was being read")
-            yield block
+    else:
+        yield from _marked(_blocks(source, settings))
 
 
 def _blocks(source: Source, settings: DecodeSettings) -> Iterator[np.ndarray]:
@@ -99,15 +77,15 @@ def _blocks(source: Source, settings: DecodeSettings) -> Iterator[np.ndarray]:
         raise AudioReadError(f"{source.label}: {error.strerror}") from None
 
 
-def _marked(blocks: Iterator[np.ndarray], second: bool) -> Iterator[Block]:
+def _marked(blocks: Iterator[np.ndarray]) -> Iterator[Block]:
     """Tell the last block from the others by holding each one back until the next is there."""
     held = None
     for samples in blocks:
         if held is not None:
-            yield Block(held, 0, False, second)
+            yield Block(held, 0, False)
         held = samples
     if held is not None:
-        yield Block(held, 0, True, second)
+        yield Block(held, 0, True)
 
 
 def _segments(blocks: Iterator[np.ndarray], size: int) -> Iterator[Block]:

@@ -8,7 +8,7 @@ from typing import Literal
 from ..config import Config
 from ..errors import ConfigError
 
-# Clips up to this are read once and kept; the statistics of longer ones are gathered in a first pass.
+# Clips up to this are kept as samples until they end; longer ones become frames as they are read.
 WHOLE_SECONDS = 300.0
 MAX_UNIT_BYTES = 1 << 30
 
@@ -24,7 +24,7 @@ class EmbedOptions(Config):
         dtype: that embeddings are stored in.
         segment_seconds: cut sources into clips of this length, each embedded by itself; None leaves them whole.
         normalize: "clip" by the statistics of the whole clip, as the model defines it; "window" each
-            window by its own, so that long files are read once. Only for models that normalise clips.
+            window by its own, as soon as it has been read. Only for models that normalise clips.
         shard_sources: sources in a unit of work: a shard, and the most that a kill can cost.
     """
 

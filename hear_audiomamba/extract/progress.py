@@ -52,7 +52,6 @@ class Progress:
     def __init__(self, n_sources: int, on_progress: Callable[[Progress], None] | None = None) -> None:
         self.n_sources, self.n_done, self.n_failed, self.n_resumed = n_sources, 0, 0, 0
         self.audio_seconds, self.error = 0.0, None
-        self._heard = 0.0
         self._on_progress = on_progress
         self._begun = time.monotonic()
         self._bytes_total, self._bytes_done = 1, 0
@@ -67,10 +66,9 @@ class Progress:
         self._begun = time.monotonic()
         self._tell()
 
-    def heard(self, seconds: float, second_pass: bool) -> None:
-        """Count audio that was read and, in its last pass, handed to the model."""
-        self._heard += 0.0 if second_pass else seconds
-        self.audio_seconds = self._heard
+    def heard(self, seconds: float) -> None:
+        """Count audio that was read."""
+        self.audio_seconds += seconds
 
     def add(self, source: Source, seconds: float, error: str | None) -> None:
         """Count a source that is done or has failed."""

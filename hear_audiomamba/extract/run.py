@@ -21,10 +21,9 @@ from .clips import SourceJob
 from .decode import Block, DecodeSettings
 from .encode import WindowEncoder
 from .journal import Journal, Unit
-from .options import WHOLE_SECONDS, EmbedOptions
+from .options import EmbedOptions
 from .progress import Progress, Summary
 from .sources import Source
-from .spectrogram import needs_statistics
 from .windows import WindowBatcher
 from .workers import Failure, decode_all, default_workers
 from .writers import WRITERS, Provenance
@@ -116,12 +115,7 @@ class UnitRunner:
         self._model, self._options, self._provenance = model, options, provenance
         self._resources = resources
         self._encoder = WindowEncoder(model, resources.devices, keep_rows=options.timestamps)
-        self._settings = DecodeSettings(
-            model.sample_rate,
-            options.segment_seconds,
-            WHOLE_SECONDS,
-            two_passes=options.normalize == "clip" and needs_statistics(model.features) and model.compat is None,
-        )
+        self._settings = DecodeSettings(model.sample_rate, options.segment_seconds)
 
     def __enter__(self) -> UnitRunner:
         return self
@@ -177,7 +171,7 @@ class UnitRunner:
                     reason = str(block)
                     break
                 job.feed(block)
-                progress.heard(len(block.samples) / self._model.sample_rate, block.second)
+                progress.heard(len(block.samples) / self._model.sample_rate)
             waiting.append((source, job, reason))
             settle(everything=False)
         batcher.flush()
