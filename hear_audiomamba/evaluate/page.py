@@ -38,7 +38,7 @@ def page(board: Board, plots: Mapping[str, bytes], title: str = "HEAR leaderboar
     }
     # "</" would end the script element; in JSON "<\/" is the same string.
     embedded = json.dumps(data, ensure_ascii=False).replace("</", "<\\/")
-    pictures = "".join(_picture(name, image) for name, image in plots.items())
+    pictures = "".join(_picture(name, image, len(board.overall_tasks)) for name, image in plots.items())
     text = TEMPLATE.read_text(encoding="utf-8")
     for mark, value in (("TITLE", _escape(title)), ("PICTURES", pictures), ("DATA", embedded)):
         text = text.replace(f"<!--{mark}-->", value)
@@ -59,10 +59,10 @@ def _row(board: Board, row: Row) -> dict[str, Any]:
     }
 
 
-def _picture(name: str, image: bytes) -> str:
+def _picture(name: str, image: bytes, tasks: int) -> str:
     caption = _CAPTIONS[name]
     source = base64.b64encode(image).decode()
-    width = "wide" if name == "bars" else "half"
+    width = "wide" if name == "bars" and tasks > 5 else "half"
     return (
         f'<figure class="{width}"><img src="data:image/png;base64,{source}" alt="{_escape(caption)}">'
         f"<figcaption>{_escape(caption)}</figcaption></figure>"

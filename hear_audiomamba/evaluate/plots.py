@@ -94,8 +94,11 @@ def _radar(board: Board, rows: Sequence[Row], tasks: Sequence[str]) -> Figure:
         )
     axes.set_xticks(angles, tasks, fontsize=8)
     axes.tick_params(axis="x", pad=16)
-    axes.set_ylim(0, 100)
-    axes.set_yticks([25, 50, 75, 100], ["25", "50", "75", "100 %"], fontsize=7, color="#666666")
+    highest = max(row.scores[t].mean for row in rows for t in tasks)
+    rim = 100 if highest > 50 else 50
+    rings = [rim * i // 4 for i in range(1, 5)]
+    axes.set_ylim(0, rim)
+    axes.set_yticks(rings, [f"{r} %" for r in rings], fontsize=7, color="#666666")
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     return figure
 
