@@ -124,7 +124,7 @@ def _model(name: str, args: argparse.Namespace) -> dict[str, Any]:
     """Measure how many seconds of audio a model embeds in a second."""
     import torch
 
-    from .. import load_model
+    from ..hear import load_model
 
     model = load_model(variant=name, device=args.device, precision=args.precision)
     audio = torch.rand(args.batch, 2 * model.sample_rate, device=args.device) - 0.5
