@@ -4,7 +4,7 @@
     python benchmarks/sequence_length.py --lengths 16384 22000 --sides mamba --json results.json
     python benchmarks/sequence_length.py --render --json results.json --plot figure.png
 
-The claim of the SSAMBA paper (Shams et al., arXiv 2405.11831, figure 1), repeated with attention both
+The claim of the SSAMBA paper (Shams et al., arXiv 2405.11831), repeated with attention both
 written out and fused. Blocks only, batch 1, float32, inference: SSAMBA-tiny's 24 bidirectional blocks of
 width 192 against SSAST-tiny's 12 Transformer blocks of width 192 with 3 heads. Every point runs in a
 process of its own; time is the fastest of up to seven runs, memory the peak resident size above what the
@@ -174,9 +174,11 @@ def plot(points: list[dict], path: Path, title: str) -> None:
             axis.plot(lengths, values, marker="o", ms=5, lw=2, color=COLOURS[side], label=name)
             lost = [p for p in own if "failed" in p]
             if lost:
+                reason = "\n".join(f"{p['length']:,}: {p['failed']}" for p in lost)
+                place = {"xytext": (-9, 5), "ha": "right"} if key == "seconds" else {"xytext": (9, -6)}
                 axis.annotate(
-                    f"{lost[0]['length']:,}: {lost[0]['failed']}", (lengths[-1], values[-1]),
-                    xytext=(-8, 8), textcoords="offset points", ha="right", fontsize=8, color=COLOURS[side],
+                    reason, (lengths[-1], values[-1]), **place, textcoords="offset points", fontsize=8,
+                    color=COLOURS[side],
                 )  # fmt: skip
         axis.set(xscale="log", yscale="log", xlabel="tokens", ylabel=label)
         ticks = sorted({p["length"] for p in points})
@@ -184,7 +186,7 @@ def plot(points: list[dict], path: Path, title: str) -> None:
         axis.minorticks_off()
         axis.grid(True, color="#dddddd", lw=0.6)
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0].legend(frameon=False, loc="upper left")
+    axes[1].legend(frameon=False, loc="lower right")
     figure.suptitle(title, fontsize=10)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=140)
@@ -243,7 +245,8 @@ def main() -> None:
     print(table(list(points.values())))
     where = kept.get("machine") or machine()
     clock = "wall" if result["clock"] == "wall" else "processor"
-    about = f"{where['processor'].strip()}, {where['threads']} thread(s), {clock} time, float32, batch 1"
+    threads = "1 thread" if where["threads"] == 1 else f"{where['threads']} threads"
+    about = f"{where['processor'].strip()}, {threads}, {clock} time, float32, batch 1"
     print(f"\nscan backend {result['backend']!r}; {about}; growth of time from each length to the next:")
     for side in NAMES:
         own = sorted(
