@@ -33,9 +33,9 @@ class BuildWithBundled(build_py):
 
 
 EXTRAS = {
-    "cuda": ["mamba-ssm", "causal-conv1d", "triton"],
+    "cuda": ["mamba-ssm", "causal-conv1d", "triton>=3.3"],
     "evaluate": ["pandas", "scikit-learn", "matplotlib"],
-    "pretrain": ["webdataset", "tensorboard", "scikit-learn", "matplotlib", "pandas", "pyarrow"],
+    "pretrain": ["pyarrow", "tensorboard", "scikit-learn", "matplotlib"],
     "corpus": ["onnxruntime", "pandas", "pyarrow"],
     "scale": ["pyarrow", "ray[data]"],
     "torchaudio": ["torchaudio"],
