@@ -34,7 +34,7 @@ class BuildWithBundled(build_py):
 
 EXTRAS = {
     "cuda": ["mamba-ssm", "causal-conv1d", "triton>=3.3"],
-    "evaluate": ["pandas", "scikit-learn", "matplotlib"],
+    "evaluate": ["scipy", "scikit-learn", "matplotlib"],
     "pretrain": ["pyarrow", "tensorboard", "scikit-learn", "matplotlib"],
     "corpus": ["onnxruntime", "pandas", "pyarrow"],
     "scale": ["pyarrow", "ray[data]"],
@@ -46,7 +46,7 @@ EXTRAS["test"] = sorted(
         "hypothesis",
         "kaldi-native-fbank",
         "ml_collections",
-        "scipy",
+        "pandas",
         "psutil",
         "pyarrow",
         "triton; sys_platform == 'linux'",
