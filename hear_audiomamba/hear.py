@@ -62,10 +62,13 @@ def load_model(
         VariantError: unknown variant. ConfigError: unknown option or value not allowed.
         CheckpointError: the file is missing, unsafe, damaged, or of another model.
     Warns:
-        UntrainedWeightsWarning: no trained weights are bundled for the variant.
+        UntrainedWeightsWarning: no trained weights are bundled for the variant, or for these options.
     """
-    config, state, what = _find(str(model_file_path), variant)
-    config = with_options(config, options)
+    found, state, what = _find(str(model_file_path), variant)
+    config = with_options(found, options)
+    name = str(model_file_path) or variant or DEFAULT_VARIANT
+    if name in (*VARIANTS, *ALIASES) and config != found:
+        state = None  # default weights belong to the variant as it is; name their tag to take them all the same
     if state is None:
         warnings.warn(
             f"{config.variant}: no trained weights are bundled, so the model is random (fixed seed); "
@@ -140,7 +143,7 @@ def _find(path: str, variant: str | None) -> tuple[ModelConfig, dict[str, Tensor
     found, state, _ = read_checkpoint(file)
     if variant and path:
         config = find_variant(variant.partition(".")[0]).config
-    if config is not None and not _same_model(found, config):
+    if config is not None and config != found:
         raise CheckpointError(f"{file} looks like {name_of(found)}, not {config.variant}")
     return found, state, str(file)
 
