@@ -19,9 +19,10 @@ import warnings
 
 import torch
 from timing import matmul_rate, ratio, take_turns, write
-from torch.utils.flop_counter import FlopCounterMode
 
 from hear_audiomamba import list_models, load_model, model_info
+from hear_audiomamba.flops import count_flops
+from hear_audiomamba.memory import keep_freed_memory
 from hear_audiomamba.ops import selective_scan
 from hear_audiomamba.registry import SIZES
 
@@ -43,11 +44,10 @@ def scan_rate(d_inner: int, d_state: int, length: int, batch: int) -> float:
     return batch * length * d_inner * d_state / seconds
 
 
-def bound(model, audio, seconds_of_scan_updates: float, matmul: float) -> float:
+def bound(model, batch: int, seconds: float, scan_seconds: float, matmul: float) -> float:
     """Return the least seconds a forward pass needs: matrix products and scan, nothing else."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model.scene(audio)
-    return counter.get_total_flops() / matmul + seconds_of_scan_updates
+    products = count_flops(model.config, seconds, window_seconds=seconds).products
+    return batch * products / matmul + scan_seconds
 
 
 def case(size: str, batch: int, seconds: float, rounds: int, matmul: float) -> dict:
@@ -66,7 +66,8 @@ def case(size: str, batch: int, seconds: float, rounds: int, matmul: float) -> d
     tokens = 1 + round(seconds * 25) * encoder.n_freq
     inner = encoder.config.expand * encoder.embed_dim
     updates = batch * tokens * inner * encoder.config.d_state * encoder.depth
-    least = bound(ours, audio, updates / scan_rate(inner, encoder.config.d_state, tokens, batch), matmul)
+    scan_seconds = updates / scan_rate(inner, encoder.config.d_state, tokens, batch)
+    least = bound(ours, batch, seconds, scan_seconds, matmul)
     median = {name: statistics.median(values) for name, values in times.items()}
     return {
         "size": size, "batch": batch, "tokens": tokens,
@@ -132,6 +133,7 @@ def main() -> None:
     parser.add_argument("--all", action="store_true", help="every variant of the sizes, in one table")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    keep_freed_memory()  # for all sides alike, as the command line does
     warnings.simplefilter("ignore")
     if args.all:
         write(args.json, {"rows": survey_all(args.sizes, args.rounds)})

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "hear_audiomamba"
 
 # Each layer may import those before it, and itself.
 LAYERS = [
-    {"errors", "config", "bundled", "metrics"},
+    {"errors", "config", "bundled", "memory", "metrics"},
     {"ops"},
     {"modules"},
     {"encoders"},

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Sequence
 
 from ..errors import AudioMambaError, did_you_mean
+from ..memory import keep_freed_memory
 
 PROGRAM = "hear-audiomamba"
 
@@ -56,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     module.add_arguments(parser)
     args = parser.parse_args(words[1:])
     warnings.showwarning = _show_warning
+    keep_freed_memory()
     try:
         return module.run(args)
     except AudioMambaError as error:
