@@ -34,6 +34,7 @@ from hear_audiomamba.extract.options import EmbedOptions
 from hear_audiomamba.extract.read import read_all_scenes
 from hear_audiomamba.extract.run import Resources, embed_sources
 from hear_audiomamba.extract.sources import find_sources
+from hear_audiomamba.memory import keep_freed_memory
 
 
 def cpu_seconds() -> float:
@@ -60,6 +61,7 @@ def main() -> None:
     global clock
     clock = CLOCKS[args.clock]
     torch.set_num_threads(args.threads)
+    keep_freed_memory()  # for all sides alike, as the command line does
     model = load_model(variant=args.variant, device="cpu")
     result = {"machine": machine(args.threads), "model": model.config.variant}
     result |= {"clock": args.clock, "rounds": args.rounds}
