@@ -66,7 +66,10 @@ def main() -> None:
     result = {"machine": machine(args.threads), "model": model.config.variant}
     result |= {"clock": args.clock, "rounds": args.rounds}
     with tempfile.TemporaryDirectory() as folder:
-        short, long = write_clips(Path(folder) / "short", args.clips), write_long(Path(folder) / "long", args.minutes)
+        short, long = (
+            write_clips(Path(folder) / "short", args.clips),
+            write_long(Path(folder) / "long", args.minutes),
+        )
         for name, archive in (("short clips", short), ("long file", long)):
             result[name] = compare(model, archive, Path(folder) / "out", args.rounds)
     result["peak_memory_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
@@ -87,7 +90,9 @@ def compare(model, archive: Path, out: Path, rounds: int) -> dict[str, object]:
     for _ in range(rounds):
         shutil.rmtree(out, ignore_errors=True)
         begun = clock()
-        plain = [model.scene(torch.from_numpy(load_audio(file, model.sample_rate))[None])[0] for file in files]
+        plain = [
+            model.scene(torch.from_numpy(load_audio(file, model.sample_rate))[None])[0] for file in files
+        ]
         np.save(archive / "plain.npy", torch.stack(plain).numpy())
         looped = clock()
         embed_sources(sources, model, out, EmbedOptions(format="npy"), Resources(workers=1))
@@ -102,7 +107,9 @@ def compare(model, archive: Path, out: Path, rounds: int) -> dict[str, object]:
     return {
         "files": len(files),
         "audio_seconds": round(seconds, 1),
-        "hours_an_hour": {name: round(seconds / statistics.median(values), 1) for name, values in times.items()},
+        "hours_an_hour": {
+            name: round(seconds / statistics.median(values), 1) for name, values in times.items()
+        },
         "engine_over_loop": spread(ratios),
         "engine_share_of_encoder_rate": spread(shares),
         "largest_difference": difference,
@@ -130,7 +137,11 @@ def encoder_seconds(model, files: list[Path]) -> float:
 
 def spread(values: list[float]) -> dict[str, float]:
     """Return median, least and most."""
-    return {"median": round(statistics.median(values), 3), "min": round(min(values), 3), "max": round(max(values), 3)}
+    return {
+        "median": round(statistics.median(values), 3),
+        "min": round(min(values), 3),
+        "max": round(max(values), 3),
+    }
 
 
 def write_clips(folder: Path, count: int) -> Path:

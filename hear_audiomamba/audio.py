@@ -154,7 +154,9 @@ def _opened(file: str | os.PathLike | BinaryIO, name: str) -> Iterator[Any]:
         shortfall = _wav_shortfall(raw, status.st_size)
         if shortfall:
             said, held = shortfall
-            raise AudioReadError(f"{name}: truncated: the header says {said} bytes of audio, {held} are there")
+            raise AudioReadError(
+                f"{name}: truncated: the header says {said} bytes of audio, {held} are there"
+            )
         raw.seek(0)
         # By descriptor, so that any bytes will do as a name, and at libsndfile's own speed.
         with soundfile.SoundFile(raw.fileno(), closefd=False) as sound:
@@ -177,7 +179,9 @@ def _seek(sound: Any, start: float, duration: float | None, name: str) -> int:
     length = sound.frames
     if first:
         if first >= length:
-            raise AudioReadError(f"{name}: start {start:g} s lies beyond the end, {length / sound.samplerate:g} s")
+            raise AudioReadError(
+                f"{name}: start {start:g} s lies beyond the end, {length / sound.samplerate:g} s"
+            )
         sound.seek(first)
     rest = length - first
     return rest if duration is None else min(rest, max(1, round(duration * sound.samplerate)))

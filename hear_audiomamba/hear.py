@@ -68,7 +68,9 @@ def load_model(
     config = with_options(found, options)
     name = str(model_file_path) or variant or DEFAULT_VARIANT
     if name in (*VARIANTS, *ALIASES) and config != found:
-        state = None  # default weights belong to the variant as it is; name their tag to take them all the same
+        state = (
+            None  # default weights belong to the variant as it is; name their tag to take them all the same
+        )
     if state is None:
         warnings.warn(
             f"{config.variant}: no trained weights are bundled, so the model is random (fixed seed); "

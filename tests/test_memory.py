@@ -27,7 +27,9 @@ print(faults() - before)
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc's allocator")
 def test_freed_memory_stays():
     def page_faults(how: str) -> int:
-        done = subprocess.run([sys.executable, "-c", PROGRAM, how], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, how], capture_output=True, text=True, check=True
+        )
         return int(done.stdout)
 
     assert page_faults("keep") < 0.75 * page_faults("plain")

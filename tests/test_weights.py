@@ -315,7 +315,10 @@ def test_writing_is_atomic(tmp_path, state, monkeypatch):
 
 
 def test_a_clone_loads_the_default_offline(tmp_path):
-    program = "import warnings; warnings.simplefilter('ignore'); import hear_audiomamba as h; print(h.load_model(device='cpu').config.variant)"
+    program = (
+        "import warnings; warnings.simplefilter('ignore'); import hear_audiomamba as h\n"
+        "print(h.load_model(device='cpu').config.variant)"
+    )
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HOME": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True

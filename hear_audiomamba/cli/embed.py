@@ -15,19 +15,43 @@ HELP = "audio files, folders and archives to embeddings on disk"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the verb."""
     add = parser.add_argument
-    add("paths", nargs="+", metavar="PATH", help="audio file, folder, glob, manifest (.csv, .jsonl, .parquet) or .tar")
-    add("--out", required=True, type=Path, metavar="DIR", help="folder for the results; a run that was stopped goes on")
+    add(
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        help="audio file, folder, glob, manifest (.csv, .jsonl, .parquet) or .tar",
+    )
+    add(
+        "--out",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="folder for the results; a run that was stopped goes on",
+    )
 
     what = parser.add_argument_group("what to make")
     add = what.add_argument
     add("--scene", action="store_true", help="one embedding a file")
     add("--timestamps", action="store_true", help="embeddings every 50 ms or less (npz: both by default)")
-    add("--segments", type=float, metavar="SECONDS", help="one scene embedding for every stretch of this length")
-    add("--format", default="npz", choices=("npz", "parquet", "npy"), help="one npz a file, or shards of many")
+    add(
+        "--segments",
+        type=float,
+        metavar="SECONDS",
+        help="one scene embedding for every stretch of this length",
+    )
+    add(
+        "--format", default="npz", choices=("npz", "parquet", "npy"), help="one npz a file, or shards of many"
+    )
     add("--dtype", default="float32", choices=("float32", "float16"), help="of the embeddings on disk")
     add("--normalize", default="clip", choices=("clip", "window"),
         help="log-mel statistics: of the whole file, as the model defines it, or of each window")  # fmt: skip
-    add("--shard-size", type=int, default=512, metavar="N", help="files in a shard, and the most a kill can cost")
+    add(
+        "--shard-size",
+        type=int,
+        default=512,
+        metavar="N",
+        help="files in a shard, and the most a kill can cost",
+    )
 
     add_model_arguments(parser)
 
@@ -38,7 +62,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--workers", type=int, metavar="N", help="decoding processes (0: decode in this one)")
     add("--batch-windows", type=int, metavar="N", help="windows encoded at once (16; on a GPU 256)")
     add("--shard", metavar="I/N", help="do share I of N, counted from 0: for array jobs on many machines")
-    add("--ray", metavar="ADDRESS", help="spread over a Ray cluster (needs the extra `scale`); 'local' starts one here")
+    add(
+        "--ray",
+        metavar="ADDRESS",
+        help="spread over a Ray cluster (needs the extra `scale`); 'local' starts one here",
+    )
 
     errors = parser.add_argument_group("errors and earlier results")
     add = errors.add_argument
@@ -52,12 +80,23 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options that say which model; `load` reads them."""
     model = parser.add_argument_group("model")
     add = model.add_argument
-    add("--model", default="", metavar="NAME_OR_FILE", help="variant, weights file or hub id; `list` shows the names")
+    add(
+        "--model",
+        default="",
+        metavar="NAME_OR_FILE",
+        help="variant, weights file or hub id; `list` shows the names",
+    )
     add("--window-seconds", type=float, metavar="S", help="length of the windows the encoder sees")
     add("--precision", default="float32", choices=("float32", "bfloat16", "float16"))
     add("--compat", choices=("published",), help="the authors' runtime with its quirks (docs/models.md)")
     add("--backend", metavar="NAME", help="of the scan: cpu, torch, reference, triton, mamba_ssm")
-    add("--option", action="append", default=[], metavar="KEY=VALUE", help="one field of the model's configuration")
+    add(
+        "--option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one field of the model's configuration",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -138,7 +177,9 @@ def _share(text: str | None) -> tuple[int, int] | None:
 
 
 def _sentence(summary: Any, out: Path) -> str:
-    text = f"{summary.embedded} of {summary.sources} files ({_length(summary.audio_seconds)}) embedded in {out}"
+    text = (
+        f"{summary.embedded} of {summary.sources} files ({_length(summary.audio_seconds)}) embedded in {out}"
+    )
     if summary.resumed:
         text += f", {summary.resumed} of them in earlier runs"
     if summary.resumed < summary.sources:

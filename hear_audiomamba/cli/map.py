@@ -13,7 +13,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("folder", type=Path, metavar="DIR", help="what `embed` wrote")
     add("--out", type=Path, metavar="FILE", help="picture, .png, .svg or .pdf (default: DIR/map.png)")
-    add("--method", default="tsne", choices=("tsne", "umap", "none"), help="drawn beside the principal components")
+    add(
+        "--method",
+        default="tsne",
+        choices=("tsne", "umap", "none"),
+        help="drawn beside the principal components",
+    )
     add("--limit", type=int, default=10_000, metavar="N", help="most points; of more, a random sample")
     add("--seed", type=int, default=0)
 
@@ -24,5 +29,7 @@ def run(args: argparse.Namespace) -> int:
 
     picture = args.out or args.folder / "map.png"
     layouts = draw_map(args.folder, picture, args.method, args.limit, args.seed)
-    print(f"{len(layouts['pca'])} clips drawn in {picture}, their coordinates in {picture.with_suffix('.csv')}")
+    print(
+        f"{len(layouts['pca'])} clips drawn in {picture}, their coordinates in {picture.with_suffix('.csv')}"
+    )
     return 0

@@ -19,7 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("folder", type=Path, metavar="DIR", help="what `embed` wrote")
     add("--count", type=int, default=10, metavar="N", help="how many to show")
     add("--metric", default="cosine", choices=("cosine", "euclidean"))
-    add("--engine", default="exact", choices=("exact", "faiss", "usearch"), help="what computes; all are exact")
+    add(
+        "--engine",
+        default="exact",
+        choices=("exact", "faiss", "usearch"),
+        help="what computes; all are exact",
+    )
     add("--json", action="store_true", help="one JSON object a line instead of a table")
     add_model_arguments(parser)
     add("--device", metavar="NAME", help="where to compute, for instance cuda:0")

@@ -226,7 +226,9 @@ def _by_itself(frames: Tensor) -> Tensor:
     return statistics.normalize(frames)
 
 
-def timestamp_pieces(model: AudioEmbedder, clip: Clip, size: int = 4096) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def timestamp_pieces(
+    model: AudioEmbedder, clip: Clip, size: int = 4096
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield a clip's timestamp embeddings `(n, K)` float32 and their times `(n,)` in ms, `size` at a time."""
     rows = clip.rows
     n_rows = len(rows)

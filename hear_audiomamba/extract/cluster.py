@@ -86,7 +86,9 @@ def _run(
     # Ray Data takes up the work of an actor that dies; a unit done twice gives the same files.
     context = ray.data.DataContext.get_current()
     context.max_errored_blocks = 0
-    rows = [{"unit": json.dumps({"unit": u.number, "sources": [s.to_dict() for s in u.sources]})} for u in todo]
+    rows = [
+        {"unit": json.dumps({"unit": u.number, "sources": [s.to_dict() for s in u.sources]})} for u in todo
+    ]
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
     done = dataset.map_batches(
         _Actor,
@@ -112,7 +114,9 @@ class _Actor:
         self._model = load_model(**model_arguments)
         self._provenance = describe(self._model, options)
         if json.loads(self._provenance.to_json()) != settings:
-            raise DataError("a worker's model differs from the one that planned the run: same files on all nodes?")
+            raise DataError(
+                "a worker's model differs from the one that planned the run: same files on all nodes?"
+            )
         self._options, self._out = options, out
         self._resources = replace(resources, share=None, devices=(), overwrite=False)
 

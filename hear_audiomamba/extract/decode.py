@@ -55,7 +55,9 @@ def decode_source(source: Source, settings: DecodeSettings) -> Iterator[Block]:
         AudioReadError: the source cannot be decoded; may come after some blocks.
     """
     if settings.segment_seconds is not None:
-        yield from _segments(_blocks(source, settings), round(settings.segment_seconds * settings.sample_rate))
+        yield from _segments(
+            _blocks(source, settings), round(settings.segment_seconds * settings.sample_rate)
+        )
     else:
         yield from _marked(_blocks(source, settings))
 

@@ -58,7 +58,11 @@ class Journal:
     """
 
     def __init__(
-        self, out: Path, settings: dict[str, Any], share: tuple[int, int] | None = None, overwrite: bool = False
+        self,
+        out: Path,
+        settings: dict[str, Any],
+        share: tuple[int, int] | None = None,
+        overwrite: bool = False,
     ) -> None:
         self.out, self.folder = out, out / FOLDER
         self._settings, self._share, self._overwrite = settings, share, overwrite

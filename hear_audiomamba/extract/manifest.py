@@ -49,7 +49,9 @@ def read_manifest(manifest: str | os.PathLike) -> list[Entry]:
     if reader is None:
         raise DataError(f"{manifest}: not a manifest; use {', '.join(sorted(MANIFEST_EXTENSIONS))}")
     try:
-        return [_entry(row, f"{manifest}, row {n}", manifest.parent) for n, row in enumerate(reader(manifest), 1)]
+        return [
+            _entry(row, f"{manifest}, row {n}", manifest.parent) for n, row in enumerate(reader(manifest), 1)
+        ]
     except FileNotFoundError:
         raise DataError(f"{manifest}: no such file") from None
     except (OSError, UnicodeError, csv.Error, RecursionError) as error:

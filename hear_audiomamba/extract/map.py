@@ -61,7 +61,12 @@ def draw_map(
     layouts = {"pca": _pca(points, 2)}
     if method != "none":
         layouts[method] = _neighbours(_pca(points, 50), method, seed)
-    _draw(layouts, groups, picture, f"{folder}: {len(chosen)} of {len(table)} clips, {table.provenance['model']}")
+    _draw(
+        layouts,
+        groups,
+        picture,
+        f"{folder}: {len(chosen)} of {len(table)} clips, {table.provenance['model']}",
+    )
     _write_points(table, chosen, groups, layouts, picture.with_suffix(".csv"))
     return layouts
 
@@ -120,7 +125,9 @@ def _draw(layouts: dict[str, np.ndarray], groups: list[str], picture: Path, titl
             axes.scatter(*layout[own].T, s=size, color=colour, label=group, linewidths=0, alpha=0.8)
         axes.set(title=titles[name], xticks=[], yticks=[])
     if len(names) > 1:
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", markerscale=1.5, frameon=False)
+        figure.legend(
+            *axes.get_legend_handles_labels(), loc="outside right upper", markerscale=1.5, frameon=False
+        )
     figure.suptitle(title, fontsize=10)
     partial = picture.with_name(f".{picture.stem}.{os.getpid()}{picture.suffix}")
     try:
@@ -149,4 +156,6 @@ def _import(module: str, package: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError:
-        raise DataError(f"{package} is not installed: pip install 'hear-audiomamba[evaluate]' or {package}") from None
+        raise DataError(
+            f"{package} is not installed: pip install 'hear-audiomamba[evaluate]' or {package}"
+        ) from None

@@ -46,4 +46,6 @@ class EmbedOptions(Config):
                 allowed = f"expected more than 0, at most {WHOLE_SECONDS:g}"
                 raise ConfigError(f"segment_seconds: {self.segment_seconds:g}, {allowed}")
             if self.timestamps:
-                raise ConfigError("segment_seconds: segments have scene embeddings only; leave the timestamps away")
+                raise ConfigError(
+                    "segment_seconds: segments have scene embeddings only; leave the timestamps away"
+                )

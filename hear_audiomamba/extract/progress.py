@@ -95,7 +95,9 @@ class Progress:
         share = self._bytes_done / self._bytes_total
         return self.seconds * (1 - share) / share if share > 0 else None
 
-    def summary(self, records: Sequence[dict[str, Any]], model: AudioEmbedder, settings: dict[str, Any]) -> Summary:
+    def summary(
+        self, records: Sequence[dict[str, Any]], model: AudioEmbedder, settings: dict[str, Any]
+    ) -> Summary:
         """Sum up the records of all units."""
         errors = [error for record in records for error in record["errors"]]
         sources = sum(record["sources"] for record in records)

@@ -66,7 +66,9 @@ def read_scenes(folder: str | Path) -> Iterator[SceneTable]:
                 yield table
         if found:
             return
-    raise DataError(f"{folder}: holds no scene embeddings; make some with `hear-audiomamba embed … --out {folder}`")
+    raise DataError(
+        f"{folder}: holds no scene embeddings; make some with `hear-audiomamba embed … --out {folder}`"
+    )
 
 
 def read_all_scenes(folder: str | Path) -> SceneTable:
@@ -100,7 +102,9 @@ def _npy(file: Path, folder: Path) -> SceneTable:
     if len(matrix) != len(rows):
         raise ValueError(f"{len(matrix)} rows, {len(rows)} in its index")
     start, duration = (np.array([row[key] for row in rows]) for key in ("start", "duration"))
-    return SceneTable([row["path"] for row in rows], start, duration, np.asarray(matrix, np.float32), head["config"])
+    return SceneTable(
+        [row["path"] for row in rows], start, duration, np.asarray(matrix, np.float32), head["config"]
+    )
 
 
 def _npz(file: Path, folder: Path) -> SceneTable:

@@ -143,7 +143,9 @@ class UnitRunner:
     def _unit(
         self, unit: Unit, decoded: Iterator[Decoded], folder: Path, progress: Progress
     ) -> tuple[list[str], dict[str, Any]]:
-        writer = WRITERS[self._options.format](folder, unit.number, self._model, self._options, self._provenance)
+        writer = WRITERS[self._options.format](
+            folder, unit.number, self._model, self._options, self._provenance
+        )
         encoder = self._encoder
         batcher = WindowBatcher(
             encoder.encode, encoder.budget, self._model.encoder.causal, self._model.features.pad_value
@@ -213,10 +215,14 @@ def check_clear(out: Path, units: Sequence[Unit], options: EmbedOptions) -> None
     if options.format == "npz":
         names = [f"{source.name}.npz" for unit in units for source in unit.sources]
     else:
-        names = [f"{kind}-{unit.number:05d}.{options.format}" for unit in units for kind in ("scene", "timestamps")]
+        names = [
+            f"{kind}-{unit.number:05d}.{options.format}" for unit in units for kind in ("scene", "timestamps")
+        ]
     for name in names:
         if (out / name).exists():
-            raise DataError(f"{out / name} exists and no run on record made it; use another --out, or --overwrite")
+            raise DataError(
+                f"{out / name} exists and no run on record made it; use another --out, or --overwrite"
+            )
 
 
 def write_reports(journal: Journal, summary: Summary) -> None:

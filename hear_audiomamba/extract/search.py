@@ -120,7 +120,9 @@ def _nearest(
         kind = library.MetricKind.IP if metric == "cosine" else library.MetricKind.L2sq
         found = library.search(np.ascontiguousarray(rows), query, count, kind, exact=True)
         distances = np.asarray(found.distances)
-        return (1 - distances if metric == "cosine" else -np.sqrt(distances)), np.asarray(found.keys).astype(np.int64)
+        return (1 - distances if metric == "cosine" else -np.sqrt(distances)), np.asarray(found.keys).astype(
+            np.int64
+        )
     raise InputError(f"engine: {engine!r} is not one of {', '.join(map(repr, ENGINES))}")
 
 
@@ -134,4 +136,6 @@ def _import(module: str, package: str):
     try:
         return importlib.import_module(module)
     except ImportError:
-        raise DataError(f"{package} is not installed: pip install {package}, or use the engine 'exact'") from None
+        raise DataError(
+            f"{package} is not installed: pip install {package}, or use the engine 'exact'"
+        ) from None

@@ -79,8 +79,12 @@ class StreamingEmbedder:
             _check_positive(hop_seconds=hop, window_seconds=window)
             self._stream: _Stream = _Windows(model, hop, window)
         elif mode == "stateful":
-            if model.compat is not None or not (model.encoder.causal and hasattr(model.encoder, "step_tokens")):
-                raise ConfigError(f"mode: {model.config.variant} is not causal and cannot be 'stateful'; use 'windows'")
+            if model.compat is not None or not (
+                model.encoder.causal and hasattr(model.encoder, "step_tokens")
+            ):
+                raise ConfigError(
+                    f"mode: {model.config.variant} is not causal and cannot be 'stateful'; use 'windows'"
+                )
             restart = own if restart_seconds is None else restart_seconds
             _check_positive(restart_seconds=restart)
             self._stream = _Stateful(model, statistics, restart)
@@ -162,7 +166,10 @@ class _Stateful(_Stream):
     """One row for each time step, by the encoder's recurrence."""
 
     def __init__(
-        self, model: AudioEmbedder, statistics: tuple[float, float] | Literal["running"], restart_seconds: float
+        self,
+        model: AudioEmbedder,
+        statistics: tuple[float, float] | Literal["running"],
+        restart_seconds: float,
     ) -> None:
         self._model, self._encoder = model, model.encoder
         self._fixed = None if statistics == "running" else tuple(float(value) for value in statistics)

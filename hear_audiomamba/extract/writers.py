@@ -39,7 +39,9 @@ class Provenance:
 
     def to_json(self) -> str:
         """Return everything as one JSON object."""
-        return json.dumps({"model": self.model, "weights_sha256": self.weights_sha256, **self.settings}, sort_keys=True)
+        return json.dumps(
+            {"model": self.model, "weights_sha256": self.weights_sha256, **self.settings}, sort_keys=True
+        )
 
 
 class UnitWriter(ABC):
@@ -127,7 +129,11 @@ class ParquetWriter(UnitWriter):
                 self._write_scenes()
         if self.options.timestamps:
             for rows, when in timestamp_pieces(self.model, clips[0]):
-                columns = {"path": [source.label] * len(rows), "start": [clips[0].start] * len(rows), "time_ms": when}
+                columns = {
+                    "path": [source.label] * len(rows),
+                    "start": [clips[0].start] * len(rows),
+                    "time_ms": when,
+                }
                 self._write("timestamps", columns, rows)
 
     def close(self) -> list[str]:
@@ -162,7 +168,9 @@ class ParquetWriter(UnitWriter):
             self._files.append(file)
             # Dictionaries serve texts that repeat; floats hardly compress.
             texts = [key for key in table.column_names if arrow.types.is_string(table.schema.field(key).type)]
-            self._writers[kind] = parquet.ParquetWriter(file, schema, compression="zstd", use_dictionary=texts)
+            self._writers[kind] = parquet.ParquetWriter(
+                file, schema, compression="zstd", use_dictionary=texts
+            )
         self._writers[kind].write_table(table)
 
 

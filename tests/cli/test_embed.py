@@ -33,7 +33,9 @@ def test_recordings_become_embeddings(folder, tmp_path, capsys):
     assert "6 of 6 files (15 s) embedded in" in capsys.readouterr().out
     with np.load(tmp_path / "out" / "music_raincat.ogg.npz") as held:
         assert held["scene"].shape == (120,) and held["embeddings"].shape == (150, 120)
-        assert held["timestamps"].shape == (150,) and json.loads(str(held["config"]))["precision"] == "float32"
+        assert (
+            held["timestamps"].shape == (150,) and json.loads(str(held["config"]))["precision"] == "float32"
+        )
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["embedded"] == 6 and summary["errors"] == []
     assert embed(folder, tmp_path / "out") == 0
@@ -97,7 +99,18 @@ def test_an_interrupt_leaves_a_folder_to_go_on_with(folder, tmp_path):
     for index in range(400):
         shutil.copy(folder / "speech_english.wav", folder / f"copy{index}.wav")
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "hear_audiomamba", "embed", folder, "--out", out, "--shard-size", "8", *SMALL[:-1]]
+    command = [
+        sys.executable,
+        "-m",
+        "hear_audiomamba",
+        "embed",
+        folder,
+        "--out",
+        out,
+        "--shard-size",
+        "8",
+        *SMALL[:-1],
+    ]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     shown = ""
     while not re.search(r"\b[5-9]\d/406", shown):

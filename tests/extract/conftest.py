@@ -37,7 +37,9 @@ def tiny_model() -> AudioEmbedder:
 def make_archive(tmp_path) -> Callable[..., Path]:
     """Return a function that writes clips of noise of various lengths: `make_archive(count, seconds)`."""
 
-    def make(count: int, seconds: tuple[float, float] = (0.05, 5.0), name: str = "audio", seed: int = 0) -> Path:
+    def make(
+        count: int, seconds: tuple[float, float] = (0.05, 5.0), name: str = "audio", seed: int = 0
+    ) -> Path:
         folder = tmp_path / name
         random = np.random.default_rng(seed)
         for index in range(count):

@@ -51,11 +51,16 @@ def test_two_workers_give_what_one_process_gives(cluster, tiny_model, make_archi
     victims: list[int] = []
     if kill:
         threading.Thread(target=kill_a_worker, args=(tmp_path / "ray", victims), daemon=True).start()
-    summary = embed_on_ray(sources, ARGUMENTS, tmp_path / "ray", options, Resources(workers=0), "local", n_actors=2)
+    summary = embed_on_ray(
+        sources, ARGUMENTS, tmp_path / "ray", options, Resources(workers=0), "local", n_actors=2
+    )
     assert (summary.sources, summary.failed) == (61, 1)
     assert len(victims) == kill
     assert digest_tree(tmp_path / "ray") == digest_tree(tmp_path / "alone")
-    assert embed_on_ray(sources, ARGUMENTS, tmp_path / "ray", options, Resources(workers=0), "local").resumed == 61
+    assert (
+        embed_on_ray(sources, ARGUMENTS, tmp_path / "ray", options, Resources(workers=0), "local").resumed
+        == 61
+    )
 
 
 def kill_a_worker(out, victims: list[int]) -> None:

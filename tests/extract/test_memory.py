@@ -37,7 +37,15 @@ def peak_mib(minutes: float, folder: Path, format: str = "npz", model: dict | No
     with soundfile.SoundFile(path, "w", 8000, 1, "PCM_U8") as file:
         for _ in range(int(minutes)):
             file.write(noise)
-    command = [sys.executable, "-c", CODE, path, folder / f"out{minutes:g}", json.dumps(model or TINY), format]
+    command = [
+        sys.executable,
+        "-c",
+        CODE,
+        path,
+        folder / f"out{minutes:g}",
+        json.dumps(model or TINY),
+        format,
+    ]
     done = subprocess.run(
         [str(word) for word in command], cwd=ROOT, capture_output=True, text=True, check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1"},

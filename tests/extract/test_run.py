@@ -78,7 +78,9 @@ def test_windows_normalised_by_themselves(tiny_model, tmp_path, monkeypatch):
     embed_sources(find_sources([path]), tiny_model, tmp_path / "long", options, HERE)
     whole, long = (np.load(tmp_path / name / "a.wav.npz")["scene"] for name in ("whole", "long"))
     np.testing.assert_allclose(long, whole, atol=1e-5)
-    assert np.abs(whole - embed_one(tiny_model, path)[0]).max() > 1e-3, "differs from the clip's own statistics"
+    assert np.abs(whole - embed_one(tiny_model, path)[0]).max() > 1e-3, (
+        "differs from the clip's own statistics"
+    )
 
 
 def test_published_runtime(make_archive, tmp_path):

@@ -135,7 +135,9 @@ def test_manifests_that_make_no_sense(tmp_path, text, reason):
         read_manifest(tmp_path / "list.csv")
 
 
-VALUES = st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=8) | st.lists(st.integers())
+VALUES = (
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=8) | st.lists(st.integers())
+)
 COLUMNS = st.sampled_from(["path", "start", "duration", "end", "name", "x"])
 
 

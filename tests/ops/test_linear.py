@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hear_audiomamba.ops import linear
-from hear_audiomamba.ops.linear import _OneDnnLinear, _onednn_is_faster
+from hear_audiomamba.ops.linear import _onednn_is_faster, _OneDnnLinear
 
 
 @settings(max_examples=40)
