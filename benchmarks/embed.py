@@ -135,11 +135,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json")
     parser.add_argument("--sizes", nargs="+", default=["tiny", "base"], choices=["tiny", "small", "base"])
+    parser.add_argument("--keep-memory", action="store_true", help="reuse memory, as the command line does")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--all", action="store_true", help="every variant of the sizes, in one table")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    keep_freed_memory()  # for all sides alike, as the command line does
+    if args.keep_memory:
+        keep_freed_memory()
     warnings.simplefilter("ignore")
     if args.all:
         write(args.json, {"rows": survey_all(args.sizes, args.rounds)})
