@@ -68,12 +68,12 @@ def load_model(
     config = with_options(found, options)
     name = str(model_file_path) or variant or DEFAULT_VARIANT
     if name in (*VARIANTS, *ALIASES) and config != found:
-        state = (
-            None  # default weights belong to the variant as it is; name their tag to take them all the same
-        )
+        # Default weights belong to the variant as it is; name their tag to take them all the same.
+        state = None
     if state is None:
         warnings.warn(
-            f"{config.variant}: no trained weights are bundled, so the model is random (fixed seed); "
+            f"{config.variant}: no trained weights are bundled{' for these options' if options else ''}, "
+            "so the model is random (fixed seed); "
             "pass the path of a checkpoint for embeddings worth using",
             UntrainedWeightsWarning,
             stacklevel=2,
@@ -145,7 +145,7 @@ def _find(path: str, variant: str | None) -> tuple[ModelConfig, dict[str, Tensor
     found, state, _ = read_checkpoint(file)
     if variant and path:
         config = find_variant(variant.partition(".")[0]).config
-    if config is not None and config != found:
+    if config is not None and not _same_model(found, config):
         raise CheckpointError(f"{file} looks like {name_of(found)}, not {config.variant}")
     return found, state, str(file)
 

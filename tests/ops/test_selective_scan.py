@@ -21,8 +21,8 @@ LENGTHS = (*range(1, 18), 63, 64, 65, 127, 128, 129, 200, 251)
 
 def golden_inputs(case: str, tensors: dict) -> dict[str, torch.Tensor]:
     """Return a fixture's inputs as the operator takes them: channel-last, B and C with groups."""
+    batch, channels, length = tensors[f"{case}/u"].shape
     inputs = {k.split("/")[1]: v for k, v in tensors.items() if k.startswith(f"{case}/")}
-    batch, channels, length = inputs["u"].shape
     for name in ("u", "delta", "z"):
         if name in inputs:
             inputs[name] = inputs[name].transpose(1, 2)

@@ -93,6 +93,7 @@ def assert_agrees(inputs, limit=1e-5, **options):
 def golden_inputs(case: str, batch: int | None = None, length: int | None = None):
     """Return a golden case's inputs, channel-last, whole or cut to its first clips and tokens."""
     tensors, meta = load_golden("selective_scan")
+    _ = tensors[f"{case}/u"]  # skips where the committed subset lacks the case
     shape = meta["cases"][case]
     inputs = dict.fromkeys(NAMES)
     for name in NAMES[:8]:
