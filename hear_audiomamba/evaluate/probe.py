@@ -55,7 +55,6 @@ def probe(module_name: str, weights: str, options: dict[str, Any]) -> dict[str, 
     Returns:
         code, sample_rate, embedding sizes, parameters, and the tools' versions.
     """
-    sys.path.insert(0, "")
     module = importlib.import_module(module_name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
