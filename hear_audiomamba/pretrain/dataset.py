@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,10 @@ class Crops(Dataset):
         sample["skipped"] = skipped
         return sample
 
+    def seconds(self, position: int) -> float:
+        """Return how long the crop at a position is, NaN where the corpus does not tell."""
+        return float(min(self.clips.seconds[self.order.clip(position)], self.data.crop_seconds))
+
     def _sample(self, index: int, position: int, rng: np.random.Generator) -> dict[str, Any]:
         if self.clips.format == "logmel":
             chooser = None if self._stream == VALID else rng
@@ -165,13 +169,17 @@ def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 class _Positions:
-    """Batches of positions of one process, from a step on: the data order, free of workers' timing."""
+    """Batches of positions of one process, from a step on: the data order, free of workers' timing.
+
+    With `length`, crops of like length share a micro-batch, which is then computed no further than they go.
+    """
 
     def __init__(
-        self, batch: int, micro: int, rank: int, world: int, first_step: int, last_step: int
-    ) -> None:
+        self, batch: int, micro: int, rank: int, world: int, steps: range,
+        length: Callable[[int], float] | None = None,
+    ) -> None:  # fmt: skip
         self.batch, self.micro, self.rank, self.world = batch, micro, rank, world
-        self.steps = range(first_step, last_step)
+        self.steps, self.length = steps, length
         self.accumulation = batch // (micro * world)
 
     def __len__(self) -> int:
@@ -179,9 +187,12 @@ class _Positions:
 
     def __iter__(self) -> Iterator[list[int]]:
         for step in self.steps:
+            positions = list(range(step * self.batch, (step + 1) * self.batch))
+            if self.length is not None:
+                positions.sort(key=self.length)
             for part in range(self.accumulation):
-                start = step * self.batch + (part * self.world + self.rank) * self.micro
-                yield list(range(start, start + self.micro))
+                start = (part * self.world + self.rank) * self.micro
+                yield positions[start : start + self.micro]
 
 
 def training_batches(
@@ -199,7 +210,8 @@ def training_batches(
         workers: loading processes.
         pin: copy batches to page-locked memory, for GPUs.
     """
-    positions = _Positions(batch, micro, rank, world, steps.start, steps.stop)
+    length = crops.seconds if crops.data.short_clips == "pad" and batch > micro * world else None
+    positions = _Positions(batch, micro, rank, world, steps, length)
     return _loader(crops, positions, workers, pin)
 
 

@@ -44,12 +44,27 @@ class Forward:
         dtype = PRECISIONS[self.config.precision]
         return torch.autocast(self.device.type, dtype) if dtype else contextlib.nullcontext()
 
+    def _without_padding(self, features: Tensor, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+        """Cut a batch behind its longest clip; what a causal encoder says of the clips stays the same."""
+        longest, full = int(batch["n_rows"].max()), self.encoder.count_rows(self.n_frames)
+        if longest == full:
+            return features, batch
+        features = features[:, : self.encoder.fit_frames(round(longest * self.encoder.step))]
+        masks = {
+            name: mask[:, : mask.shape[1] * longest // full]  # tokens are time-major
+            for name, mask in batch.items()
+            if name.startswith("mask")
+        }
+        return features, {**batch, **masks}
+
     def __call__(self, batch: dict[str, Any], model: nn.Module) -> dict[str, Tensor]:
         """Return the losses of a batch that lies on the device."""
         features = self.features(batch)
         if self.config.data.short_clips == "pad" and "length" in batch:
             rows = rows_within(self.frontend, self.encoder, batch["length"], self.n_frames)
             batch = {**batch, "n_rows": rows}
+            if self.encoder.causal:
+                features, batch = self._without_padding(features, batch)
         augment = self.config.augment
         if model.training and (augment.spec_time or augment.spec_freq):
             features = spec_augment(features, batch["chance"], augment)

@@ -9,6 +9,9 @@ import torch
 from hear_audiomamba import load_model
 from hear_audiomamba.errors import CheckpointError, ConfigError, DataError
 from hear_audiomamba.pretrain import Diverged, pretrain
+from hear_audiomamba.pretrain.build import build
+from hear_audiomamba.pretrain.dataset import collate
+from hear_audiomamba.pretrain.evaluation import Forward
 from hear_audiomamba.weights import own_metadata, read_safetensors
 
 from .conftest import QUIET, SMALL, command, events, losses
@@ -197,3 +200,26 @@ def test_pictures_show_mask_and_reconstruction(config):
     run = pretrain(config("optim.steps=1", "run.picture_every=1"))
     for name in ("step-00000001.png", "course.png"):
         assert (run.out / "pictures" / name).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_micro_batches_of_like_length_without_padding_learn_the_same(config):
+    padded = ["data.short_clips=pad", "optim.batch=8", "optim.steps=3", "objective.loss_on=masked"]
+    whole = pretrain(config(*padded, out="whole"))
+    parts = pretrain(config(*padded, "optim.micro_batch=2", out="parts"))
+    assert losses(parts.out) == pytest.approx(losses(whole.out), rel=1e-4)
+
+
+def test_a_batch_ends_with_its_longest_clip(config):
+    run = config("data.short_clips=pad")
+    parts = build(run)
+    forward = Forward(run, parts, torch.device("cpu"))
+    seen = []
+
+    class Spy(torch.nn.Module):
+        def forward(self, features, batch):
+            seen.append((features.shape[1], batch["mask"].shape[1]))
+
+    batch = collate([parts.train[i] for i in range(4)])
+    batch["length"] = torch.tensor([8000, 4000, 1600, 7999])
+    forward(batch, Spy())
+    assert seen == [(52, 13 * 5)]  # 13 rows of 4 frames have their centre in half a second; 5 patches each

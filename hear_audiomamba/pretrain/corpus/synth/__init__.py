@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ....errors import ConfigError, did_you_mean
 from ..recipe import SynthSource
-from . import music, speech, tones
+from . import music, speech, tones, variants
 from .sound import Sound
 
 Engine = Callable[[SynthSource, Path], Iterator[Sound]]
@@ -28,20 +28,43 @@ ENGINES: dict[str, Engine] = {
     "syllables": speech.syllables,
     "sentences": speech.sentences,
     "crowds": speech.crowds,
+    "babble": speech.babble,
+    "toned": speech.toned,
 }
 
+# These make their sounds from what the corpus already holds, `(source, work, corpus)`; so they come last.
+DERIVED: dict[str, Callable[[SynthSource, Path, Path], Iterator[Sound]]] = {"variants": variants.variants}
 
-def engine_of(source: SynthSource) -> Engine:
-    """Return the engine a source names.
+
+def check_engine(source: SynthSource) -> None:
+    """Refuse a source whose engine there is not.
 
     Raises:
         ConfigError: there is no such engine.
     """
-    if source.engine not in ENGINES:
+    known = (*ENGINES, *DERIVED)
+    if source.engine not in known:
         raise ConfigError(
-            f"source {source.name}: no engine {source.engine!r}; {did_you_mean(source.engine, ENGINES)}"
+            f"source {source.name}: no engine {source.engine!r}; {did_you_mean(source.engine, known)}"
         )
-    return ENGINES[source.engine]
 
 
-__all__ = ["ENGINES", "Engine", "Sound", "engine_of"]
+def sounds_of(source: SynthSource, work: Path, corpus: Path) -> Iterator[Sound]:
+    """Yield a source's sounds.
+
+    Args:
+        source: of a known engine.
+        work: folder for files in between.
+        corpus: the corpus folder, for engines in `DERIVED`.
+
+    Raises:
+        ConfigError: there is no such engine.
+        DataError: what the engine needs is not there.
+    """
+    check_engine(source)
+    if source.engine in DERIVED:
+        return DERIVED[source.engine](source, work, corpus)
+    return ENGINES[source.engine](source, work)
+
+
+__all__ = ["DERIVED", "ENGINES", "Engine", "Sound", "check_engine", "sounds_of"]

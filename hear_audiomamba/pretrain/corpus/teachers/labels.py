@@ -25,6 +25,7 @@ EXCLUSIVE = (
     "voice",
     "speakers",
     "glide",
+    "tone",
 )
 SEVERAL = ("chroma",)
 RAREST = 3
