@@ -116,7 +116,9 @@ def test_variants_of_recordings_keep_only_the_labels_that_stay_true(tmp_path):
     tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(24000) / 16000)
     for name, samples in (("a", tone), ("b", 0.1 * rng.standard_normal(48000))):
         soundfile.write(tmp_path / f"{name}.flac", samples, 16000)
-    rows = [Clip(f"{n}.flac", "train", f"notes-{n}", "CC0", s, "", "synth") for n, s in (("a", 1.5), ("b", 3.0))]
+    rows = [
+        Clip(f"{n}.flac", "train", f"notes-{n}", "CC0", s, "", "synth") for n, s in (("a", 1.5), ("b", 3.0))
+    ]
     write_table(tmp_path / "manifest.csv", Clip, rows)
     labels = [Label("a.flac", text) for text in ("note:69", "chroma:9", "program:3", "voice:x")]
     write_table(tmp_path / "labels.csv", Label, labels)

@@ -86,7 +86,9 @@ def _variant(
     if rng.random() < 0.25:
         samples = reverberate(samples, SAMPLE_RATE, rng.uniform(0.1, 0.8), rng)
     if rng.random() < 0.2:
-        samples = add_at_snr(samples, coloured_noise(len(samples), rng.uniform(0, 2), rng), rng.uniform(5, 30))
+        samples = add_at_snr(
+            samples, coloured_noise(len(samples), rng.uniform(0, 2), rng), rng.uniform(5, 30)
+        )
     return samples, kept
 
 
