@@ -102,7 +102,7 @@ def _stats(args: argparse.Namespace) -> int:
     frontend, _ = build_modules(find_variant(args.model).config)
 
     def tell(done: int, count: int) -> None:
-        print(f"\r{done} of {count} files", end="" if done < count else "\n", file=sys.stderr, flush=True)
+        _tell(f"{done} of {count} files", done == count)
 
     found = corpus_statistics(DataConfig(path=str(args.corpus)), frontend, args.split, args.workers, tell)
     print(
@@ -134,6 +134,14 @@ def _manifest_hours(corpus: Path, split: str | None) -> int:
     return 0
 
 
+def _tell(progress: str, done: bool) -> None:
+    """Show progress in one line on a terminal; a log file gets the last line only."""
+    if sys.stderr.isatty():
+        print(f"\r{progress}", end="\n" if done else "", file=sys.stderr, flush=True)
+    elif done:
+        print(progress, file=sys.stderr, flush=True)
+
+
 def _targets(args: argparse.Namespace) -> int:
     from ..config import load_config
     from ..pretrain.corpus.crops import choose_crops
@@ -145,12 +153,7 @@ def _targets(args: argparse.Namespace) -> int:
     names = args.teachers.split(",") if args.teachers else list(TEACHERS)
 
     def tell(teacher: str, done: int, count: int) -> None:
-        print(
-            f"\r{teacher:16} {done:7} of {count} crops",
-            end="" if done < count else "\n",
-            file=sys.stderr,
-            flush=True,
-        )
+        _tell(f"{teacher:16} {done:7} of {count} crops", done == count)
 
     skipped = write_targets(args.corpus, args.out, crops, names, tell)
     for name, reason in skipped.items():

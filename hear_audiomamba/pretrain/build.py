@@ -17,11 +17,13 @@ from ..convert import name_of, read_checkpoint
 from ..encoders.base import Encoder
 from ..errors import CheckpointError, ConfigError, DataError
 from ..registry import build_modules, find_variant, with_options
-from ..weights import known_weights, load_strict
+from ..weights import known_weights, load_strict, read_safetensors
+from .checkpoint import Checkpoints
 from .clips import Clips, find_clips
 from .config import PretrainConfig
 from .dataset import Crops
 from .distributed import world_size
+from .grow import blocks_of, deepen
 from .masking import MaskSampler
 from .objectives import RECIPES, Objective, n_classes
 from .order import Order, class_weights, entries_by_length, kind_weights
@@ -77,6 +79,8 @@ def build(config: PretrainConfig) -> Parts:
     _check_labels(config, encoder, train_clips)
     teachers = train_targets.teachers if train_targets is not None else None
     objective = RECIPES[config.recipe](encoder, config, teachers)
+    if config.init is not None and objective.heads.names:
+        take_heads(objective, Path(config.init).expanduser())
     objective.freeze_idle()
     if config.activation_checkpointing:
         recompute_blocks(encoder)
@@ -104,7 +108,7 @@ def initialise(encoder: Encoder, name: str) -> None:
     Args:
         encoder: whose parameters are set; heads that the file lacks stay as they are.
         name: a weights file, a folder with `model.safetensors`, or a variant with bundled weights. An
-            ImageNet VMamba is spread over a hierarchical encoder.
+            ImageNet VMamba is spread over a hierarchical encoder; a shallower model is deepened.
 
     Raises:
         CheckpointError: not readable, or of another model.
@@ -126,7 +130,26 @@ def initialise(encoder: Encoder, name: str) -> None:
         if found.encoder != encoder.config:
             vmamba.initialise(encoder, state)
             return
+    if 0 < blocks_of(state) < blocks_of(encoder.state_dict()):
+        state = deepen(state, encoder)
     load_strict(encoder, state, str(path), encoder.optional_keys)
+
+
+def take_heads(objective: Objective, run: Path) -> None:
+    """Start the teachers' heads as another run left them, where they fit; the others begin anew.
+
+    Args:
+        objective: whose heads are set.
+        run: the other run's folder; a weights file has no heads.
+    """
+    checkpoints = Checkpoints(run, keep=1)
+    if not checkpoints.steps():
+        return
+    stored, _ = read_safetensors(checkpoints.path(checkpoints.steps()[-1]) / "training.safetensors")
+    own = objective.state_dict()
+    known = {key: stored.get(f"state/{key}") for key in own if key.startswith("heads.")}
+    fitting = {k: v for k, v in known.items() if v is not None and v.shape == own[k].shape}
+    objective.load_state_dict(fitting, strict=False)
 
 
 def recompute_blocks(encoder: Encoder) -> None:

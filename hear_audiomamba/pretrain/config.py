@@ -202,7 +202,8 @@ class PretrainConfig(Config):
 
     `recipe`: "ssam" (masked reconstruction), "ssamba" (joint discriminative and generative masked
     patches), "tagging" (supervised, with labels) or "distill" (teachers only). `model` is a variant's
-    name and `model_options` changes single settings of it; `init` is a weights file to start from.
+    name and `model_options` changes single settings of it. `init` is a weights file to start from, of the
+    same depth or less, or another run's folder, whose teachers' heads are taken along too.
     """
 
     recipe: Literal["ssam", "ssamba", "tagging", "distill"] = "ssam"

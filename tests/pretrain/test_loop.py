@@ -12,6 +12,7 @@ from hear_audiomamba.pretrain import Diverged, pretrain
 from hear_audiomamba.pretrain.build import build
 from hear_audiomamba.pretrain.dataset import collate
 from hear_audiomamba.pretrain.evaluation import Forward
+from hear_audiomamba.pretrain.grow import deepen
 from hear_audiomamba.weights import own_metadata, read_safetensors
 
 from .conftest import QUIET, SMALL, command, events, losses
@@ -189,6 +190,19 @@ def test_weights_of_another_model_are_refused_as_a_start(config):
     started = pretrain(config("optim.steps=1", f"init={first.out}", "optim.lr=0", out="second"))
     a, b = (read_safetensors(o.out / "model.safetensors")[0] for o in (first, started))
     assert all(torch.equal(a[key], b[key]) for key in a if "blocks" in key and "bias" in key)
+
+
+def test_a_deeper_model_starts_as_the_shallow_one(config):
+    first = pretrain(config("optim.steps=1", out="first"))
+    deeper = ["model_options={embed_dim: 32, depth: 4, d_state: 4, expand: 2}", f"init={first.out}"]
+    shallow, deep = build(config(f"init={first.out}")).encoder, build(config(*deeper)).encoder
+    features = torch.randn(2, 200, 80)
+    torch.testing.assert_close(deep(features), shallow(features), rtol=0, atol=1e-5)
+    trained = pretrain(config(*deeper, "optim.steps=2", out="second"))
+    state, _ = read_safetensors(trained.out / "model.safetensors")
+    assert state["blocks.3.mixer.out_proj.weight"].abs().max() > 0
+    with pytest.raises(CheckpointError, match="4 blocks do not fit into 2"):
+        deepen(state, shallow)
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_advice(config):

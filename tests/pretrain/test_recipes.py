@@ -7,11 +7,13 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
+import torch
 
 from hear_audiomamba import load_model
 from hear_audiomamba.bundled import bundled_path
 from hear_audiomamba.errors import ConfigError, DataError
 from hear_audiomamba.pretrain import pretrain, read_config
+from hear_audiomamba.pretrain.build import build
 from hear_audiomamba.weights import read_safetensors
 
 from .conftest import losses
@@ -106,6 +108,16 @@ def test_distillation_goes_with_masked_modelling(config, targets):
     run = config(f"distill.targets={targets}", "optim.steps=3", "run.valid_every=3", "optim.batch=8")
     outcome = pretrain(run)
     assert outcome.finished and set(losses(outcome.out)) == {1, 2, 3}
+
+
+def test_heads_of_another_run_are_taken_along_where_they_fit(config, targets):
+    teach = [f"distill.targets={targets}", "recipe=distill"]
+    first = pretrain(config(*teach, "optim.steps=2", "optim.ema=null", out="first"))
+    heads = dict(build(config(*teach, f"init={first.out}")).objective.heads.named_parameters())
+    stored, _ = read_safetensors(first.out / "checkpoints/step-00000002/training.safetensors")
+    assert heads and all(torch.equal(value, stored[f"state/heads.{name}"]) for name, value in heads.items())
+    wider = build(config(*teach, f"init={first.out}", "distill.head=mlp")).objective
+    assert all(parameter.isfinite().all() for parameter in wider.heads.parameters())
 
 
 def test_targets_that_do_not_fit_are_named(config, targets, corpus, tmp_path):

@@ -15,32 +15,12 @@ from pathlib import Path
 
 import torch
 
+from hear_audiomamba.pretrain.grow import deepen
 from hear_audiomamba.registry import build_modules, find_variant
 from hear_audiomamba.weights import own_metadata, read_safetensors, save_weights, sha256_of
 
 WEIGHTS = Path(__file__).resolve().parents[1]
 PROBE_SECONDS = 3
-
-
-def grow(state: dict[str, torch.Tensor], variant: str) -> dict[str, torch.Tensor]:
-    """Return a state dict of the variant's depth that computes what `state` does.
-
-    Args:
-        state: of an encoder of the same family and widths with at most as many blocks.
-        variant: name of the full variant.
-    """
-    torch.manual_seed(0)
-    _, encoder = build_modules(find_variant(variant).config)
-    grown = encoder.state_dict()
-    depth = 1 + max(int(key.split(".")[1]) for key in state if key.startswith("blocks."))
-    for key, value in grown.items():
-        if key in state:
-            grown[key] = state[key].float()
-        elif key.startswith("blocks.") and int(key.split(".")[1]) >= depth:
-            grown[key] = torch.zeros_like(value) if key.endswith("out_proj.weight") else value
-        else:
-            raise SystemExit(f"the run's model has no {key}; is it a {variant} of less depth?")
-    return grown
 
 
 def main() -> None:
@@ -58,8 +38,9 @@ def main() -> None:
     state, metadata = read_safetensors(args.model)
     trained, _ = own_metadata(metadata)
     notes = json.loads(args.notes.read_text(encoding="utf-8"))
-    grown = grow(state, variant)
     config = find_variant(variant).config
+    torch.manual_seed(0)
+    grown = deepen(state, build_modules(config)[1])
     with torch.inference_mode():
         audio = torch.randn(2, PROBE_SECONDS * config.features.sample_rate)
         both = []
