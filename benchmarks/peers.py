@@ -9,6 +9,9 @@ embedding) or "speaker" (Resemblyzer). The last three need what weights/recipes/
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -45,12 +48,24 @@ class Peer(nn.Module):
         super().__init__()
         from hear_audiomamba.pretrain.corpus.teachers import make_teacher
 
-        self.teacher = make_teacher(name, Path())
+        with real_tensorflow():
+            self.teacher = make_teacher(name, Path())
         self.size = self.teacher.dim
 
     def forward(self, audio: Tensor) -> Tensor:
         """Return `(B, size)` of samples `(B, S)`."""
         return torch.from_numpy(np.asarray(self.teacher.embed(list(audio.cpu().numpy()), [""] * len(audio))))
+
+
+@contextlib.contextmanager
+def real_tensorflow() -> Iterator[None]:
+    """Let YAMNet's checkpoint be read by TensorFlow itself where HEAR's tools run with a stand-in for it."""
+    standin = sys.modules.pop("tensorflow", None)
+    try:
+        yield
+    finally:
+        if standin is not None:
+            sys.modules["tensorflow"] = standin
 
 
 class HearModel(nn.Module):

@@ -22,7 +22,7 @@ class Spectrum(Teacher):
     """
 
     name = "spectrum"
-    licence = "BSD-3-Clause"
+    licence = "Apache-2.0"
     source = "hear_audiomamba"
     dim = 64 * 6 + 12 + 72
 
@@ -57,7 +57,7 @@ class Contour(Teacher):
     """
 
     name = "contour"
-    licence = "BSD-3-Clause"
+    licence = "Apache-2.0"
     source = "hear_audiomamba"
     dim = 8 * 6 + 8
 
