@@ -223,6 +223,8 @@ class MambaBlock(nn.Module):
             The mixer's output and the stream it is still to be added to.
         """
         residual = hidden.float() if residual is None else residual + hidden
+        if self._adds_nothing():
+            return torch.zeros_like(residual), residual
         return self.mixer(self._normed(residual), reverse), residual
 
     def step(
@@ -235,6 +237,16 @@ class MambaBlock(nn.Module):
 
     def _normed(self, residual: Tensor) -> Tensor:
         return self.norm(residual).to(self.mixer.in_proj.weight.dtype)
+
+    def _adds_nothing(self) -> bool:
+        """Whether the output projection is zero, as in a deepened model's blocks before they are trained.
+
+        Not asked where a gradient may be wanted, nor on a GPU, which the question would make wait.
+        """
+        weight = self.mixer.out_proj.weight
+        if torch.is_grad_enabled() or weight.device.type != "cpu" or torch.compiler.is_compiling():
+            return False
+        return not weight.any()
 
 
 def mamba_blocks(

@@ -91,3 +91,21 @@ def test_what_cannot_be_is_refused():
         MambaMixer(8, bidirectional="v3")
     with pytest.raises(ConfigError, match="whole sequence"):
         MambaMixer(16, bidirectional="v2").step(torch.zeros(1, 1, 16), None)
+
+
+def test_a_block_whose_output_is_zero_is_skipped_and_nothing_else_is(monkeypatch):
+    torch.manual_seed(0)
+    block, hidden, residual = MambaBlock(8, d_state=4), torch.randn(2, 5, 8), torch.randn(2, 5, 8)
+    with torch.no_grad():
+        block.mixer.out_proj.weight.zero_()
+        block.mixer.out_proj.weight[0, 0] = 1e-30
+        whole = block(hidden, residual)
+        block.mixer.out_proj.weight.zero_()
+        calls = []
+        monkeypatch.setattr(MambaMixer, "forward", lambda *args: calls.append(args))
+        skipped = block(hidden, residual)
+    assert not calls
+    torch.testing.assert_close(skipped[0], torch.zeros_like(hidden), rtol=0, atol=0)
+    torch.testing.assert_close(skipped[1], whole[1], rtol=0, atol=0)
+    block(hidden, residual)  # a gradient may be wanted
+    assert len(calls) == 1
