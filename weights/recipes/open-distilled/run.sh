@@ -1,5 +1,5 @@
 #!/bin/sh
-# ssam_tiny_200_16x4.open-distilled from nothing: corpus, teachers, five stages of training, the file in weights/.
+# ssam_tiny_200_16x4.open-distilled from nothing: corpus, teachers, seven stages of training, the file in weights/.
 #   sh weights/recipes/open-distilled/run.sh FOLDER    (25 GB; some hours on two cores; each step goes on where it stopped)
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -20,6 +20,8 @@ stage 2 targets-first stage1/model.safetensors
 stage 3 targets-first stage2/model.safetensors
 stage 4 targets-first stage3
 stage 5 targets stage4
+stage 6 targets stage5
+stage 7 targets stage6
 
-"$python" "$here/../finish.py" "$work/stage5/model.safetensors" ssam_tiny_200_16x4.open-distilled \
+"$python" "$here/../finish.py" "$work/stage7/model.safetensors" ssam_tiny_200_16x4.open-distilled \
     --notes "$here/notes.json" --default
