@@ -22,7 +22,7 @@ from hear_audiomamba.config import LogMelConfig
 from hear_audiomamba.features import LogMel
 
 SAMPLE_RATE = 16000
-HOP_SECONDS = 0.05
+HOP_MS = 50
 # Long enough for one frame of each peer; YAMNet's own patch is 0.96 s.
 WINDOW_SECONDS = 0.975
 
@@ -93,10 +93,10 @@ def get_scene_embeddings(audio: Tensor, model: HearModel) -> Tensor:
 
 def get_timestamp_embeddings(audio: Tensor, model: HearModel) -> tuple[Tensor, Tensor]:
     """Return `(B, T, size)` and `(B, T)` milliseconds: a window of about a second around every 50 ms."""
-    window, hop = round(WINDOW_SECONDS * SAMPLE_RATE), round(HOP_SECONDS * SAMPLE_RATE)
+    window, hop = round(WINDOW_SECONDS * SAMPLE_RATE), HOP_MS * SAMPLE_RATE // 1000
     padded = nn.functional.pad(audio, (window // 2, window - window // 2))
     windows = padded.unfold(1, window, hop)[:, : -(-audio.shape[1] // hop)]
     with torch.inference_mode():
         rows = model.encoder(windows.flatten(0, 1)).float().unflatten(0, windows.shape[:2])
-    times = torch.arange(windows.shape[1], device=audio.device) * HOP_SECONDS * 1000
+    times = torch.arange(windows.shape[1], device=audio.device).float() * HOP_MS
     return rows, times.expand(len(audio), -1)
