@@ -89,7 +89,7 @@ def test_the_verb_builds_measures_and_says_what_failed(tmp_path, capsys):
 def test_babble_and_toned_syllables(tmp_path):
     voices = ["pico:en-GB", "pico:it-IT", "pico:de-DE"]
     crowd = made(tmp_path, "babble", 8, voices=voices)
-    assert all(len(sound.samples) == 40000 for sound in crowd)
+    assert len(crowd) == 8 and all(len(sound.samples) == 40000 for sound in crowd)
     assert {sound.labels[0] for sound in crowd} <= {f"speakers:{n}" for n in (1, 2, 3)}
     toned = made(tmp_path, "toned", 10, voices=voices)
     assert [sound.labels[-1] for sound in toned[:2]] == ["tone:level", "tone:rising"]

@@ -1,6 +1,6 @@
 #!/bin/sh
 # ssam_tiny_200_16x4.open-distilled from nothing: corpus, teachers, seven stages of training, the file in weights/.
-#   sh weights/recipes/open-distilled/run.sh FOLDER    (25 GB; some hours on two cores; each step goes on where it stopped)
+#   sh weights/recipes/open-distilled/run.sh FOLDER    (some 15 GB and hours; each step goes on where it stopped)
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 work=${1:?give a folder for corpus, targets and runs}
