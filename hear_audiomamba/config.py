@@ -307,10 +307,14 @@ class HierMambaConfig(Config):
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig(Config):
-    """All that is needed to build a model: stored in the metadata of every weights file of ours."""
+    """All that is needed to build a model: stored in the metadata of every weights file of ours.
+
+    `scene_pooling` makes a scene embedding of a clip's rows: see `modules.pooling.pool_rows`.
+    """
 
     family: str
     variant: str
     features: Any
     encoder: Any
     window_seconds: float = 2.0
+    scene_pooling: typing.Literal["mean", "mean_plus_max"] = "mean"

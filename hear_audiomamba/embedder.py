@@ -15,6 +15,7 @@ from .config import ModelConfig
 from .encoders.base import Encoder
 from .errors import ConfigError
 from .inputs import check_audio
+from .modules.pooling import pool_rows
 from .ops import BACKENDS, use_backend
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -44,6 +45,7 @@ class AudioEmbedder(nn.Module):
     Attributes:
         sample_rate: Hz the audio must have.
         scene_embedding_size, timestamp_embedding_size: K.
+        scene_pooling: how a clip's rows become its scene embedding: see `modules.pooling.pool_rows`.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class AudioEmbedder(nn.Module):
         self.config, self.features, self.encoder = config, features, encoder
         self.timestamp_kind, self.compat, self.precision = timestamps, compat, precision
         self.max_batch_windows, self.backend = max_batch_windows, backend
+        self.scene_pooling = "mean" if compat == "published" else config.scene_pooling
         self.sample_rate: int = features.sample_rate
         self.scene_embedding_size = self.timestamp_embedding_size = encoder.frame_embedding_size
         frames = round(seconds * self.sample_rate / features.hop_length)
@@ -88,7 +91,7 @@ class AudioEmbedder(nn.Module):
 
     @torch.no_grad()
     def scene(self, audio: Tensor) -> Tensor:
-        """Return one embedding for each clip: the mean of its rows.
+        """Return one embedding for each clip: its rows, pooled.
 
         Args:
             audio: `(n_sounds, n_samples)` in [-1, 1] at `sample_rate`.
@@ -99,7 +102,7 @@ class AudioEmbedder(nn.Module):
         Raises:
             InputError: see `hear_audiomamba.inputs.check_audio`.
         """
-        return self._rows(check_audio(audio)).mean(dim=1)
+        return pool_rows(self._rows(check_audio(audio)), self.scene_pooling)
 
     @torch.no_grad()
     def timestamps(self, audio: Tensor) -> tuple[Tensor, Tensor]:

@@ -52,7 +52,8 @@ def load_model(
         compat: "published" reproduces the authors' runtime (docs/models.md); None is the paper's layout.
         backend: of the scan: "cpu", "torch", "reference", "triton", "mamba_ssm"; None takes the fastest.
         max_batch_windows: most windows encoded at once, a bound on memory; None chooses by device.
-        options: single fields of the family's encoder or features configuration.
+        options: "scene_pooling" ("mean" of a clip's rows or "mean_plus_max"; by default what the weights
+            were trained for), or single fields of the family's encoder or features configuration.
 
     Returns:
         The model, in evaluation mode, with `sample_rate`, `scene_embedding_size` and
@@ -67,9 +68,9 @@ def load_model(
     found, state, what = _find(str(model_file_path), variant)
     config = with_options(found, options)
     name = str(model_file_path) or variant or DEFAULT_VARIANT
-    if name in (*VARIANTS, *ALIASES) and config != found:
+    if name in (*VARIANTS, *ALIASES) and config != found.replace(scene_pooling=config.scene_pooling):
         # Default weights belong to the variant as it is; name their tag to take them all the same.
-        state = None
+        state, config = None, with_options(find_variant(name).config, options)
     if state is None:
         warnings.warn(
             f"{config.variant}: no trained weights are bundled{' for these options' if options else ''}, "

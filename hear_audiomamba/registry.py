@@ -191,18 +191,22 @@ def config_from_dict(values: Mapping[str, Any]) -> ModelConfig:
 
 
 def with_options(config: ModelConfig, options: Mapping[str, Any]) -> ModelConfig:
-    """Return the configuration with single settings of its encoder or features changed.
+    """Return the configuration with single settings of it, its encoder or its features changed.
 
     Args:
         config: where to start from.
-        options: field names of the family's encoder or features configuration, and values.
+        options: "scene_pooling" or field names of the family's encoder or features configuration, and
+            values.
 
     Raises:
-        ConfigError: neither has a field of that name; says which names are near.
+        ConfigError: there is no field of that name; says which names are near.
     """
     parts = {"encoder": config.encoder, "features": config.features}
     known = {f.name: part for part in ("features", "encoder") for f in fields(parts[part])}
     for key, value in options.items():
+        if key == "scene_pooling":
+            config = config.replace(scene_pooling=value)
+            continue
         if key not in known:
             raise ConfigError(f"unknown option {key!r} for {config.variant}; {did_you_mean(key, known)}")
         parts[known[key]] = parts[known[key]].replace(**{key: value})

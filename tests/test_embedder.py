@@ -30,6 +30,29 @@ def test_any_length_gives_regular_times_within_the_clip(small_model, samples, co
     torch.testing.assert_close(scene, rows.mean(dim=1), rtol=0, atol=1e-5)
 
 
+def test_scene_pooling_is_the_weights_own_or_as_asked(noise):
+    audio = noise(2, 50_000)
+    model = load_model(variant="ssam_tiny", depth=2, scene_pooling="mean_plus_max", device="cpu")
+    rows, _ = get_timestamp_embeddings(audio, model)
+    expected = rows.mean(dim=1) + rows.amax(dim=1)
+    torch.testing.assert_close(get_scene_embeddings(audio, model), expected, rtol=0, atol=1e-5)
+    assert model.config.scene_pooling == "mean_plus_max" and model.scene_embedding_size == 960
+    # What a variant is with other options has nothing of the bundled weights, their pooling included.
+    assert load_model(variant="ssam_tiny", depth=2, device="cpu").scene_pooling == "mean"
+    published = load_model(variant="ssam_tiny", depth=2, compat="published", device="cpu")
+    assert published.scene_pooling == "mean"
+    with pytest.raises(ConfigError, match="scene_pooling: 'max' is not allowed"):
+        load_model(scene_pooling="max")
+
+
+def test_bundled_weights_take_another_pooling(recwarn):
+    model = load_model(scene_pooling="mean", device="cpu")
+    bundled = load_model(device="cpu")
+    assert model.scene_pooling == "mean" and not recwarn
+    for key, tensor in model.encoder.state_dict().items():
+        assert torch.equal(tensor, bundled.encoder.state_dict()[key]), key
+
+
 @given(dtype=st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.float64]))
 def test_any_floating_type_gives_float32(small_model, dtype):
     audio = torch.linspace(-0.5, 0.5, 8000).to(dtype)[None]

@@ -84,6 +84,7 @@ class Clip:
         self.n_rows = 0
         self.windows_out = 0
         self._total: np.ndarray | None = None
+        self._largest: np.ndarray | None = None
         self._scene: np.ndarray | None = None
 
     def receive(self, encoded: Encoded) -> None:
@@ -91,15 +92,19 @@ class Clip:
         self.windows_out -= 1
         total = encoded.total.double().numpy()
         self._total = total if self._total is None else self._total + total
+        if encoded.largest is not None:
+            largest = encoded.largest.numpy()
+            self._largest = largest if self._largest is None else np.maximum(self._largest, largest)
         if self.rows is not None and encoded.rows is not None:
             self.rows.append(encoded.rows.numpy())
 
     @property
     def scene(self) -> np.ndarray:
-        """The mean of all rows, `(K,)` float32."""
+        """All rows, pooled, `(K,)` float32."""
         if self._scene is not None:
             return self._scene
-        return (self._total / self.n_rows).astype(np.float32)
+        mean = self._total / self.n_rows
+        return (mean if self._largest is None else mean + self._largest).astype(np.float32)
 
     def fill(self, scene: Tensor, rows: Tensor | None) -> None:
         """Take embeddings computed elsewhere."""

@@ -13,12 +13,15 @@ import torch
 from torch import Tensor
 
 from ..embedder import AudioEmbedder
+from ..modules.pooling import pool_parts
 
 
 class Encoded(NamedTuple):
-    """What the encoder made of a window: its rows `(n, K)`, if wanted, and their sum `(K,)`, on the CPU."""
+    """What the encoder made of a window: its rows `(n, K)`, if wanted, their sum and, if the scene
+    embedding needs it, their maximum `(K,)`, on the CPU."""
 
     total: Tensor
+    largest: Tensor | None
     rows: Tensor | None
 
 
@@ -36,7 +39,7 @@ class WindowEncoder:
         model: what encodes.
         devices: where; by default where the model is. The model is copied to the others.
         budget: most windows encoded at once; by default 16, on GPUs 256. Halved when memory runs out.
-        keep_rows: deliver the rows too; their sum is enough for scene embeddings.
+        keep_rows: deliver the rows too; sum and maximum are enough for scene embeddings.
     """
 
     def __init__(
@@ -98,7 +101,7 @@ class WindowEncoder:
             at, size = len(done), min(self._largest, len(windows) - len(done))
             try:
                 rows = model.encode_windows(windows[at : at + size].to(model.device))
-                done += self._reduced(rows, n_rows[at : at + size])
+                done += self._reduced(rows, n_rows[at : at + size], model.scene_pooling)
                 continue
             except RuntimeError as error:
                 if not _is_out_of_memory(error) or size == 1:
@@ -107,13 +110,13 @@ class WindowEncoder:
             self._shrink(size, model.device)
         return done
 
-    def _reduced(self, rows: Tensor, n_rows: list[int]) -> list[Encoded]:
-        counts = torch.tensor(n_rows, device=rows.device)
-        valid = torch.arange(rows.shape[1], device=rows.device) < counts[:, None]
-        totals = torch.einsum("nrk,nr->nk", rows, valid.to(rows.dtype)).cpu()
-        if not self._keep_rows:
-            return [Encoded(total, None) for total in totals]
-        return [Encoded(total, own[:n]) for total, own, n in zip(totals, rows.cpu(), n_rows, strict=True)]
+    def _reduced(self, rows: Tensor, n_rows: list[int], pooling: str) -> list[Encoded]:
+        totals, peaks = pool_parts(rows, torch.tensor(n_rows, device=rows.device), pooling)
+        peaks = [None] * len(rows) if peaks is None else peaks.cpu()
+        kept = [None] * len(rows)
+        if self._keep_rows:
+            kept = [own[:n] for own, n in zip(rows.cpu(), n_rows, strict=True)]
+        return [Encoded(*window) for window in zip(totals.cpu(), peaks, kept, strict=True)]
 
     def _shrink(self, failed: int, device: torch.device) -> None:
         self._largest = max(1, min(self._largest, failed // 2))

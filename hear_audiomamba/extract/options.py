@@ -18,7 +18,7 @@ class EmbedOptions(Config):
     """Settings of a run that its results depend on; a folder holds results of one setting only.
 
     Attributes:
-        scene: one embedding for each clip, the mean of its rows.
+        scene: one embedding for each clip, its rows pooled.
         timestamps: embeddings at regular times.
         format: "npz" is one file for each source; "parquet" and "npy" are shards of many.
         dtype: that embeddings are stored in.

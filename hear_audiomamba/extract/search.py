@@ -46,6 +46,7 @@ def embed_query(path: str | Path, model: AudioEmbedder, folder: str | Path) -> n
         ("model", made_with["model"], model.config.variant),
         ("weights", made_with["weights_sha256"], weights_hash(model)),
         ("window length", made_with["window_frames"], model.window_frames),
+        ("pooling", made_with["config"].get("scene_pooling", "mean"), model.config.scene_pooling),
     ):
         if there != here:
             there, here = str(there)[:24], str(here)[:24]

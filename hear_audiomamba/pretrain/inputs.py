@@ -58,14 +58,6 @@ def rows_within(frontend: nn.Module, encoder: Encoder, length: Tensor, n_frames:
     return ((length - first) / step).floor().long().add(1).clamp(1, encoder.count_rows(n_frames))
 
 
-def mean_row(rows: Tensor, n_rows: Tensor | None) -> Tensor:
-    """Return the mean of each clip's own rows, the scene vector: `(B, t, K)` and `(B,)` to `(B, K)`."""
-    if n_rows is None:
-        return rows.mean(dim=1)
-    own = torch.arange(rows.shape[1], device=rows.device) < n_rows[:, None]
-    return (rows * own[..., None]).sum(dim=1) / n_rows[:, None]
-
-
 def spec_augment(features: Tensor, chance: Tensor, config: AugmentConfig) -> Tensor:
     """Blank one stretch of frames and one of mel bins in each clip with the clip's mean.
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from ..encoders.base import Encoder
 from ..errors import ConfigError
+from ..modules.pooling import pool_rows
 from .config import PretrainConfig
 from .distill import TeacherHeads
-from .inputs import mean_row
 from .targets import Teacher
 
 Batch = dict[str, Any]
@@ -50,6 +50,11 @@ class Objective(nn.Module):
         super().__init__()
         self.encoder, self.config = encoder, config
         self.heads = TeacherHeads(encoder.frame_embedding_size, teachers or {}, config.distill)
+        self.pooling = config.model_options.get("scene_pooling", "mean")
+
+    def scene(self, rows: Tensor, batch: Batch) -> Tensor:
+        """Return the scene embeddings `(B, K)` of rows `(B, t, K)`, as the embedder makes them."""
+        return pool_rows(rows, self.pooling, batch.get("n_rows"))
 
     def freeze_idle(self) -> None:
         """Freeze the parameters that get no gradient."""
@@ -110,7 +115,7 @@ class MaskedReconstruction(Objective):
         losses = {"reconstruction": reconstruction.detach()}
         if not self.heads.names:
             return {"loss": reconstruction, **losses}
-        distillation, parts = self.heads(mean_row(self.encoder.frames(tokens), batch.get("n_rows")), batch)
+        distillation, parts = self.heads(self.scene(self.encoder.frames(tokens), batch), batch)
         weight = self.config.distill.reconstruction_weight if share > 0 else 0.0
         loss = self.config.distill.weight * distillation + weight * reconstruction
         return {"loss": loss, **losses, **parts}
@@ -176,9 +181,7 @@ class JointMaskedPatches(Objective):
         loss = nce + self.config.objective.generative_weight * mse
         losses = {"nce": nce.detach(), "accuracy": accuracy, "mse": mse.detach()}
         if self.heads.names:
-            distillation, parts = self.heads(
-                mean_row(self.encoder.embed_frames(features), batch.get("n_rows")), batch
-            )
+            distillation, parts = self.heads(self.scene(self.encoder.embed_frames(features), batch), batch)
             weights = self.config.distill
             loss = weights.reconstruction_weight * loss + weights.weight * distillation
             losses.update(parts)
@@ -250,7 +253,7 @@ class Distillation(Objective):
     idle = ("pred.", "mask_token", "contrast_head.", "reconstruct_head.", "classifier.", "head.")
 
     def forward(self, features: Tensor, batch: Batch) -> dict[str, Tensor]:
-        loss, parts = self.heads(mean_row(self.encoder.embed_frames(features), batch.get("n_rows")), batch)
+        loss, parts = self.heads(self.scene(self.encoder.embed_frames(features), batch), batch)
         return {"loss": loss, **parts}
 
 

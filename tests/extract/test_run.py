@@ -83,6 +83,14 @@ def test_windows_normalised_by_themselves(tiny_model, tmp_path, monkeypatch):
     )
 
 
+def test_maxima_of_long_and_short_files(make_archive, tmp_path, short_memory):
+    model = load_model(**TINY, scene_pooling="mean_plus_max", max_batch_windows=2)
+    folder = make_archive(5, (0.3, 9.0))
+    embed_sources(find_sources([folder]), model, tmp_path / "out", BOTH, HERE)
+    for path in folder.rglob("*.wav"):
+        check_npz(model, path, tmp_path / "out" / f"{path.relative_to(folder)}.npz")
+
+
 def test_published_runtime(make_archive, tmp_path):
     model = load_model(**{**TINY, "embed_dim": 24}, compat="published")
     folder = make_archive(3, (0.5, 3.0))

@@ -6,7 +6,7 @@ import torch
 
 from hear_audiomamba.convert import recognise
 from hear_audiomamba.pretrain.config import DistillConfig, ObjectiveConfig, PretrainConfig
-from hear_audiomamba.pretrain.objectives import JointMaskedPatches, MaskedReconstruction
+from hear_audiomamba.pretrain.objectives import Distillation, JointMaskedPatches, MaskedReconstruction
 from hear_audiomamba.pretrain.targets import Teacher
 from hear_audiomamba.registry import build_modules, find_variant, with_options
 from hear_audiomamba.weights import load_strict
@@ -76,6 +76,20 @@ def test_ssamba_losses_are_the_published_ones():
     assert_golden(losses["mse"][None], tensors, meta, "mpg_mse")
     assert_golden(losses["loss"][None], tensors, meta, "joint_loss")
     assert_golden(losses["accuracy"][None], tensors, meta, "mpc_acc")
+
+
+def test_teachers_hear_the_scene_embedding_that_the_model_will_have():
+    torch.manual_seed(0)
+    _, encoder = build_modules(with_options(find_variant("ssam_tiny").config, {"embed_dim": 32, "depth": 2}))
+    teachers = {"one": Teacher(np.zeros((1, 7), np.float32), 7, "mse", 1.0)}
+    config = PretrainConfig(model_options={"scene_pooling": "mean_plus_max"})
+    objective = Distillation(encoder, config, teachers)
+    features, target = torch.randn(2, 40, 80), torch.randn(2, 7)
+    with torch.no_grad():
+        rows = encoder.embed_frames(features)
+        scene = rows.mean(1) + rows.amax(1)
+        expected = (objective.heads.heads["one"](scene) - target).square().mean()
+        torch.testing.assert_close(objective(features, {"target_one": target})["loss"], expected)
 
 
 def test_clips_left_whole_for_the_teachers_add_nothing_to_the_reconstruction_loss():

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from hear_audiomamba import load_model
 from hear_audiomamba.config import LogMelConfig
 from hear_audiomamba.errors import ConfigError
 from hear_audiomamba.features import LogMel
+from hear_audiomamba.modules.pooling import pool_rows
 from hear_audiomamba.pretrain import pretrain
 from hear_audiomamba.pretrain.augment import add_at_snr, augment, coloured_noise, draw_speed, reverberate
 from hear_audiomamba.pretrain.config import AugmentConfig, OptimConfig, ProbeConfig
-from hear_audiomamba.pretrain.inputs import mean_row, rows_within, spec_augment, spectrogram
+from hear_audiomamba.pretrain.inputs import rows_within, spec_augment, spectrogram
 from hear_audiomamba.pretrain.optim import Schedule, WeightAverage, parameter_groups
 from hear_audiomamba.pretrain.probe import Probe
 from hear_audiomamba.registry import build_modules, find_variant
@@ -101,8 +103,10 @@ def test_a_padded_clip_is_normalised_by_itself():
     assert not features[1, 51:].any()
 
 
-def test_the_scene_vector_of_a_padded_clip_is_what_the_embedder_gives(small_model, noise):
-    frontend, encoder = small_model.features, small_model.encoder
+@pytest.mark.parametrize("pooling", ["mean", "mean_plus_max"])
+def test_the_scene_vector_of_a_padded_clip_is_what_the_embedder_gives(noise, pooling):
+    model = load_model(variant="ssam_tiny", depth=2, scene_pooling=pooling, device="cpu")
+    frontend, encoder = model.features, model.encoder
     lengths = torch.tensor([32000, 16000, 12345, 100])
     audio = noise(4, 32000)
     for clip, length in zip(audio, lengths):
@@ -110,9 +114,9 @@ def test_the_scene_vector_of_a_padded_clip_is_what_the_embedder_gives(small_mode
     with torch.no_grad():
         features = spectrogram(frontend, {"audio": audio, "length": lengths}, 200)
         n_rows = rows_within(frontend, encoder, lengths, 200)
-        scenes = mean_row(encoder.embed_frames(features), n_rows)
+        scenes = pool_rows(encoder.embed_frames(features), pooling, n_rows)
     for clip, length, scene in zip(audio, lengths, scenes):
-        torch.testing.assert_close(scene, small_model.scene(clip[None, :length])[0], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(scene, model.scene(clip[None, :length])[0], atol=1e-5, rtol=1e-4)
 
 
 def test_spec_augment_blanks_one_stretch_each_way():

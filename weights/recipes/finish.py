@@ -38,7 +38,7 @@ def main() -> None:
     state, metadata = read_safetensors(args.model)
     trained, _ = own_metadata(metadata)
     notes = json.loads(args.notes.read_text(encoding="utf-8"))
-    config = find_variant(variant).config
+    config = find_variant(variant).config.replace(scene_pooling=trained.scene_pooling)
     torch.manual_seed(0)
     grown = deepen(state, build_modules(config)[1])
     with torch.inference_mode():

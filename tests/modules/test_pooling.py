@@ -1,0 +1,29 @@
+"""Pooling against loops over clips, whole and in pieces."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hear_audiomamba.modules.pooling import pool_parts, pool_rows
+
+
+@pytest.mark.parametrize("pooling", ["mean", "mean_plus_max"])
+@given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=4), seed=st.integers(0, 99))
+def test_padding_does_not_count(pooling, lengths, seed):
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randn(len(lengths), 9, 3, generator=generator)
+    found = pool_rows(rows, pooling, torch.tensor(lengths))
+    for clip, length, scene in zip(rows, lengths, found):
+        own = clip[:length]
+        expected = own.mean(0) if pooling == "mean" else own.mean(0) + own.max(0).values
+        torch.testing.assert_close(scene, expected)
+        torch.testing.assert_close(pool_rows(own[None], pooling)[0], expected)
+
+
+def test_pieces_make_the_whole():
+    rows = torch.randn(1, 10, 4) - 5.0  # all negative: padding must not win the maximum
+    pieces = torch.stack([rows[0, :6], torch.nn.functional.pad(rows[0, 6:], (0, 0, 0, 2))])
+    totals, largest = pool_parts(pieces, torch.tensor([6, 4]), "mean_plus_max")
+    torch.testing.assert_close(totals.sum(0) / 10 + largest.amax(0), pool_rows(rows, "mean_plus_max")[0])
+    assert pool_parts(pieces, torch.tensor([6, 4]), "mean")[1] is None
