@@ -54,7 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     targets.add_argument(
         "--shares", type=Path, help="YAML: part of the crops by the start of a source's name"
     )
-    targets.add_argument("--teachers", default=None, metavar="A,B", help="by default all that are installed")
+    targets.add_argument(
+        "--teachers",
+        default=None,
+        metavar="A,B",
+        help="by default all that are installed; 'labels' is all that the corpus has",
+    )
     targets.add_argument("--seed", type=int, default=0, help="of the choice of crops")
 
 
@@ -150,7 +155,9 @@ def _targets(args: argparse.Namespace) -> int:
 
     shares = load_config(args.shares) if args.shares else None
     crops = choose_crops(args.corpus, args.crops, shares, args.seed)
-    names = args.teachers.split(",") if args.teachers else list(TEACHERS)
+    asked = args.teachers.split(",") if args.teachers else []
+    labels = [name for name in TEACHERS if name.startswith("labels_")]
+    names = [name for word in asked for name in (labels if word == "labels" else [word])] or list(TEACHERS)
 
     def tell(teacher: str, done: int, count: int) -> None:
         _tell(f"{teacher:16} {done:7} of {count} crops", done == count)
@@ -158,5 +165,4 @@ def _targets(args: argparse.Namespace) -> int:
     skipped = write_targets(args.corpus, args.out, crops, names, tell)
     for name, reason in skipped.items():
         print(f"skipped {name}: {reason}", file=sys.stderr)
-    wanted = set(skipped) & set(names) if args.teachers else set()
-    return 1 if wanted else 0
+    return 1 if set(skipped) & set(asked) else 0

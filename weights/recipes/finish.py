@@ -32,6 +32,7 @@ def main() -> None:
         "--notes", type=Path, required=True, help="JSON with licence, source, recipe and other facts"
     )
     parser.add_argument("--default", action="store_true", help="make it the variant's default")
+    parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder of the weights and their manifest")
     args = parser.parse_args()
 
     variant, tag = args.name.split(".", 1)
@@ -52,8 +53,8 @@ def main() -> None:
     if gap > 1e-5:
         raise SystemExit(f"the grown model differs by {gap:.2g}")
 
-    path = save_weights(WEIGHTS / f"{args.name}.safetensors", grown, config, dtype=torch.float16, notes=notes)
-    listing = json.loads((WEIGHTS / "manifest.json").read_text(encoding="utf-8"))
+    path = save_weights(args.out / f"{args.name}.safetensors", grown, config, dtype=torch.float16, notes=notes)
+    listing = json.loads((args.out / "manifest.json").read_text(encoding="utf-8"))
     listing["weights"][args.name] = {
         "file": path.name,
         "sha256": sha256_of(path),
@@ -64,9 +65,9 @@ def main() -> None:
     }
     if args.default:
         listing["defaults"][variant] = tag
-    partial = WEIGHTS / ".manifest.json"
+    partial = args.out / ".manifest.json"
     partial.write_text(json.dumps(listing, indent=2) + "\n", encoding="utf-8")
-    partial.replace(WEIGHTS / "manifest.json")
+    partial.replace(args.out / "manifest.json")
     print(f"{path.name}: {path.stat().st_size} bytes, grown model within {gap:.1g} of the run's")
 
 

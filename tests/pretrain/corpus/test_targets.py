@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from hear_audiomamba.cli import main
 from hear_audiomamba.errors import BackendError, ConfigError
 from hear_audiomamba.pretrain.corpus import build_corpus, targets
 from hear_audiomamba.pretrain.corpus.crops import choose_crops, read_crop
@@ -108,3 +109,12 @@ def test_spectrum_finds_the_pitch_class_and_contour_the_pitch(corpus):
     assert contour[0] > 0.95 and 2 ** contour[1] * 150 == pytest.approx(220, rel=0.01)
     rising = np.sin(2 * np.pi * np.cumsum(np.geomspace(150, 300, 32000)) / 16000).astype(np.float32)
     assert make_teacher("contour", corpus).embed([rising], ["x"])[0][51] == pytest.approx(0.5, abs=0.05)
+
+
+def test_the_command_line_asks_for_all_labels_the_corpus_has(corpus, tmp_path, capsys):
+    ask = ["corpus", "targets", str(corpus), str(tmp_path), "--crops", "60", "--teachers"]
+    assert main([*ask, "spectrum,labels"]) == 0
+    named = set(json.loads((tmp_path / "targets.json").read_text())["teachers"])
+    assert named == {"spectrum", *(f"labels_{group}" for group in ("note", "signal", "glide", "chroma"))}
+    assert main([*ask, "labels_drum"]) == 1  # asked for by name, and not there
+    assert "no label of the group 'drum'" in capsys.readouterr().err

@@ -1,19 +1,43 @@
 #!/bin/sh
-# ssam_tiny_200_16x4.open-distilled from nothing: corpus, teachers, seven stages of training, the file in weights/.
-#   sh weights/recipes/open-distilled/run.sh FOLDER    (some 15 GB and hours; each step goes on where it stopped)
+# ssam_tiny_200_16x4.open-distilled from nothing: corpus, teachers, eight stages of training, the file in weights/.
+#   sh weights/recipes/open-distilled/run.sh FOLDER            some 15 GB and hours; each step goes on where it stopped
+#   QUICK=1 sh weights/recipes/open-distilled/run.sh FOLDER    the same way in minutes: few sounds, few steps of each
+#                                                              stage, and the file in FOLDER/weights
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 work=${1:?give a folder for corpus, targets and runs}
 python=${PYTHON:-python3}
 audiomamba() { "$python" -m hear_audiomamba "$@"; }
 
-audiomamba corpus build "$work/corpus" --cache "$work/packages" --max-hours-per-source 0.3
-audiomamba corpus targets "$work/corpus" "$work/targets-first" --crops 14000 --shares "$here/shares-first.yaml"
-audiomamba corpus targets "$work/corpus" "$work/targets" --crops 37000 --shares "$here/shares.yaml"
+weights=$here/../..
+limits="--max-hours-per-source 0.3"
+first=14000 second=37000 last=43500 few=
+if [ -n "${QUICK:-}" ]; then
+    limits="--max-hours-per-source 0.01 --max-sounds-per-source 400"
+    for source in oxygen yaru festvox-ru solarwolf xmoto notes chords drums tones pico variants; do
+        limits="$limits --only $source"
+    done
+    first=400 second=500 last=500 few="optim.steps=3 optim.warmup_steps=1 optim.batch=12"
+    weights=$work/weights
+    mkdir -p "$weights"
+    cp "$here/../../manifest.json" "$weights"
+fi
+
+# shellcheck disable=SC2086  # the limits are several words
+audiomamba corpus build "$work/corpus" --cache "$work/packages" $limits
+
+targets() { # folder, shares, crops, seed
+    audiomamba corpus targets "$work/corpus" "$work/$1" --crops "$3" --shares "$here/$2.yaml" --seed "$4" \
+        --teachers spectrum,contour,yamnet,speech,speaker,labels
+}
+targets targets-first shares-first $first 0
+targets targets shares $second 0
+targets targets-last shares-last $last 1
 
 stage() { # number, targets, start
+    # shellcheck disable=SC2086  # the settings are several words
     audiomamba pretrain "$here/stage$1.yaml" --resume data.path="$work/corpus" distill.targets="$work/$2" \
-        run.out="$work/stage$1" ${3:+init="$work/$3"}
+        run.out="$work/stage$1" ${3:+init="$work/$3"} $few
 }
 stage 1 targets-first
 stage 2 targets-first stage1/model.safetensors
@@ -22,6 +46,7 @@ stage 4 targets-first stage3
 stage 5 targets stage4
 stage 6 targets stage5
 stage 7 targets stage6
+stage 8 targets-last stage7
 
-"$python" "$here/../finish.py" "$work/stage7/model.safetensors" ssam_tiny_200_16x4.open-distilled \
-    --notes "$here/notes.json" --default
+"$python" "$here/../finish.py" "$work/stage8/model.safetensors" ssam_tiny_200_16x4.open-distilled \
+    --notes "$here/notes.json" --default --out "$weights"
