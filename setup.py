@@ -48,6 +48,7 @@ EXTRAS["test"] = sorted(
         "ml_collections",
         "pandas",
         "psutil",
+        "py-nanotts; sys_platform == 'linux' and platform_machine == 'x86_64'",
         "pyarrow",
         "triton; sys_platform == 'linux'",
     }
