@@ -112,9 +112,11 @@ class _Worker:
 
     def stop(self) -> None:
         self._stopping.set()
-        self._pipe.close()
         self._process.terminate()
         self._process.wait()
+        # The process's death ends the thread's reading; a pipe closed under its hands would fail there.
+        self._thread.join()
+        self._pipe.close()
 
     def _start(self) -> None:
         # A plain interpreter and not multiprocessing: that forks torch's threads and locks in whatever
@@ -134,7 +136,8 @@ class _Worker:
         self._ready: queue.Queue = queue.Queue(BLOCKS_AHEAD)
         self._stopping = threading.Event()
         args = (self._pipe, self._ready, self._stopping)
-        threading.Thread(target=_collect, args=args, daemon=True).start()
+        self._thread = threading.Thread(target=_collect, args=args, name="decoded blocks", daemon=True)
+        self._thread.start()
 
     def _restart(self) -> None:
         self.stop()

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import threading
 
 import numpy as np
 import pytest
@@ -74,12 +75,19 @@ def test_decoders_need_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-def test_no_process_is_left_behind(make_archive):
+def test_no_process_and_no_thread_is_left_behind(make_archive, monkeypatch):
+    failed = []
+    monkeypatch.setattr(threading, "excepthook", failed.append)
     decoded = decode_all(find_sources([make_archive(30, (0.05, 0.1))]), SETTINGS, 2)
     next(decoded)
-    before = children()
+    processes, threads = children(), readers()
     decoded.close()
-    assert len(before) >= 2 and not (before & children())
+    assert len(processes) >= 2 and not (processes & children())
+    assert len(threads) == 2 and not readers() and not failed
+
+
+def readers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "decoded blocks"]
 
 
 def children() -> set[str]:

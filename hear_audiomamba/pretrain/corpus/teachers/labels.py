@@ -61,7 +61,9 @@ class LabelTeacher(Teacher):
             raise DataError(f"{corpus / 'labels.csv'} cannot be read: {error}") from None
         self.labels = sorted(label for label, count in counts.items() if count >= RAREST)
         if not self.labels:
-            raise DataError(f"{corpus / 'labels.csv'} holds no label of the group {group!r} that three clips have")
+            raise DataError(
+                f"{corpus / 'labels.csv'} holds no label of the group {group!r} that three clips have"
+            )
         self.index = {label: place for place, label in enumerate(self.labels)}
         self.exclusive = group in EXCLUSIVE
         self.dim = 1 if self.exclusive else len(self.labels)
