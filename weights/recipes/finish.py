@@ -53,7 +53,9 @@ def main() -> None:
     if gap > 1e-5:
         raise SystemExit(f"the grown model differs by {gap:.2g}")
 
-    path = save_weights(args.out / f"{args.name}.safetensors", grown, config, dtype=torch.float16, notes=notes)
+    path = save_weights(
+        args.out / f"{args.name}.safetensors", grown, config, dtype=torch.float16, notes=notes
+    )
     listing = json.loads((args.out / "manifest.json").read_text(encoding="utf-8"))
     listing["weights"][args.name] = {
         "file": path.name,
