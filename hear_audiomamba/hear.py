@@ -68,7 +68,8 @@ def load_model(
     found, state, what = _find(str(model_file_path), variant)
     config = with_options(found, options)
     name = str(model_file_path) or variant or DEFAULT_VARIANT
-    if name in (*VARIANTS, *ALIASES) and config != found.replace(scene_pooling=config.scene_pooling):
+    changed = (config.encoder, config.features) != (found.encoder, found.features)
+    if name in (*VARIANTS, *ALIASES) and changed:
         # Default weights belong to the variant as it is; name their tag to take them all the same.
         state, config = None, with_options(find_variant(name).config, options)
     if state is None:

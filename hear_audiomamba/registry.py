@@ -201,16 +201,14 @@ def with_options(config: ModelConfig, options: Mapping[str, Any]) -> ModelConfig
     Raises:
         ConfigError: there is no field of that name; says which names are near.
     """
-    parts = {"encoder": config.encoder, "features": config.features}
+    parts = {"model": config, "encoder": config.encoder, "features": config.features}
     known = {f.name: part for part in ("features", "encoder") for f in fields(parts[part])}
+    known["scene_pooling"] = "model"
     for key, value in options.items():
-        if key == "scene_pooling":
-            config = config.replace(scene_pooling=value)
-            continue
         if key not in known:
             raise ConfigError(f"unknown option {key!r} for {config.variant}; {did_you_mean(key, known)}")
         parts[known[key]] = parts[known[key]].replace(**{key: value})
-    return config.replace(**parts)
+    return parts.pop("model").replace(**parts)
 
 
 def build_modules(config: ModelConfig) -> tuple[nn.Module, Encoder]:

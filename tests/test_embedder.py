@@ -39,16 +39,20 @@ def test_scene_pooling_is_the_weights_own_or_as_asked(noise):
     assert model.config.scene_pooling == "mean_plus_max" and model.scene_embedding_size == 960
     # What a variant is with other options has nothing of the bundled weights, their pooling included.
     assert load_model(variant="ssam_tiny", depth=2, device="cpu").scene_pooling == "mean"
-    published = load_model(variant="ssam_tiny", depth=2, compat="published", device="cpu")
-    assert published.scene_pooling == "mean"
+    published = load_model(
+        variant="ssam_tiny", depth=2, scene_pooling="mean_plus_max", compat="published", device="cpu"
+    )
+    torch.testing.assert_close(published.scene(audio), published.timestamps(audio)[0].mean(dim=1))
     with pytest.raises(ConfigError, match="scene_pooling: 'max' is not allowed"):
         load_model(scene_pooling="max")
+    with pytest.raises(ConfigError, match="did you mean 'scene_pooling'"):
+        load_model(scene_poling="mean")
 
 
 def test_bundled_weights_take_another_pooling(recwarn):
     model = load_model(scene_pooling="mean", device="cpu")
     bundled = load_model(device="cpu")
-    assert model.scene_pooling == "mean" and not recwarn
+    assert (model.scene_pooling, bundled.scene_pooling) == ("mean", "mean_plus_max") and not recwarn
     for key, tensor in model.encoder.state_dict().items():
         assert torch.equal(tensor, bundled.encoder.state_dict()[key]), key
 

@@ -59,6 +59,8 @@ def test_a_query_is_embedded_as_its_folder_was(embedded, tiny_model, tmp_path):
     assert best.path.endswith("group1/clip0001.wav") and best.score == pytest.approx(1, abs=1e-5)
     with pytest.raises(DataError, match="was made with weights"):
         embed_query(path, load_model(**{**TINY, "d_state": 3}), embedded)
+    with pytest.raises(DataError, match="was made with pooling mean, the query's is mean_plus_max"):
+        embed_query(path, load_model(**TINY, scene_pooling="mean_plus_max"), embedded)
     with pytest.raises(InputError, match=r"query: shape \(3,\), expected"):
         search(np.zeros(3), embedded)
 
