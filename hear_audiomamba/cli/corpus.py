@@ -60,6 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="A,B",
         help="by default all that are installed; 'labels' is all that the corpus has",
     )
+    targets.add_argument(
+        "--unheard",
+        metavar="SOURCE,SOURCE",
+        default="",
+        help="starts of source names that no network is asked about: labels and signal processing only",
+    )
     targets.add_argument("--seed", type=int, default=0, help="of the choice of crops")
 
 
@@ -162,7 +168,8 @@ def _targets(args: argparse.Namespace) -> int:
     def tell(teacher: str, done: int, count: int) -> None:
         _tell(f"{teacher:16} {done:7} of {count} crops", done == count)
 
-    skipped = write_targets(args.corpus, args.out, crops, names, tell)
+    unheard = [start for start in args.unheard.split(",") if start]
+    skipped = write_targets(args.corpus, args.out, crops, names, unheard, tell)
     for name, reason in skipped.items():
         print(f"skipped {name}: {reason}", file=sys.stderr)
     return 1 if set(skipped) & set(asked) else 0

@@ -11,6 +11,7 @@ import numpy as np
 
 from ...errors import AudioMambaError, DataError
 from .crops import Crop, read_crop
+from .manifest import Clip, read_table
 from .teachers import Teacher, make_teacher
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,7 @@ def write_targets(
     out: str | Path,
     crops: Sequence[Crop],
     teachers: Sequence[str],
+    unheard: Sequence[str] = (),
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, str]:
     """Write or continue a targets folder.
@@ -35,6 +37,8 @@ def write_targets(
         out: the targets folder; where it lists crops already, these are kept.
         crops: what the teachers listen to.
         teachers: names out of `teachers.TEACHERS`.
+        unheard: starts of the names of sources that no network is asked about: of their crops only the labels
+            and the teachers of signal processing know something, which takes next to no time.
         on_progress: called with (teacher, crops done, crops in all).
 
     Returns:
@@ -46,6 +50,7 @@ def write_targets(
     corpus, out = Path(corpus), Path(out)
     out.mkdir(parents=True, exist_ok=True)
     crops = _keep_crops(out / "crops.parquet", crops)
+    heard = _heard(corpus, crops, tuple(unheard))
     skipped: dict[str, str] = {}
     for name in teachers:
         if (out / f"{name}.npy").is_file():
@@ -56,13 +61,31 @@ def write_targets(
             log.warning("teacher %s skipped: %s", name, error)
             skipped[name] = str(error)
             continue
-        _listen(teacher, corpus, out, crops, on_progress)
+        known = heard if teacher.network else np.ones(len(crops), bool)
+        _listen(teacher, corpus, out, crops, known, on_progress)
         _describe(teacher, out)
     return skipped
 
 
-def _listen(teacher: Teacher, corpus: Path, out: Path, crops: Sequence[Crop], on_progress) -> None:
-    """Fill `<teacher>.npy` batch by batch; what an interrupted run has done is kept beside it."""
+def _heard(corpus: Path, crops: Sequence[Crop], unheard: tuple[str, ...]) -> np.ndarray:
+    """Return which crops the networks are asked about, (n,).
+
+    Raises:
+        DataError: a start fits no source of the corpus.
+    """
+    if not unheard:
+        return np.ones(len(crops), bool)
+    sources = {clip.path: clip.source for clip in read_table(corpus / "manifest.csv", Clip)}
+    for start in unheard:
+        if not any(source.startswith(start) for source in sources.values()):
+            raise DataError(f"unheard: no source of {corpus} begins with {start!r}")
+    return np.array([not sources.get(path, "").startswith(unheard) for path, _, _ in crops])
+
+
+def _listen(
+    teacher: Teacher, corpus: Path, out: Path, crops: Sequence[Crop], known: np.ndarray, on_progress
+) -> None:
+    """Fill `<teacher>.npy` batch by batch, NaN where `known` is false; what is done outlasts an interrupt."""
     partial, mark = out / f".{teacher.name}.npy", out / f".{teacher.name}.done"
     done = int(mark.read_text()) if mark.is_file() and partial.is_file() else 0
     if done:
@@ -71,8 +94,11 @@ def _listen(teacher: Teacher, corpus: Path, out: Path, crops: Sequence[Crop], on
         values = np.lib.format.open_memmap(partial, "w+", np.float16, (len(crops), teacher.dim))
     for first in range(done, len(crops), BATCH):
         some = crops[first : first + BATCH]
-        clips = [read_crop(corpus, crop) for crop in some] if teacher.listens else []
-        rows = teacher.embed(clips, [path for path, _, _ in some])
+        asked = np.flatnonzero(known[first : first + BATCH])
+        rows = np.full((len(some), teacher.dim), np.nan, np.float32)
+        if len(asked):
+            clips = [read_crop(corpus, some[i]) for i in asked] if teacher.listens else []
+            rows[asked] = teacher.embed(clips, [some[i][0] for i in asked])
         values[first : first + len(some)] = np.clip(rows, -6e4, 6e4)
         if (first // BATCH) % 16 == 0:
             values.flush()

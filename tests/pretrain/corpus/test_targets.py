@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from hear_audiomamba.cli import main
-from hear_audiomamba.errors import BackendError, ConfigError
+from hear_audiomamba.errors import BackendError, ConfigError, DataError
 from hear_audiomamba.pretrain.corpus import build_corpus, targets
 from hear_audiomamba.pretrain.corpus.crops import choose_crops, read_crop
 from hear_audiomamba.pretrain.corpus.recipe import CorpusRecipe
 from hear_audiomamba.pretrain.corpus.targets import write_targets
-from hear_audiomamba.pretrain.corpus.teachers import TEACHERS, make_teacher
+from hear_audiomamba.pretrain.corpus.teachers import TEACHERS, Teacher, make_teacher
 
 CHEAP = ["spectrum", "labels_note", "labels_signal", "labels_chroma"]
 
@@ -79,11 +79,39 @@ def test_an_interrupted_teacher_goes_on(corpus, tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_targets(corpus, tmp_path / "cut", crops, ["spectrum"], stop)
+        write_targets(corpus, tmp_path / "cut", crops, ["spectrum"], on_progress=stop)
     assert not (tmp_path / "cut/spectrum.npy").exists()
-    write_targets(corpus, tmp_path / "cut", crops, ["spectrum"], lambda name, done, count: seen.append(done))
+    write_targets(
+        corpus,
+        tmp_path / "cut",
+        crops,
+        ["spectrum"],
+        on_progress=lambda name, done, count: seen.append(done),
+    )
     assert 0 < len(seen) <= 3
     assert np.array_equal(np.load(tmp_path / "whole/spectrum.npy"), np.load(tmp_path / "cut/spectrum.npy"))
+
+
+def test_networks_are_not_asked_about_unheard_sources(corpus, tmp_path, monkeypatch):
+    class Loudness(Teacher):
+        name, licence, source, dim, network = "speech", "CC0-1.0", "this test", 1, True
+
+        def embed(self, clips, paths):
+            assert not any("/tones/" in path for path in paths)
+            return np.stack([np.abs(clip).max(keepdims=True) for clip in clips])
+
+    monkeypatch.setitem(TEACHERS, "speech", Loudness)
+    crops = choose_crops(corpus, 40, {"tones": 3, "held": 1})
+    assert not write_targets(corpus, tmp_path, crops, ["speech", "spectrum"], unheard=["tones"])
+    tones = np.array(["/tones/" in path for path, _, _ in crops])
+    loudness = np.load(tmp_path / "speech.npy")[:, 0]
+    assert np.isnan(loudness[tones]).all() and (loudness[~tones] > 0).all()
+    assert np.isfinite(np.load(tmp_path / "spectrum.npy")).all()
+
+
+def test_an_unheard_source_that_is_not_there_is_named(corpus, tmp_path):
+    with pytest.raises(DataError, match="'toons'"):
+        write_targets(corpus, tmp_path, choose_crops(corpus, 8), ["spectrum"], unheard=["toons"])
 
 
 def test_a_teacher_that_is_not_installed_is_named_and_skipped(corpus, tmp_path, monkeypatch):

