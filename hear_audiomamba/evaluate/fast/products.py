@@ -90,12 +90,7 @@ def input_gradient(gradient: Tensor, weight: Tensor, dtype: torch.dtype = torch.
 
 
 def _bmm(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
-    """(S, m, k) @ (S, k, n) in float32; on the CPU one by one, since the batched product has no way to oneDNN."""
-    if dtype != torch.float32:
-        return torch.bmm(a.to(dtype), b.to(dtype)).float()
-    if a.device.type == "cpu" and _onednn():
-        return torch.stack([matmul_transposed(one, other.t()) for one, other in zip(a, b)])
-    return torch.bmm(a, b)
+    return torch.bmm(a, b) if dtype == torch.float32 else torch.bmm(a.to(dtype), b.to(dtype)).float()
 
 
 def _split(side_by_side: Tensor, stack: int) -> Tensor:
