@@ -39,10 +39,12 @@ class Objective(nn.Module):
         n_masks: masks a sample needs.
         idle: prefixes of encoder parameters this objective does not use; they are frozen, so that
             distributed training does not wait for their gradients.
+        scene_pooling: how rows become the scene vector that the heads read; `build` sets the model's own.
     """
 
     n_masks = 0
     idle: tuple[str, ...] = ()
+    scene_pooling: str = "mean"
 
     def __init__(
         self, encoder: Encoder, config: PretrainConfig, teachers: dict[str, Teacher] | None = None
@@ -50,11 +52,10 @@ class Objective(nn.Module):
         super().__init__()
         self.encoder, self.config = encoder, config
         self.heads = TeacherHeads(encoder.frame_embedding_size, teachers or {}, config.distill)
-        self.pooling = config.model_options.get("scene_pooling", "mean")
 
     def scene(self, rows: Tensor, batch: Batch) -> Tensor:
         """Return the scene embeddings `(B, K)` of rows `(B, t, K)`, as the embedder makes them."""
-        return pool_rows(rows, self.pooling, batch.get("n_rows"))
+        return pool_rows(rows, self.scene_pooling, batch.get("n_rows"))
 
     def freeze_idle(self) -> None:
         """Freeze the parameters that get no gradient."""

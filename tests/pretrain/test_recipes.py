@@ -122,6 +122,16 @@ def test_heads_of_another_run_are_taken_along_where_they_fit(config, targets):
         assert torch.equal(new, own)
 
 
+def test_the_scene_vector_of_a_run_is_that_of_its_model(config, targets):
+    small = "embed_dim: 32, depth: 2, d_state: 4, expand: 2"
+    run = config(
+        f"distill.targets={targets}", "recipe=distill", "optim.steps=1",
+        f"model_options={{{small}, scene_pooling: mean_plus_max}}",
+    )  # fmt: skip
+    assert build(run).objective.scene_pooling == "mean_plus_max"
+    assert load_model(pretrain(run).out / "model.safetensors", device="cpu").scene_pooling == "mean_plus_max"
+
+
 def test_targets_that_do_not_fit_are_named(config, targets, corpus, tmp_path):
     with pytest.raises(ConfigError, match="did you mean 'wide'"):
         pretrain(config(f"distill.targets={targets}", "distill.teachers={wyde: 1}"))
