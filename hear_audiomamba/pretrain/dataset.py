@@ -88,6 +88,16 @@ class Crops(Dataset):
         sample["skipped"] = skipped
         return sample
 
+    def known_shares(self, n: int) -> dict[str, float]:
+        """Return how many of the first `n` crops each teacher knows, as a share; empty without teachers."""
+        if self.targets is None:
+            return {}
+        first = [self.order.clip(position) for position in range(min(n, len(self)))]
+        return {
+            name: 1.0 - float(np.isnan(teacher.values[first, 0]).mean())
+            for name, teacher in self.targets.teachers.items()
+        }
+
     def seconds(self, position: int) -> float:
         """Return how long the crop at a position is, NaN where the corpus does not tell."""
         return float(min(self.clips.seconds[self.order.clip(position)], self.data.crop_seconds))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +40,20 @@ class TeacherHeads(nn.Module):
             else:
                 layers.append(nn.Linear(width, teacher.dim))
             self.heads[name] = nn.Sequential(*layers)
+
+    @contextmanager
+    def covering(self, coverage: Mapping[str, float]) -> Iterator[None]:
+        """Count, within the context, with other shares of known rows than those of the training crops.
+
+        Args:
+            coverage: share of the rows each teacher knows, by name; one who knows none has no loss.
+        """
+        own = self.coverage
+        self.coverage = {name: coverage[name] or math.inf for name in self.names}
+        try:
+            yield
+        finally:
+            self.coverage = own
 
     def forward(self, scene: Tensor, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted mean of the teachers' losses, and each of them.

@@ -96,17 +96,23 @@ class Evaluation:
 
     @torch.no_grad()
     def valid_losses(self) -> dict[str, float]:
-        """Return the mean losses over fixed crops of the valid split."""
+        """Return the mean losses over fixed crops of the valid split, a teacher's over the crops it knows.
+
+        A teacher that knows none of them is left out.
+        """
+        valid, heads = self.parts.valid, self.parts.objective.heads
+        shares = valid.known_shares(self.config.run.valid_clips)
         sums: dict[str, float] = {}
         clips = 0
-        with self._kept_weights():
-            for batch in fixed_batches(self.parts.valid, self.config.run.valid_clips, self.parts.micro, 0):
+        with self._kept_weights(), heads.covering(shares):
+            for batch in fixed_batches(valid, self.config.run.valid_clips, self.parts.micro, 0):
                 batch = on_device(batch, self.forward.device)
                 n = len(batch["chance"])
                 for name, value in self.forward(batch, self.parts.objective).items():
                     sums[name] = sums.get(name, 0.0) + n * float(value)
                 clips += n
-        return {name: value / clips for name, value in sums.items()}
+        unknown = {f"teacher_{name}" for name, share in shares.items() if not share}
+        return {name: value / clips for name, value in sums.items() if name not in unknown}
 
     def probe_scores(self) -> dict[str, float]:
         """Return the score of each probe task; empty where there are none."""

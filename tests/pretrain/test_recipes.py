@@ -14,6 +14,8 @@ from hear_audiomamba.bundled import bundled_path
 from hear_audiomamba.errors import ConfigError, DataError
 from hear_audiomamba.pretrain import pretrain, read_config
 from hear_audiomamba.pretrain.build import build
+from hear_audiomamba.pretrain.dataset import collate
+from hear_audiomamba.pretrain.evaluation import Evaluation, Forward
 from hear_audiomamba.weights import read_safetensors
 
 from .conftest import losses
@@ -120,6 +122,27 @@ def test_heads_of_another_run_are_taken_along_where_they_fit(config, targets):
     started, fresh = build(config(*mlp, f"init={first.out}")).objective, build(config(*mlp)).objective
     for new, own in zip(started.heads.parameters(), fresh.heads.parameters()):
         assert torch.equal(new, own)
+
+
+def test_a_teachers_valid_loss_is_the_mean_over_the_crops_it_knows(config, targets, corpus):
+    table = pyarrow.parquet.read_table(targets / "crops.parquet")
+    split = pyarrow.array(["train"] * 7 + ["valid"] * 5)
+    pyarrow.parquet.write_table(table.append_column("split", split), targets / "crops.parquet")
+    np.save(targets / "narrow.npy", np.where(np.arange(12)[:, None] < 7, 1.0, np.nan).astype(np.float16))
+    run = config(
+        f"distill.targets={targets}", "recipe=distill", "data.valid_split=valid", "optim.micro_batch=2",
+        "distill.teachers={wide: 1, narrow: 1, label: 1}",
+    )  # fmt: skip
+    parts = build(run)
+    forward, heads = Forward(run, parts, torch.device("cpu")), parts.objective.heads
+    evaluation = Evaluation(run, parts, forward, None, False)
+    found = evaluation.valid_losses()
+    assert "teacher_narrow" not in found  # it knows none of the valid crops
+    heads.coverage = dict.fromkeys(heads.names, 1.0)
+    known = [crop for crop in map(parts.valid.__getitem__, range(5)) if np.isfinite(crop["target_label"])]
+    with torch.no_grad():
+        alone = [float(forward(collate([crop]), parts.objective)["teacher_label"]) for crop in known]
+    assert len(alone) == 2 and found["teacher_label"] == pytest.approx(sum(alone) / 2, rel=1e-4)
 
 
 def test_the_scene_vector_of_a_run_is_that_of_its_model(config, targets):
