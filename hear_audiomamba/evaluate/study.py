@@ -144,13 +144,18 @@ class Study:
         shutil.rmtree(self.out / "tmp", ignore_errors=True)
 
     def write_results(self) -> list[Path]:
-        """Write `results/<model>.json` for every model and return their paths."""
+        """Write `results/<model>.json` for every model and return their paths.
+
+        Tasks that an earlier study in the same folder did with the same model and protocol stay in it.
+        """
         with self._writing:
             paths = []
             for entrant in self.entrants:
                 if self.probes.get(entrant.name):
                     path = self.out / "results" / f"{entrant.name}.json"
-                    write_json(path, self._results(entrant))
+                    results = self._results(entrant)
+                    results["tasks"] = {**_tasks_beside(path, results), **results["tasks"]}
+                    write_json(path, results)
                     paths.append(path)
             return paths
 
@@ -394,3 +399,19 @@ class Study:
                 for c in cells
             },
         }
+
+
+def _tasks_beside(path: Path, results: dict[str, Any]) -> dict[str, Any]:
+    """Return the tasks of an earlier results file if all it says of model and protocol, but for seeds, is the same."""
+
+    def made_with(of: dict[str, Any]) -> dict[str, Any]:
+        protocol = {key: value for key, value in of["protocol"].items() if key != "seeds"}
+        return {key: value for key, value in of.items() if key not in ("suite", "tasks")} | {
+            "protocol": protocol
+        }
+
+    try:
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        return earlier["tasks"] if made_with(earlier) == made_with(results) else {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}

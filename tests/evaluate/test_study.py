@@ -96,6 +96,21 @@ def test_a_study_runs_resumes_and_never_reuses_stale_numbers(
     assert json.loads((out / "results" / "stats.json").read_text())["tasks"]["tones-v1"]["runs"] == []
 
 
+@pytest.mark.usefixtures("environment")
+def test_tasks_of_an_earlier_call_stay_in_the_results(tasks: Path, tmp_path: Path) -> None:
+    def reported() -> dict:
+        return json.loads((tmp_path / "results" / "stats.json").read_text())["tasks"]
+
+    assert evaluate(tasks, tmp_path, "--engine", "fast", "--tasks", "tones-v1") == 0
+    first = reported()["tones-v1"]
+    assert evaluate(tasks, tmp_path, "--engine", "fast", "--tasks", "events-v1", "--seeds", "1") == 0
+    assert reported()["tones-v1"] == first and set(reported()) == {"tones-v1", "events-v1"}
+    # Another protocol begins anew: numbers that cannot be compared do not share a file.
+    more = ("--engine", "fast", "--tasks", "events-v1", "--grid-points", "1")
+    assert evaluate(tasks, tmp_path, *more) == 0
+    assert set(reported()) == {"events-v1"}
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("environment")
 def test_the_real_kit_killed_and_resumed(tasks: Path, tmp_path: Path) -> None:
