@@ -12,7 +12,7 @@ from typing import Any, Literal
 from ..errors import DataError
 from .aggregate import Estimate, mean_over_tasks, missing, overall_score, t_interval, yardstick
 from .files import read_json
-from .study import SCHEMA
+from .results import SCHEMA
 
 DATA = Path(__file__).resolve().parent / "data"
 NAIVE = "HEAR-Naive (mel)"

@@ -23,49 +23,20 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from .cell import Cell
 from .child import KEEP_MEMORY, Children, log_tail
 from .files import read_json, write_json
 from .heartools import heareval_python
 from .keys import embedding_key, prediction_key, weights_identity
 from .kit_files import DONE_PREDICTIONS, SCORES_FILE, count_ended_by_nan, finish_embeddings, read_scores
 from .probe import versions
+from .results import results_of, tasks_beside
 from .suite import Entrant, Suite
 from .tasks import TaskCheck, check_tasks
-
-SCHEMA = "hear_audiomamba.results/1"
-
-
-@dataclass
-class Cell:
-    """One model on one task: what is done and what went wrong.
-
-    Args:
-        entrant: the model.
-        check: of the task's folder.
-        embedding: key of its embeddings.
-        prediction: key of its predictions.
-        state: `waiting`, `embedding`, `predicting`, `done`, `failed`.
-        runs: finished runs by seed, as in the results file.
-        failures: what went wrong, in words, by step.
-    """
-
-    entrant: Entrant
-    check: TaskCheck
-    embedding: str = ""
-    prediction: str = ""
-    state: str = "waiting"
-    runs: dict[int, dict[str, Any]] = field(default_factory=dict)
-    failures: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def place(self) -> Path:
-        """Folder of this cell under embeddings/, runs/ and logs/."""
-        return Path(self.entrant.name) / self.check.task
 
 
 class Study:
@@ -151,10 +122,11 @@ class Study:
         with self._writing:
             paths = []
             for entrant in self.entrants:
-                if self.probes.get(entrant.name):
+                if probe := self.probes.get(entrant.name):
                     path = self.out / "results" / f"{entrant.name}.json"
-                    results = self._results(entrant)
-                    results["tasks"] = {**_tasks_beside(path, results), **results["tasks"]}
+                    cells = [c for c in self.cells if c.entrant is entrant]
+                    results = results_of(entrant, probe, self.weights[entrant.name], self.suite, cells)
+                    results["tasks"] = {**tasks_beside(path, results), **results["tasks"]}
                     write_json(path, results)
                     paths.append(path)
             return paths
@@ -363,55 +335,3 @@ class Study:
         with suppress(OSError):
             self.write_results()
         self.changed(cell, f"failed: {step}: {reason}")
-
-    def _results(self, entrant: Entrant) -> dict[str, Any]:
-        probe = self.probes[entrant.name]
-        cells = [c for c in self.cells if c.entrant is entrant]
-        tool_versions = {"embeddings": probe["versions"]}
-        if self.suite.engine == "fast":
-            tool_versions["predictions"] = versions()
-        return {
-            "schema": SCHEMA,
-            "model": entrant.name,
-            "module": entrant.module,
-            "code": probe["code"],
-            "weights": self.weights[entrant.name],
-            "options": dict(entrant.options),
-            "parameters": probe["parameters"],
-            "sample_rate": probe["sample_rate"],
-            "embedding_size": probe["scene_embedding_size"],
-            "suite": self.suite.name,
-            "protocol": {
-                "engine": self.suite.engine,
-                "grid": self.suite.grid,
-                "grid_points": self.suite.grid_points,
-                "grid_seed": self.suite.grid_seed,
-                "seeds": self.suite.seed_list,
-            },
-            "versions": tool_versions,
-            "tasks": {
-                c.check.task: {
-                    "score": (c.check.metadata.get("evaluation") or [None])[0],
-                    "state": c.state,
-                    "runs": [c.runs[s] for s in sorted(c.runs)],
-                    "failures": c.failures,
-                }
-                for c in cells
-            },
-        }
-
-
-def _tasks_beside(path: Path, results: dict[str, Any]) -> dict[str, Any]:
-    """Return the tasks of an earlier results file if all it says of model and protocol, but for seeds, is the same."""
-
-    def made_with(of: dict[str, Any]) -> dict[str, Any]:
-        protocol = {key: value for key, value in of["protocol"].items() if key != "seeds"}
-        return {key: value for key, value in of.items() if key not in ("suite", "tasks")} | {
-            "protocol": protocol
-        }
-
-    try:
-        earlier = json.loads(path.read_text(encoding="utf-8"))
-        return earlier["tasks"] if made_with(earlier) == made_with(results) else {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}

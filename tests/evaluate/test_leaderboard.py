@@ -14,7 +14,7 @@ import pytest
 from hear_audiomamba.cli import main
 from hear_audiomamba.evaluate.board import build_board, hear_task_names, hear_task_table, read_results
 from hear_audiomamba.evaluate.page import page
-from hear_audiomamba.evaluate.study import SCHEMA
+from hear_audiomamba.evaluate.results import SCHEMA
 from hear_audiomamba.evaluate.tables import comma_separated, latex, markdown
 
 
