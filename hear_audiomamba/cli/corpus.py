@@ -66,6 +66,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="",
         help="starts of source names that no network is asked about: labels and signal processing only",
     )
+    targets.add_argument(
+        "--earlier",
+        metavar="FOLDER",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="targets folders of this corpus whose crops and answers come first, before the new crops",
+    )
     targets.add_argument("--seed", type=int, default=0, help="of the choice of crops")
 
 
@@ -169,7 +177,7 @@ def _targets(args: argparse.Namespace) -> int:
         _tell(f"{teacher:16} {done:7} of {count} crops", done == count)
 
     unheard = [start for start in args.unheard.split(",") if start]
-    skipped = write_targets(args.corpus, args.out, crops, names, unheard, tell)
+    skipped = write_targets(args.corpus, args.out, crops, names, unheard, args.earlier, tell)
     for name, reason in skipped.items():
         print(f"skipped {name}: {reason}", file=sys.stderr)
     return 1 if set(skipped) & set(asked) else 0

@@ -25,6 +25,7 @@ def write_targets(
     crops: Sequence[Crop],
     teachers: Sequence[str],
     unheard: Sequence[str] = (),
+    earlier: Sequence[str | Path] = (),
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, str]:
     """Write or continue a targets folder.
@@ -39,17 +40,26 @@ def write_targets(
         teachers: names out of `teachers.TEACHERS`.
         unheard: starts of the names of sources that no network is asked about: of their crops only the labels
             and the teachers of signal processing know something, which takes next to no time.
+        earlier: targets folders of the same corpus whose crops come first, with what the teachers who listened
+            said of them; a network that a folder never asked knows nothing of its crops. Labels are read anew.
         on_progress: called with (teacher, crops done, crops in all).
 
     Returns:
         Teacher → why it was skipped, for those that could not be built.
 
     Raises:
-        DataError: the folder's crops do not belong to this corpus, or a crop cannot be read.
+        DataError: an earlier folder is none, or of another corpus; the crops that `out` lists do not begin with
+            those of the earlier folders; or a crop cannot be read.
     """
     corpus, out = Path(corpus), Path(out)
+    folders = [Path(folder) for folder in earlier]
+    before = _earlier_crops(corpus, folders)
     out.mkdir(parents=True, exist_ok=True)
-    crops = _keep_crops(out / "crops.parquet", crops)
+    crops = _keep_crops(out / "crops.parquet", [*before, *sorted(set(crops) - set(before))])
+    if crops[: len(before)] != before:
+        raise DataError(
+            f"{out}: lists crops already, and they do not begin with those of the earlier folders"
+        )
     heard = _heard(corpus, crops, tuple(unheard))
     skipped: dict[str, str] = {}
     for name in teachers:
@@ -62,7 +72,7 @@ def write_targets(
             skipped[name] = str(error)
             continue
         known = heard if teacher.network else np.ones(len(crops), bool)
-        _listen(teacher, corpus, out, crops, known, on_progress)
+        _listen(teacher, corpus, out, crops, known, _earlier_rows(teacher, folders), on_progress)
         _describe(teacher, out)
     return skipped
 
@@ -82,16 +92,66 @@ def _heard(corpus: Path, crops: Sequence[Crop], unheard: tuple[str, ...]) -> np.
     return np.array([not sources.get(path, "").startswith(unheard) for path, _, _ in crops])
 
 
+def _earlier_crops(corpus: Path, folders: Sequence[Path]) -> list[Crop]:
+    """Return the crops of earlier targets folders, one folder after the other.
+
+    Raises:
+        DataError: a folder lists no crops, or crops of a file that the corpus does not have.
+    """
+    if not folders:
+        return []
+    known = {clip.path for clip in read_table(corpus / "manifest.csv", Clip)}
+    crops: list[Crop] = []
+    for folder in folders:
+        path = folder / "crops.parquet"
+        if not path.is_file():
+            raise DataError(f"{folder}: not a targets folder (no crops.parquet)")
+        crops += _read_crops(path)
+    unknown = next((path for path, _, _ in crops if path not in known), None)
+    if unknown:
+        raise DataError(f"{corpus}: has no file {unknown}, of which the earlier targets have a crop")
+    return crops
+
+
+def _earlier_rows(teacher: Teacher, folders: Sequence[Path]) -> np.ndarray | None:
+    """Return what a teacher said of the earlier folders' crops, (crops, dim), or None where all must be asked."""
+    if not folders or not teacher.listens:
+        return None
+    paths = [folder / f"{teacher.name}.npy" for folder in folders]
+    if not (teacher.network or all(path.is_file() for path in paths)):
+        return None
+    return np.concatenate(
+        [
+            np.load(path)
+            if path.is_file()
+            else np.full((len(_read_crops(path.with_name("crops.parquet"))), teacher.dim), np.nan, np.float16)
+            for path in paths
+        ]
+    )
+
+
 def _listen(
-    teacher: Teacher, corpus: Path, out: Path, crops: Sequence[Crop], known: np.ndarray, on_progress
+    teacher: Teacher,
+    corpus: Path,
+    out: Path,
+    crops: Sequence[Crop],
+    known: np.ndarray,
+    before: np.ndarray | None,
+    on_progress,
 ) -> None:
-    """Fill `<teacher>.npy` batch by batch, NaN where `known` is false; what is done outlasts an interrupt."""
+    """Fill `<teacher>.npy` batch by batch, NaN where `known` is false; what is done outlasts an interrupt.
+
+    `before` has the rows of the first crops where they are known.
+    """
     partial, mark = out / f".{teacher.name}.npy", out / f".{teacher.name}.done"
     done = int(mark.read_text()) if mark.is_file() and partial.is_file() else 0
     if done:
         values = np.load(partial, mmap_mode="r+")
     else:
         values = np.lib.format.open_memmap(partial, "w+", np.float16, (len(crops), teacher.dim))
+        if before is not None:
+            values[: len(before)] = before
+            done = len(before)
     for first in range(done, len(crops), BATCH):
         some = crops[first : first + BATCH]
         asked = np.flatnonzero(known[first : first + BATCH])
@@ -134,8 +194,7 @@ def _keep_crops(path: Path, crops: Sequence[Crop]) -> list[Crop]:
     from pyarrow import parquet
 
     if path.is_file():
-        table = parquet.read_table(path)
-        return list(zip(*(table.column(name).to_pylist() for name in ("path", "start_seconds", "seconds"))))
+        return _read_crops(path)
     if not crops:
         raise DataError(f"{path}: no crops were chosen")
     paths, starts, seconds = zip(*crops)
@@ -144,3 +203,10 @@ def _keep_crops(path: Path, crops: Sequence[Crop]) -> list[Crop]:
     parquet.write_table(table, partial)
     partial.replace(path)
     return list(crops)
+
+
+def _read_crops(path: Path) -> list[Crop]:
+    from pyarrow import parquet
+
+    table = parquet.read_table(path)
+    return list(zip(*(table.column(name).to_pylist() for name in ("path", "start_seconds", "seconds"))))

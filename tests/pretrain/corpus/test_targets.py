@@ -109,6 +109,55 @@ def test_networks_are_not_asked_about_unheard_sources(corpus, tmp_path, monkeypa
     assert np.isfinite(np.load(tmp_path / "spectrum.npy")).all()
 
 
+def test_earlier_answers_are_kept_and_only_new_crops_asked_about(corpus, tmp_path, monkeypatch):
+    asked = []
+
+    class Loudness(Teacher):
+        name, licence, source, dim, network = "speech", "CC0-1.0", "this test", 1, True
+
+        def embed(self, clips, paths):
+            asked.extend(paths)
+            return np.stack([np.abs(clip).max(keepdims=True) for clip in clips])
+
+    monkeypatch.setitem(TEACHERS, "speech", Loudness)
+    names = ["speech", "spectrum", "labels_signal"]
+    crops = choose_crops(corpus, 120)
+    write_targets(corpus, tmp_path / "heard", crops[:40], names)
+    write_targets(corpus, tmp_path / "unheard", crops[40:70], names[1:])
+    asked.clear()
+    folders = [tmp_path / "heard", tmp_path / "unheard"]
+    for _ in range(2):  # the second call finds everything done
+        write_targets(corpus, tmp_path / "all", crops[30:], names, earlier=folders)
+        assert asked == [path for path, _, _ in crops[70:]]
+    write_targets(corpus, tmp_path / "anew", crops, names[1:])
+    for name in names[1:]:
+        assert np.array_equal(
+            *(np.load(tmp_path / folder / f"{name}.npy") for folder in ("all", "anew")), equal_nan=True
+        )
+    said = np.load(tmp_path / "all/speech.npy")[:, 0]
+    assert np.array_equal(np.isnan(said), (np.arange(len(crops)) >= 40) & (np.arange(len(crops)) < 70))
+
+
+def test_earlier_targets_must_fit(corpus, tmp_path):
+    crops = choose_crops(corpus, 40)
+    write_targets(corpus, tmp_path / "one", crops[:8], ["spectrum"])
+    write_targets(corpus, tmp_path / "two", crops[8:16], ["spectrum"])
+    with pytest.raises(DataError, match="do not begin with"):
+        write_targets(corpus, tmp_path / "two", crops, ["spectrum"], earlier=[tmp_path / "one"])
+    with pytest.raises(DataError, match="not a targets folder"):
+        write_targets(corpus, tmp_path / "new", crops, ["spectrum"], earlier=[tmp_path / "nowhere"])
+    write_targets(corpus, tmp_path / "gone", [(crops[0][0], 0.0, 1.0)], ["spectrum"])
+    manifest = (corpus / "manifest.csv").read_text()
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "manifest.csv").write_text(
+        "".join(line for line in manifest.splitlines(True) if crops[0][0] not in line)
+    )
+    with pytest.raises(DataError, match="has no file"):
+        write_targets(other, tmp_path / "new", crops[20:], ["spectrum"], earlier=[tmp_path / "gone"])
+    assert not (tmp_path / "new").exists()
+
+
 def test_an_unheard_source_that_is_not_there_is_named(corpus, tmp_path):
     with pytest.raises(DataError, match="'toons'"):
         write_targets(corpus, tmp_path, choose_crops(corpus, 8), ["spectrum"], unheard=["toons"])
