@@ -78,8 +78,7 @@ def build(config: PretrainConfig) -> Parts:
     train_clips, valid_clips, train_targets, valid_targets = _load_clips(config)
     _check_labels(config, encoder, train_clips)
     teachers = train_targets.teachers if train_targets is not None else None
-    objective = RECIPES[config.recipe](encoder, config, teachers)
-    objective.scene_pooling = model.scene_pooling
+    objective = RECIPES[config.recipe](encoder, config, teachers, model.scene_pooling)
     if config.init is not None and objective.heads.names:
         take_heads(objective, Path(config.init).expanduser())
     objective.freeze_idle()

@@ -34,24 +34,35 @@ class Objective(nn.Module):
         encoder: what is trained.
         config: of the run.
         teachers: for distillation, by name.
+        scene_pooling: how rows become the scene vector that the heads read; the model's own.
 
     Attributes:
         n_masks: masks a sample needs.
         idle: prefixes of encoder parameters this objective does not use; they are frozen, so that
             distributed training does not wait for their gradients.
-        scene_pooling: how rows become the scene vector that the heads read; `build` sets the model's own.
+
+    Raises:
+        ConfigError: the encoder lacks what the objective needs.
     """
 
     n_masks = 0
     idle: tuple[str, ...] = ()
-    scene_pooling: str = "mean"
 
     def __init__(
-        self, encoder: Encoder, config: PretrainConfig, teachers: dict[str, Teacher] | None = None
+        self,
+        encoder: Encoder,
+        config: PretrainConfig,
+        teachers: dict[str, Teacher] | None = None,
+        scene_pooling: str = "mean",
     ) -> None:
         super().__init__()
+        self.check(encoder, config)
         self.encoder, self.config = encoder, config
+        self.scene_pooling = scene_pooling
         self.heads = TeacherHeads(encoder.frame_embedding_size, teachers or {}, config.distill)
+
+    def check(self, encoder: Encoder, config: PretrainConfig) -> None:
+        """Refuse an encoder that lacks what this objective needs."""
 
     def scene(self, rows: Tensor, batch: Batch) -> Tensor:
         """Return the scene embeddings `(B, K)` of rows `(B, t, K)`, as the embedder makes them."""
@@ -93,13 +104,10 @@ class MaskedReconstruction(Objective):
     n_masks = 1
     idle = ("classifier.",)
 
-    def __init__(
-        self, encoder: Encoder, config: PretrainConfig, teachers: dict[str, Teacher] | None = None
-    ) -> None:
+    def check(self, encoder: Encoder, config: PretrainConfig) -> None:
         for needed in ("embed", "encode", "pred"):
             if not hasattr(encoder, needed):
                 raise ConfigError(f"recipe 'ssam': {config.model} has no head that reconstructs patches")
-        super().__init__(encoder, config, teachers)
 
     def forward(self, features: Tensor, batch: Batch) -> dict[str, Tensor]:
         mask, share = batch["mask"], 1.0
@@ -169,12 +177,9 @@ class JointMaskedPatches(Objective):
     n_masks = 2
     idle = ("classifier.",)
 
-    def __init__(
-        self, encoder: Encoder, config: PretrainConfig, teachers: dict[str, Teacher] | None = None
-    ) -> None:
+    def check(self, encoder: Encoder, config: PretrainConfig) -> None:
         if not hasattr(encoder, "contrast"):
             raise ConfigError(f"recipe 'ssamba': {config.model} has no discriminative and generative heads")
-        super().__init__(encoder, config, teachers)
 
     def forward(self, features: Tensor, batch: Batch) -> dict[str, Tensor]:
         nce, accuracy = self.discriminative(features, batch["mask"])
@@ -216,18 +221,24 @@ class Tagging(Objective):
     idle = ("pred.", "mask_token", "contrast_head.", "reconstruct_head.")
 
     def __init__(
-        self, encoder: Encoder, config: PretrainConfig, teachers: dict[str, Teacher] | None = None
+        self,
+        encoder: Encoder,
+        config: PretrainConfig,
+        teachers: dict[str, Teacher] | None = None,
+        scene_pooling: str = "mean",
     ) -> None:
-        super().__init__(encoder, config)
-        if n_classes(encoder) < 1:
-            raise ConfigError(
-                f"recipe 'tagging': {config.model} has no classifier; give model_options.num_classes"
-            )
+        super().__init__(encoder, config, None, scene_pooling)  # no heads: the tags themselves are taught
         if teachers and not config.distill.soft_labels:
             raise ConfigError(
                 "recipe 'tagging' learns from teachers' logits only: set distill.soft_labels=true"
             )
         self.soft_teachers = tuple(teachers or {})
+
+    def check(self, encoder: Encoder, config: PretrainConfig) -> None:
+        if n_classes(encoder) < 1:
+            raise ConfigError(
+                f"recipe 'tagging': {config.model} has no classifier; give model_options.num_classes"
+            )
 
     def forward(self, features: Tensor, batch: Batch) -> dict[str, Tensor]:
         encoder, labels = self.encoder, batch["labels"]

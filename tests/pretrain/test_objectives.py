@@ -82,8 +82,7 @@ def test_teachers_hear_the_scene_embedding_that_the_model_will_have():
     torch.manual_seed(0)
     _, encoder = build_modules(with_options(find_variant("ssam_tiny").config, {"embed_dim": 32, "depth": 2}))
     teachers = {"one": Teacher(np.zeros((1, 7), np.float32), 7, "mse", 1.0)}
-    objective = Distillation(encoder, PretrainConfig(), teachers)
-    objective.scene_pooling = "mean_plus_max"
+    objective = Distillation(encoder, PretrainConfig(), teachers, scene_pooling="mean_plus_max")
     features, target = torch.randn(2, 40, 80), torch.randn(2, 7)
     with torch.no_grad():
         rows = encoder.embed_frames(features)
