@@ -1,5 +1,5 @@
 #!/bin/sh
-# ssam_tiny_200_16x4.open-distilled from nothing: corpus, teachers, ten stages of training, the file in weights/.
+# ssam_tiny_200_16x4.open-distilled from nothing: corpus, teachers, eleven stages of training, the file in weights/.
 #   sh weights/recipes/open-distilled/run.sh FOLDER            some 15 GB and hours; each step goes on where it stopped
 #   QUICK=1 sh weights/recipes/open-distilled/run.sh FOLDER    the same way in minutes: few sounds, few steps of each
 #                                                              stage, and the file in FOLDER/weights
@@ -11,13 +11,13 @@ audiomamba() { "$python" -m hear_audiomamba "$@"; }
 
 weights=$here/../..
 limits="--max-hours-per-source 0.3"
-first=14000 second=37000 last=43500 third=162000 fourth=110000 few=
+first=14000 second=37000 last=43500 third=162000 fourth=110000 fifth=23000 few=
 if [ -n "${QUICK:-}" ]; then
     limits="--max-hours-per-source 0.01 --max-sounds-per-source 400"
-    for source in oxygen yaru festvox-ru solarwolf xmoto notes chords drums tones pico variants many; do
+    for source in oxygen yaru festvox-ru solarwolf xmoto notes chords drums tones textures pico variants many; do
         limits="$limits --only $source"
     done
-    first=400 second=500 last=500 third=600 fourth=500 few="optim.steps=3 optim.warmup_steps=1 optim.batch=12"
+    first=400 second=500 last=500 third=600 fourth=500 fifth=200 few="optim.steps=3 optim.warmup_steps=1 optim.batch=12"
     weights=$work/weights
     mkdir -p "$weights"
     cp "$here/../../manifest.json" "$weights"
@@ -34,7 +34,8 @@ targets targets-first shares-first $first 0
 targets targets shares $second 0
 targets targets-last shares-last $last 1
 targets targets-third shares-third $third 2 many-
-targets targets-fourth shares-fourth $fourth 4 many- targets-third
+targets targets-fourth shares-fourth $fourth 4 many-
+targets targets-fifth shares-fifth $fifth 5 many- targets-fourth
 
 stage() { # number, targets, start
     # shellcheck disable=SC2086  # the settings are several words
@@ -51,6 +52,7 @@ stage 7 targets stage6
 stage 8 targets-last stage7
 stage 9 targets-third stage8
 stage 10 targets-fourth stage9
+stage 11 targets-fifth stage10
 
-"$python" "$here/../finish.py" "$work/stage10/model.safetensors" ssam_tiny_200_16x4.open-distilled \
+"$python" "$here/../finish.py" "$work/stage11/model.safetensors" ssam_tiny_200_16x4.open-distilled \
     --notes "$here/notes.json" --default --out "$weights"

@@ -1,4 +1,4 @@
-"""Sounds made from nothing: notes, chords, drums, pieces, tones, words and sentences.
+"""Sounds made from nothing: notes, chords, drums, pieces, tones, everyday sounds, words and sentences.
 
 An engine is a function `(source, work) -> iterator of Sound`; the same source gives the same sounds.
 Every sound carries labels of what it holds, which serve as a free teacher.
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ....errors import ConfigError, did_you_mean
 from ..recipe import SynthSource
-from . import music, speech, tones, variants
+from . import music, speech, textures, tones, variants
 from .sound import Sound
 
 Engine = Callable[[SynthSource, Path], Iterator[Sound]]
@@ -24,6 +24,7 @@ ENGINES: dict[str, Engine] = {
     "midi-files": music.midi_files,
     "accompaniments": music.accompaniments,
     "tones": tones.tones,
+    "textures": textures.textures,
     "words": speech.words,
     "syllables": speech.syllables,
     "sentences": speech.sentences,

@@ -19,7 +19,9 @@ from .sound import SAMPLE_RATE, Sound, levelled
 
 SECONDS = 2.0
 # Labels that stay true at another speed; those of pitch are moved along, all others are dropped.
-SURVIVING = ("word", "syllable", "initial", "language", "program", "drum", "signal", "chord", "tone", "rate")
+SURVIVING = (
+    "word", "syllable", "initial", "language", "program", "drum", "signal", "chord", "tone", "rate", "texture"
+)  # fmt: skip
 PITCHED = ("note", "root", "chroma")
 CLEAR_DB = 8.0
 

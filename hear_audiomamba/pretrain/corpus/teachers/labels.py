@@ -26,6 +26,7 @@ EXCLUSIVE = (
     "speakers",
     "glide",
     "tone",
+    "texture",
 )
 SEVERAL = ("chroma",)
 RAREST = 3
