@@ -1,6 +1,6 @@
 #!/bin/sh
 # ssam_tiny_200_16x4.open-distilled from nothing: corpus, teachers, eleven stages of training, the file in weights/.
-#   sh weights/recipes/open-distilled/run.sh FOLDER            some 15 GB and hours; each step goes on where it stopped
+#   sh weights/recipes/open-distilled/run.sh FOLDER            some 20 GB and hours; each step goes on where it stopped
 #   QUICK=1 sh weights/recipes/open-distilled/run.sh FOLDER    the same way in minutes: few sounds, few steps of each
 #                                                              stage, and the file in FOLDER/weights
 set -eu

@@ -174,7 +174,9 @@ def _drops(rng: Rng) -> np.ndarray:
     def drop() -> np.ndarray:
         start = _between(rng, 500, 3000)
         fall = _chirp(rng, start, start * rng.uniform(1.2, 2.5), rng.uniform(0.02, 0.1), 2.0)
-        return fall + 0.3 * np.resize(_click(rng, 2000, 6000, 1e-3), len(fall)) * (np.arange(len(fall)) < 100)
+        touch = _click(rng, 2000, 6000, 1e-3)
+        fall[: len(touch)] += 0.3 * touch
+        return fall
 
     return _placed(rng, _regular(rng, rng.uniform(1, 6), 0.2), drop, 3)
 
@@ -227,7 +229,7 @@ def _glass(rng: Rng) -> np.ndarray:
         return _struck(rng, 1200, 4500, (0.02, 0.3), 5)[:8000]
 
     if rng.random() < 0.4:
-        return np.resize(np.pad(shard(), (0, LENGTH)), LENGTH)
+        return _placed(rng, np.zeros(1), shard, 0)
     start = rng.uniform(0, 0.5)
     return _placed(rng, start + rng.exponential(0.2, int(rng.integers(8, 30))) % 1.4, shard, 6)
 
