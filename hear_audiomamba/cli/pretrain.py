@@ -39,7 +39,8 @@ def run(args: argparse.Namespace) -> int:
 
     if launched_rank() == 0:
         done = "finished" if outcome.finished else "stopped (go on with --resume)"
-        print(f"{done} at step {outcome.step}, loss {outcome.loss:.4f}: {outcome.out / 'model.safetensors'}")
+        loss = "nothing was left to do" if outcome.loss is None else f"loss {outcome.loss:.4f}"
+        print(f"{done} at step {outcome.step}, {loss}: {outcome.out / 'model.safetensors'}")
     return 0 if outcome.finished else 3
 
 

@@ -38,12 +38,15 @@ class Diverged(AudioMambaError, RuntimeError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: its folder, the steps done, whether these are all, and the last mean loss."""
+    """How a run ended: its folder, the steps done, whether these are all, and the last mean loss.
+
+    A run that was finished before it was resumed has no loss.
+    """
 
     out: Path
     step: int
     finished: bool
-    loss: float
+    loss: float | None
 
 
 def pretrain(config: PretrainConfig, resume: bool = False) -> Outcome:
@@ -118,7 +121,7 @@ class Run:
             text = yaml.safe_dump(plain(self.config.to_dict()), sort_keys=False)
             write_text(self.out / "config.yaml", text)
             self.log = RunLog(self.out, self.config, self.step, total)
-        loss = float("nan")
+        loss = None
         try:
             with self._signals():
                 self._announce(total)
@@ -131,7 +134,7 @@ class Run:
                 self.log.close()
         return Outcome(self.out, self.step, self.step >= total, loss)
 
-    def _loop(self, total: int) -> float:
+    def _loop(self, total: int) -> float | None:
         run, probe_every = self.config.run, self.config.probe.every
         batches = iter(
             training_batches(
@@ -143,7 +146,7 @@ class Run:
         begin = mark = time.monotonic()
         before = self.seconds
         sums: dict[str, Tensor] = {}
-        since, loss = 0, float("nan")
+        since, loss = 0, None
         while self.step < total:
             lr = self.schedule.lr(self.step)
             _add(sums, self._train_step(batches, lr))

@@ -64,3 +64,5 @@ def test_the_command_line(corpus, tmp_path, capsys):
     assert main([*words, "optim.steps=2"]) == 1
     error = capsys.readouterr().err
     assert "already holds a run" in error and error.count("\n") == 1
+    assert main([*words, "optim.steps=2", "--resume"]) == 0
+    assert "finished at step 2, nothing was left to do" in capsys.readouterr().out
