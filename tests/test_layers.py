@@ -19,11 +19,11 @@ LAYERS = [
     {"encoders"},
     {"features", "features_kaldi", "inputs", "embedder"},
     {"registry", "weights", "convert", "hear", "check", "tagging", "tag_plot", "flops", "audio"},
-    {"extract", "pretrain", "evaluate", "adapters"},
+    {"extract", "pretrain", "evaluate"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-BESIDE = {"extract", "pretrain", "evaluate", "adapters"}  # never one another
+BESIDE = {"extract", "pretrain", "evaluate"}  # never one another
 
 
 def imported(path: Path):
