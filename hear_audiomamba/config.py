@@ -309,7 +309,9 @@ class HierMambaConfig(Config):
 class ModelConfig(Config):
     """All that is needed to build a model: stored in the metadata of every weights file of ours.
 
-    `scene_pooling` makes a scene embedding of a clip's rows: see `modules.pooling.pool_rows`.
+    `scene_pooling` makes a scene embedding of a clip's rows: see `modules.pooling.pool_rows`. Timestamp
+    embeddings are the rows, averaged with their neighbours by weights that decay with the time constant
+    `timestamp_smoothing_ms`; 0, as in the papers, leaves them as they are.
     """
 
     family: str
@@ -318,3 +320,4 @@ class ModelConfig(Config):
     encoder: Any
     window_seconds: float = 2.0
     scene_pooling: typing.Literal["mean", "mean_plus_max"] = "mean"
+    timestamp_smoothing_ms: float = 0.0

@@ -15,7 +15,7 @@ from .config import ModelConfig
 from .encoders.base import Encoder
 from .errors import ConfigError
 from .inputs import check_audio
-from .modules.pooling import pool_rows
+from .modules.pooling import pool_rows, smooth_rows
 from .ops import BACKENDS, use_backend
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -46,6 +46,8 @@ class AudioEmbedder(nn.Module):
         sample_rate: Hz the audio must have.
         scene_embedding_size, timestamp_embedding_size: K.
         scene_pooling: how a clip's rows become its scene embedding: see `modules.pooling.pool_rows`.
+        row_smoothing: time constant, in rows, with which timestamp embeddings are smoothed: see
+            `modules.pooling.smooth_rows`.
     """
 
     def __init__(
@@ -73,6 +75,8 @@ class AudioEmbedder(nn.Module):
             raise ConfigError(f"window_seconds: {seconds!r} is not a positive number of seconds")
         if max_batch_windows is not None and max_batch_windows < 1:
             raise ConfigError(f"max_batch_windows: {max_batch_windows} is less than 1")
+        if not 0 <= config.timestamp_smoothing_ms < math.inf:
+            raise ConfigError(f"timestamp_smoothing_ms: {config.timestamp_smoothing_ms!r} is not 0 or more")
         self.config, self.features, self.encoder = config, features, encoder
         self.timestamp_kind, self.compat, self.precision = timestamps, compat, precision
         self.max_batch_windows, self.backend = max_batch_windows, backend
@@ -81,6 +85,8 @@ class AudioEmbedder(nn.Module):
         self.scene_embedding_size = self.timestamp_embedding_size = encoder.frame_embedding_size
         frames = round(seconds * self.sample_rate / features.hop_length)
         self.window_frames = encoder.fit_frames(frames)
+        row_ms = 1000.0 * self._row_times()[1] / self.sample_rate
+        self.row_smoothing = 0.0 if compat == "published" else config.timestamp_smoothing_ms / row_ms
         _cast(encoder, PRECISIONS[precision])
         self.eval()
 
@@ -119,7 +125,7 @@ class AudioEmbedder(nn.Module):
             InputError: see `hear_audiomamba.inputs.check_audio`.
         """
         audio = check_audio(audio)
-        rows = self._rows(audio)
+        rows = smooth_rows(self._rows(audio), self.row_smoothing)
         positions, times = self.timestamp_grid(audio.shape[1], rows.shape[1])
         if positions is not None:
             positions = positions.to(rows.device)

@@ -195,15 +195,15 @@ def with_options(config: ModelConfig, options: Mapping[str, Any]) -> ModelConfig
 
     Args:
         config: where to start from.
-        options: "scene_pooling" or field names of the family's encoder or features configuration, and
-            values.
+        options: "scene_pooling", "timestamp_smoothing_ms" or field names of the family's encoder or features
+            configuration, and values.
 
     Raises:
         ConfigError: there is no field of that name; says which names are near.
     """
     parts = {"model": config, "encoder": config.encoder, "features": config.features}
     known = {f.name: part for part in ("features", "encoder") for f in fields(parts[part])}
-    known["scene_pooling"] = "model"
+    known |= dict.fromkeys(("scene_pooling", "timestamp_smoothing_ms"), "model")
     for key, value in options.items():
         if key not in known:
             raise ConfigError(f"unknown option {key!r} for {config.variant}; {did_you_mean(key, known)}")

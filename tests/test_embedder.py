@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from hear_audiomamba import get_scene_embeddings, get_timestamp_embeddings, load_model
 from hear_audiomamba.errors import AudioMambaError, ConfigError, InputError
+from hear_audiomamba.modules.pooling import smooth_rows
 
 
 @given(samples=st.integers(1, 70_000), count=st.integers(1, 3))
@@ -50,11 +51,31 @@ def test_scene_pooling_is_the_weights_own_or_as_asked(noise):
 
 
 def test_bundled_weights_take_another_pooling(recwarn):
-    model = load_model(scene_pooling="mean", device="cpu")
+    model = load_model(scene_pooling="mean", timestamp_smoothing_ms=0, device="cpu")
     bundled = load_model(device="cpu")
     assert (model.scene_pooling, bundled.scene_pooling) == ("mean", "mean_plus_max") and not recwarn
+    assert (model.row_smoothing, bundled.row_smoothing) == (0, 100 / 40)
     for key, tensor in model.encoder.state_dict().items():
         assert torch.equal(tensor, bundled.encoder.state_dict()[key]), key
+
+
+def test_timestamps_are_smoothed_as_the_weights_have_it_or_as_asked(noise):
+    audio = noise(2, 50_000)
+    tiny = {"variant": "ssam_tiny", "depth": 2, "device": "cpu"}
+    plain, smooth = load_model(**tiny), load_model(**tiny, timestamp_smoothing_ms=100)
+    rows, times = plain.timestamps(audio)
+    smoothed, same_times = smooth.timestamps(audio)
+    assert torch.equal(times, same_times) and plain.config.timestamp_smoothing_ms == 0
+    torch.testing.assert_close(smoothed, smooth_rows(rows, 100 / 40))  # rows lie 40 ms apart
+    assert (smoothed - rows).abs().max() > 0.1
+    assert torch.equal(smooth.scene(audio), plain.scene(audio))
+    published = load_model(**tiny, timestamp_smoothing_ms=100, compat="published")
+    assert torch.equal(
+        published.timestamps(audio)[0], load_model(**tiny, compat="published").timestamps(audio)[0]
+    )
+    for value in (-1, float("nan"), float("inf")):
+        with pytest.raises(ConfigError, match=f"timestamp_smoothing_ms: {float(value)!r} is not 0 or more"):
+            load_model(timestamp_smoothing_ms=value)
 
 
 @given(dtype=st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.float64]))

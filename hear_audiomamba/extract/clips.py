@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..embedder import AudioEmbedder
+from ..modules.pooling import smooth_rows, smoothing_reach
 from .decode import Block
 from .encode import Encoded
 from .options import WHOLE_SECONDS, EmbedOptions
@@ -19,6 +20,7 @@ from .spectrogram import RunningStatistics, SpectrogramStream, needs_statistics
 from .windows import Window, WindowBatcher, WindowCutter
 
 SPILL_BYTES = 64 << 20
+TIMESTAMPS_AT_ONCE = 4096
 
 
 class RowStore:
@@ -231,22 +233,20 @@ def _by_itself(frames: Tensor) -> Tensor:
     return statistics.normalize(frames)
 
 
-def timestamp_pieces(
-    model: AudioEmbedder, clip: Clip, size: int = 4096
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield a clip's timestamp embeddings `(n, K)` float32 and their times `(n,)` in ms, `size` at a time."""
-    rows = clip.rows
-    n_rows = len(rows)
+def timestamp_pieces(model: AudioEmbedder, clip: Clip) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield a clip's timestamp embeddings `(n, K)` float32 and their times `(n,)` in ms, some at a time."""
+    n_rows = len(clip.rows)
     positions, times = model.timestamp_grid(clip.n_samples, n_rows)
-    for at in range(0, len(times), size):
-        when = times[at : at + size].numpy()
-        if positions is None:
-            yield rows.read(at, min(at + size, n_rows)), when
-            continue
-        between = positions[at : at + size].numpy()
-        low = np.floor(between).astype(np.int64)
-        high = np.minimum(low + 1, n_rows - 1)
-        part = (between - low).astype(np.float32)[:, None]
-        needed = rows.read(int(low[0]), int(high[-1]) + 1)
-        below, above = needed[low - low[0]], needed[high - low[0]]
-        yield below + part * (above - below), when
+    if positions is None:
+        positions = torch.arange(n_rows, dtype=torch.float64)
+    reach = smoothing_reach(model.row_smoothing)
+    for at in range(0, len(times), TIMESTAMPS_AT_ONCE):
+        piece = slice(at, at + TIMESTAMPS_AT_ONCE)
+        between = positions[piece]
+        low = between.floor().long()
+        high = (low + 1).clamp_max(n_rows - 1)
+        first = max(0, int(low[0]) - reach)
+        rows = torch.tensor(clip.rows.read(first, min(int(high[-1]) + 1 + reach, n_rows)))
+        rows = smooth_rows(rows[None], model.row_smoothing)[0]
+        part = (between - low).float()[:, None]
+        yield torch.lerp(rows[low - first], rows[high - first], part).numpy(), times[piece].numpy()

@@ -1,9 +1,14 @@
-"""From the rows of a clip to its scene embedding."""
+"""From the rows of a clip to its scene embedding and its timestamp embeddings."""
 
 from __future__ import annotations
 
+import math
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+_BLOCK = 64
 
 
 def pool_rows(rows: Tensor, pooling: str = "mean", n_rows: Tensor | None = None) -> Tensor:
@@ -44,3 +49,38 @@ def pool_parts(rows: Tensor, n_rows: Tensor, pooling: str) -> tuple[Tensor, Tens
     if pooling == "mean":
         return total, None
     return total, rows.masked_fill(~own[..., None], -torch.inf).amax(dim=1)
+
+
+def smoothing_reach(time_constant: float) -> int:
+    """Return how many rows on either side of one `smooth_rows` looks at: five time constants."""
+    return math.ceil(5 * time_constant)
+
+
+def smooth_rows(rows: Tensor, time_constant: float) -> Tensor:
+    """Average each row with its neighbours in time, by weights that decay exponentially on both sides.
+
+    What surrounds a moment says what it is part of, and the peak of the weights keeps the moment. At the
+    ends of a clip the weights of the rows that are there make up the whole.
+
+    Args:
+        rows: `(B, t, K)`.
+        time_constant: distance in rows at which a weight is 1/e of the row's own; 0 returns the rows as
+            they are.
+
+    Returns:
+        `(B, t, K)`.
+    """
+    if not time_constant:
+        return rows
+    n_sounds, n_rows, width = rows.shape
+    reach = min(smoothing_reach(time_constant), n_rows - 1)
+    distance = torch.arange(-reach, reach + 1, device=rows.device).abs()
+    weights = torch.exp(-distance / time_constant).to(rows.dtype)
+    # A block of rows at a time is one product with a banded matrix, many times faster than a convolution.
+    n_blocks = -(-n_rows // _BLOCK)
+    band = torch.stack([F.pad(weights, (at, _BLOCK - 1 - at)) for at in range(_BLOCK)])
+    padded = F.pad(rows, (0, 0, reach, reach + n_blocks * _BLOCK - n_rows))
+    stretches = padded.unfold(1, _BLOCK + 2 * reach, _BLOCK).transpose(2, 3)
+    sums = (band @ stretches).reshape(n_sounds, -1, width)[:, :n_rows]
+    present = F.conv1d(rows.new_ones(1, 1, n_rows), weights[None, None], padding=reach)
+    return sums / present.transpose(1, 2)

@@ -70,6 +70,16 @@ def test_interpolated_timestamps_of_long_files(make_archive, tmp_path, short_mem
         check_npz(model, path, tmp_path / "out" / f"{path.relative_to(folder)}.npz", atol=5e-5)
 
 
+@pytest.mark.parametrize("variant", ["ssam_tiny", "ssamba_tiny"])
+def test_smoothed_timestamps_of_long_files(variant, make_archive, tmp_path, short_memory, monkeypatch):
+    monkeypatch.setattr(clips, "TIMESTAMPS_AT_ONCE", 7)
+    model = load_model(variant=variant, depth=2, timestamp_smoothing_ms=90.0, device="cpu")
+    folder = make_archive(3, (0.1, 4.0))
+    embed_sources(find_sources([folder]), model, tmp_path / "out", BOTH, HERE)
+    for path in folder.rglob("*.wav"):
+        check_npz(model, path, tmp_path / "out" / f"{path.relative_to(folder)}.npz", atol=5e-5)
+
+
 def test_windows_normalised_by_themselves(tiny_model, tmp_path, monkeypatch):
     path = write_noise(tmp_path / "a.wav", 5.0)
     options = EmbedOptions(normalize="window")

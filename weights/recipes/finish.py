@@ -31,6 +31,10 @@ def main() -> None:
     parser.add_argument(
         "--notes", type=Path, required=True, help="JSON with licence, source, recipe and other facts"
     )
+    parser.add_argument(
+        "--timestamp-smoothing-ms", type=float, default=0.0,
+        help="time constant with which the rows are averaged for timestamp embeddings",
+    )  # fmt: skip
     parser.add_argument("--default", action="store_true", help="make it the variant's default")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder of the weights and their manifest")
     args = parser.parse_args()
@@ -39,7 +43,9 @@ def main() -> None:
     state, metadata = read_safetensors(args.model)
     trained, _ = own_metadata(metadata)
     notes = json.loads(args.notes.read_text(encoding="utf-8"))
-    config = find_variant(variant).config.replace(scene_pooling=trained.scene_pooling)
+    config = find_variant(variant).config.replace(
+        scene_pooling=trained.scene_pooling, timestamp_smoothing_ms=args.timestamp_smoothing_ms
+    )
     torch.manual_seed(0)
     grown = deepen(state, build_modules(config)[1])
     with torch.inference_mode():
