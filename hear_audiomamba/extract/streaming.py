@@ -44,8 +44,9 @@ class StreamingEmbedder:
 
     `mode="stateful"`, for causal models (SSAM): one row for each time step, 40 ms for the published
     sizes, as soon as its samples are there. The states of convolution and scan are carried from step to
-    step, so that nothing is computed twice, and rows are those of a forward pass over the whole sequence.
-    A row is late by one step and half an analysis window (12.5 ms).
+    step, so that nothing is computed twice, and rows are those of a forward pass over the whole sequence,
+    without the smoothing of timestamp embeddings, which looks ahead. A row is late by one step and half an
+    analysis window (12.5 ms).
 
     Args:
         model: what `load_model` returned.
