@@ -311,7 +311,7 @@ class ModelConfig(Config):
 
     `scene_pooling` makes a scene embedding of a clip's rows: see `modules.pooling.pool_rows`. Timestamp
     embeddings are the rows, averaged with their neighbours by weights that decay with the time constant
-    `timestamp_smoothing_ms`; 0, as in the papers, leaves them as they are.
+    `timestamp_smoothing_ms`: see `modules.pooling.smooth_rows`; 0, as in the papers, leaves them as they are.
     """
 
     family: str

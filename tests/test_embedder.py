@@ -54,7 +54,7 @@ def test_bundled_weights_take_another_pooling(recwarn):
     model = load_model(scene_pooling="mean", timestamp_smoothing_ms=0, device="cpu")
     bundled = load_model(device="cpu")
     assert (model.scene_pooling, bundled.scene_pooling) == ("mean", "mean_plus_max") and not recwarn
-    assert (model.row_smoothing, bundled.row_smoothing) == (0, 100 / 40)
+    assert (model.row_smoothing, bundled.row_smoothing) == (0, 240 / 40)
     for key, tensor in model.encoder.state_dict().items():
         assert torch.equal(tensor, bundled.encoder.state_dict()[key]), key
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+_OWN_SHARE = 0.25
 _BLOCK = 64
 
 
@@ -57,14 +58,15 @@ def smoothing_reach(time_constant: float) -> int:
 
 
 def smooth_rows(rows: Tensor, time_constant: float) -> Tensor:
-    """Average each row with its neighbours in time, by weights that decay exponentially on both sides.
+    """Give each row its surroundings: a quarter stays itself, three quarters are a mean over its neighbours.
 
-    What surrounds a moment says what it is part of, and the peak of the weights keeps the moment. At the
-    ends of a clip the weights of the rows that are there make up the whole.
+    What surrounds a moment says what it is part of, and the row itself when it was. The weights of the
+    mean decay exponentially on both sides; at the ends of a clip those of the rows that are there make up
+    the whole.
 
     Args:
         rows: `(B, t, K)`.
-        time_constant: distance in rows at which a weight is 1/e of the row's own; 0 returns the rows as
+        time_constant: distance in rows at which a weight is 1/e of the middle one; 0 returns the rows as
             they are.
 
     Returns:
@@ -83,4 +85,4 @@ def smooth_rows(rows: Tensor, time_constant: float) -> Tensor:
     stretches = padded.unfold(1, _BLOCK + 2 * reach, _BLOCK).transpose(2, 3)
     sums = (band @ stretches).reshape(n_sounds, -1, width)[:, :n_rows]
     present = F.conv1d(rows.new_ones(1, 1, n_rows), weights[None, None], padding=reach)
-    return sums / present.transpose(1, 2)
+    return torch.lerp(sums / present.transpose(1, 2), rows, _OWN_SHARE)

@@ -33,7 +33,7 @@ def main() -> None:
     )
     parser.add_argument(
         "--timestamp-smoothing-ms", type=float, default=0.0,
-        help="time constant with which the rows are averaged for timestamp embeddings",
+        help="time constant with which rows are averaged for timestamp embeddings",
     )  # fmt: skip
     parser.add_argument("--default", action="store_true", help="make it the variant's default")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder of the weights and their manifest")

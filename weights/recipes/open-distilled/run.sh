@@ -56,4 +56,4 @@ stage 10 targets-fourth stage9
 stage 11 targets-fifth stage10
 
 "$python" "$here/../finish.py" "$work/stage11/model.safetensors" ssam_tiny_200_16x4.open-distilled \
-    --notes "$here/notes.json" --timestamp-smoothing-ms 100 --default --out "$weights"
+    --notes "$here/notes.json" --timestamp-smoothing-ms 240 --default --out "$weights"
