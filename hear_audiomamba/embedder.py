@@ -20,6 +20,7 @@ from .ops import BACKENDS, use_backend
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 MAX_TIMESTAMP_STEP_MS = 50.0  # HEAR's advice for event tasks; its validator warns above
+MAX_SMOOTHING_MS = 10_000
 
 
 class AudioEmbedder(nn.Module):
@@ -75,8 +76,10 @@ class AudioEmbedder(nn.Module):
             raise ConfigError(f"window_seconds: {seconds!r} is not a positive number of seconds")
         if max_batch_windows is not None and max_batch_windows < 1:
             raise ConfigError(f"max_batch_windows: {max_batch_windows} is less than 1")
-        if not 0 <= config.timestamp_smoothing_ms < math.inf:
-            raise ConfigError(f"timestamp_smoothing_ms: {config.timestamp_smoothing_ms!r} is not 0 or more")
+        if not 0 <= config.timestamp_smoothing_ms <= MAX_SMOOTHING_MS:
+            raise ConfigError(
+                f"timestamp_smoothing_ms: {config.timestamp_smoothing_ms!r} is not from 0 to {MAX_SMOOTHING_MS}"
+            )
         self.config, self.features, self.encoder = config, features, encoder
         self.timestamp_kind, self.compat, self.precision = timestamps, compat, precision
         self.max_batch_windows, self.backend = max_batch_windows, backend

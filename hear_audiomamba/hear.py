@@ -53,8 +53,9 @@ def load_model(
         backend: of the scan: "cpu", "torch", "reference", "triton", "mamba_ssm"; None takes the fastest.
         max_batch_windows: most windows encoded at once, a bound on memory; None chooses by device.
         options: "scene_pooling" ("mean" of a clip's rows or "mean_plus_max"), "timestamp_smoothing_ms"
-            (time constant with which rows are averaged over time; 0 for none), both by default what belongs
-            to the weights; or single fields of the family's encoder or features configuration.
+            (time constant with which rows are averaged over time, at most 10,000; 0 for none), both by
+            default what belongs to the weights; or single fields of the family's encoder or features
+            configuration.
 
     Returns:
         The model, in evaluation mode, with `sample_rate`, `scene_embedding_size` and

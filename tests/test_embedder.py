@@ -73,8 +73,10 @@ def test_timestamps_are_smoothed_as_the_weights_have_it_or_as_asked(noise):
     assert torch.equal(
         published.timestamps(audio)[0], load_model(**tiny, compat="published").timestamps(audio)[0]
     )
-    for value in (-1, float("nan"), float("inf")):
-        with pytest.raises(ConfigError, match=f"timestamp_smoothing_ms: {float(value)!r} is not 0 or more"):
+    for value in (-1, float("nan"), float("inf"), 10_001):
+        with pytest.raises(
+            ConfigError, match=f"timestamp_smoothing_ms: {float(value)!r} is not from 0 to 10000"
+        ):
             load_model(timestamp_smoothing_ms=value)
 
 

@@ -20,7 +20,7 @@ from .spectrogram import RunningStatistics, SpectrogramStream, needs_statistics
 from .windows import Window, WindowBatcher, WindowCutter
 
 SPILL_BYTES = 64 << 20
-TIMESTAMPS_AT_ONCE = 4096
+TIMESTAMPS_AT_ONCE = 1024
 
 
 class RowStore:

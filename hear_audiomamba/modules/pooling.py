@@ -79,10 +79,10 @@ def smooth_rows(rows: Tensor, time_constant: float) -> Tensor:
     distance = torch.arange(-reach, reach + 1, device=rows.device).abs()
     weights = torch.exp(-distance / time_constant).to(rows.dtype)
     # A block of rows at a time is one product with a banded matrix, many times faster than a convolution.
-    n_blocks = -(-n_rows // _BLOCK)
-    band = torch.stack([F.pad(weights, (at, _BLOCK - 1 - at)) for at in range(_BLOCK)])
-    padded = F.pad(rows, (0, 0, reach, reach + n_blocks * _BLOCK - n_rows))
-    stretches = padded.unfold(1, _BLOCK + 2 * reach, _BLOCK).transpose(2, 3)
+    block = max(_BLOCK, reach)
+    band = torch.stack([F.pad(weights, (at, block - 1 - at)) for at in range(block)])
+    padded = F.pad(rows, (0, 0, reach, reach + -n_rows % block))
+    stretches = padded.unfold(1, block + 2 * reach, block).transpose(2, 3)
     sums = (band @ stretches).reshape(n_sounds, -1, width)[:, :n_rows]
     present = F.conv1d(rows.new_ones(1, 1, n_rows), weights[None, None], padding=reach)
     return torch.lerp(sums / present.transpose(1, 2), rows, _OWN_SHARE)
