@@ -78,7 +78,7 @@ def smooth_rows(rows: Tensor, time_constant: float) -> Tensor:
     reach = min(smoothing_reach(time_constant), n_rows - 1)
     distance = torch.arange(-reach, reach + 1, device=rows.device).abs()
     weights = torch.exp(-distance / time_constant).to(rows.dtype)
-    # A block of rows at a time is one product with a banded matrix, many times faster than a convolution.
+    # One product with a banded matrix for each block of rows: convolutions of one channel are slow on CPUs.
     block = max(_BLOCK, reach)
     band = torch.stack([F.pad(weights, (at, block - 1 - at)) for at in range(block)])
     padded = F.pad(rows, (0, 0, reach, reach + -n_rows % block))
