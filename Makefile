@@ -29,8 +29,8 @@ lint: $(VENV)/.installed-test
 # The bundled weights from nothing: docs/reproducing_weights.md. Needs Debian or Ubuntu, hours, and network.
 WEIGHTS_WORK ?= build/open-distilled
 weights: $(VENV)/.installed-test
-	PYTHON=$(abspath $(PY)) sh weights/recipes/setup.sh
-	PYTHON=$(abspath $(PY)) sh weights/recipes/open-distilled/run.sh $(WEIGHTS_WORK)
+	PYTHON=$(abspath $(PY)) sh recipes/weights/setup.sh
+	PYTHON=$(abspath $(PY)) sh recipes/weights/open-distilled/run.sh $(WEIGHTS_WORK)
 
 # A torch that is there is kept, whichever build it is; only without one is the tested version installed.
 $(VENV)/bin/python:

@@ -21,7 +21,7 @@ class BuildWithBundled(build_py):
     def run(self) -> None:
         super().run()
         if self.editable_mode:
-            return  # a checkout is read in place: hear_audiomamba/bundled.py
+            return  # a checkout is read in place: hear_audiomamba/models/bundled.py
         target = Path(self.build_lib) / "hear_audiomamba" / "bundled"
         for name in BUNDLED:
             source = HERE / name

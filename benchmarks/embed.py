@@ -22,10 +22,10 @@ from published import published_path
 from timing import matmul_rate, ratio, take_turns, write
 
 from hear_audiomamba import list_models, load_model, model_info
-from hear_audiomamba.flops import count_flops
-from hear_audiomamba.memory import keep_freed_memory
+from hear_audiomamba.models.flops import count_flops
+from hear_audiomamba.models.registry import SIZES
 from hear_audiomamba.ops import selective_scan
-from hear_audiomamba.registry import SIZES
+from hear_audiomamba.ops.memory import keep_freed_memory
 
 CASES = [(1, 2.0), (8, 2.0), (1, 10.0), (1, 50.0)]  # batch, window seconds: 251, 251, 1,251 and 6,251 tokens
 

@@ -29,12 +29,12 @@ import soundfile
 import torch
 
 from hear_audiomamba import load_model
-from hear_audiomamba.audio import load_audio
-from hear_audiomamba.extract.options import EmbedOptions
-from hear_audiomamba.extract.read import read_all_scenes
-from hear_audiomamba.extract.run import Resources, embed_sources
-from hear_audiomamba.extract.sources import find_sources
-from hear_audiomamba.memory import keep_freed_memory
+from hear_audiomamba.archive.options import EmbedOptions
+from hear_audiomamba.archive.read import read_all_scenes
+from hear_audiomamba.archive.run import Resources, embed_sources
+from hear_audiomamba.archive.sources import find_sources
+from hear_audiomamba.io.audio import load_audio
+from hear_audiomamba.ops.memory import keep_freed_memory
 
 
 def cpu_seconds() -> float:

@@ -19,7 +19,7 @@ from gpu_timing import event_times, exponential_rate, matmul_rate, median_time, 
 from timing import ratio, write
 
 from hear_audiomamba import load_model
-from hear_audiomamba.flops import count_flops
+from hear_audiomamba.models.flops import count_flops
 
 SECONDS = 2.0
 

@@ -4,7 +4,7 @@
         --variants 'yamnet=peers{"peer": "yamnet"}' 'logmel=peers{"peer": "logmel"}' …
 
 `peer` is "logmel" (mean and deviation over time of a 64-band log-mel), "yamnet", "speech" (Google's speech
-embedding) or "speaker" (Resemblyzer). The last three need what weights/recipes/setup.sh installs.
+embedding) or "speaker" (Resemblyzer). The last three need what recipes/weights/setup.sh installs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from hear_audiomamba.config import LogMelConfig
-from hear_audiomamba.features import LogMel
+from hear_audiomamba.frontends.logmel import LogMel
 
 SAMPLE_RATE = 16000
 HOP_MS = 50
@@ -46,7 +46,7 @@ class Peer(nn.Module):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        from hear_audiomamba.pretrain.corpus.teachers import make_teacher
+        from recipes.corpus.teachers import make_teacher
 
         with real_tensorflow():
             self.teacher = make_teacher(name, Path())

@@ -49,7 +49,7 @@ def side_kit(folder: Path, seed: int, grid: str, points: int, grid_seed: int) ->
 
 def side_fast(folder: Path, seed: int, grid: str, points: int, grid_seed: int) -> dict:
     """One run of the fast engine in this process."""
-    from hear_audiomamba.evaluate.fast.engine import Engine
+    from hear_audiomamba.evaluate.predictions.engine import Engine
 
     return Engine(folder, grid=grid, grid_points=points, grid_seed=grid_seed, precision=PRECISION).run(
         [seed]
@@ -64,7 +64,7 @@ def serve(side: str) -> None:
     if side == "kit":
         import heareval.predictions.runner  # noqa: F401  # the import is not part of a run
     else:
-        import hear_audiomamba.evaluate.fast.engine  # noqa: F401
+        import hear_audiomamba.evaluate.predictions.engine  # noqa: F401
     answers.write("ready\n")
     answers.flush()
     for line in sys.stdin:
@@ -117,7 +117,7 @@ def ask(process: subprocess.Popen[str], request: dict) -> dict:
 
 def task_row(folder: Path, sides: dict[str, subprocess.Popen[str]], args: argparse.Namespace) -> dict:
     """Run all seeds of a task on both sides in turn and sum them up."""
-    from hear_audiomamba.evaluate.aggregate import t_interval
+    from hear_audiomamba.evaluate.board.aggregate import t_interval
 
     metadata = json.loads((folder / "task_metadata.json").read_text())
     name = f"test_{metadata['evaluation'][0]}"

@@ -25,11 +25,11 @@ from pathlib import Path
 import torch
 from timing import ratio, write
 
+from hear_audiomamba.models.registry import build_modules, find_variant
 from hear_audiomamba.ops import use_backend
 from hear_audiomamba.pretrain.config import OptimConfig, PretrainConfig
-from hear_audiomamba.pretrain.objectives import MaskedReconstruction
-from hear_audiomamba.pretrain.optim import build_optimizer
-from hear_audiomamba.registry import build_modules, find_variant
+from hear_audiomamba.pretrain.objectives.objectives import MaskedReconstruction
+from hear_audiomamba.pretrain.run.optim import build_optimizer
 
 SLOW = "ssam, sequential scan"
 # side: model family, backend of the scan (None: the fastest at hand), autocast

@@ -23,11 +23,11 @@ from torch import Tensor, nn
 
 from hear_audiomamba.encoders.hiermamba import HierMamba, fold_windows
 from hear_audiomamba.encoders.vmamba import HTSAT_FEATURES
-from hear_audiomamba.flops import count_flops
+from hear_audiomamba.models.flops import count_flops
+from hear_audiomamba.models.registry import VARIANTS
 from hear_audiomamba.modules.ss2d import SS2D
 from hear_audiomamba.modules.transformer import TransformerBlock
 from hear_audiomamba.ops import selective_scan, use_backend
-from hear_audiomamba.registry import VARIANTS
 
 # Side of the map, width of the stream, states: hiermamba_small's stages, and the first generation's states.
 SCANS = [

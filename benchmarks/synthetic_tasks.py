@@ -1,6 +1,6 @@
 """HEAR tasks out of a corpus of synthesised sounds, to develop with: what their labels say, in five folds.
 
-    hear-audiomamba corpus build SOUNDS --recipe weights/recipes/synthetic-tasks.yaml
+    python -m recipes.corpus build SOUNDS --recipe recipes/weights/synthetic-tasks.yaml
     python benchmarks/synthetic_tasks.py SOUNDS TASKS
     PYTHONPATH=benchmarks python benchmarks/logistic_probe.py TASKS hear_audiomamba 'peers{"peer": "logmel"}'
 
@@ -36,7 +36,7 @@ FOLDS = 5
 def main() -> None:
     """Write all tasks and print how large they are."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("corpus", type=Path, help="folder that `hear-audiomamba corpus build` made")
+    parser.add_argument("corpus", type=Path, help="folder that `python -m recipes.corpus build` made")
     parser.add_argument("out", type=Path, help="folder for the tasks")
     args = parser.parse_args()
     known = read_labels(args.corpus)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from . import _moved
 from .errors import AudioMambaError, UntrainedWeightsWarning
 
 if TYPE_CHECKING:
     from .hear import get_scene_embeddings, get_timestamp_embeddings, load_model
-    from .registry import list_models, model_info
+    from .models.registry import list_models, model_info
 
 __version__ = "0.1.0"
+
+_moved.install()
 
 __all__ = [
     "AudioMambaError",
@@ -28,9 +31,9 @@ __all__ = [
 _LAZY = {
     "get_scene_embeddings": "hear",
     "get_timestamp_embeddings": "hear",
-    "list_models": "registry",
+    "list_models": "models.registry",
     "load_model": "hear",
-    "model_info": "registry",
+    "model_info": "models.registry",
 }
 
 

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from .config import ModelConfig
-from .convert import name_of, read_checkpoint
-from .embedder import AudioEmbedder
+from .embedding.embedder import AudioEmbedder
 from .errors import CheckpointError, InputError, UntrainedWeightsWarning, did_you_mean
-from .registry import ALIASES, DEFAULT_VARIANT, VARIANTS, build_modules, find_variant, with_options
-from .weights import hub_file, known_weights, load_strict
+from .models.convert import name_of, read_checkpoint
+from .models.registry import ALIASES, DEFAULT_VARIANT, VARIANTS, build_modules, find_variant, with_options
+from .models.weights import hub_file, known_weights, load_strict
 
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?(:(?P<file>[\w./-]+))?")
 _SEED = 20240602
@@ -105,7 +105,7 @@ def get_scene_embeddings(audio: Tensor, model: AudioEmbedder) -> Tensor:
         `(n_sounds, model.scene_embedding_size)` float32.
 
     Raises:
-        InputError: see `hear_audiomamba.inputs.check_audio`.
+        InputError: see `hear_audiomamba.embedding.inputs.check_audio`.
     """
     return _checked(model).scene(audio)
 
@@ -122,7 +122,7 @@ def get_timestamp_embeddings(audio: Tensor, model: AudioEmbedder) -> tuple[Tenso
         `(n_sounds, n_timestamps)` in milliseconds.
 
     Raises:
-        InputError: see `hear_audiomamba.inputs.check_audio`.
+        InputError: see `hear_audiomamba.embedding.inputs.check_audio`.
     """
     return _checked(model).timestamps(audio)
 

@@ -12,9 +12,9 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hear_audiomamba import audio
-from hear_audiomamba.audio import PEAK_LIMIT, duration_of, iter_audio, load_audio
 from hear_audiomamba.errors import AudioReadError
+from hear_audiomamba.io import audio
+from hear_audiomamba.io.audio import PEAK_LIMIT, duration_of, iter_audio, load_audio
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def test_places_that_are_no_files(tmp_path, tone, monkeypatch):
 
 
 def test_the_peak_limit_is_that_of_the_api():
-    from hear_audiomamba import inputs
+    from hear_audiomamba.embedding import inputs
 
     assert inputs.PEAK_LIMIT == PEAK_LIMIT
 

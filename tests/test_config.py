@@ -9,7 +9,7 @@ import pytest
 from hear_audiomamba import list_models, model_info
 from hear_audiomamba.config import LogMelConfig, SSAMConfig, load_config
 from hear_audiomamba.errors import ConfigError, VariantError, did_you_mean
-from hear_audiomamba.registry import VARIANTS, config_from_dict, find_variant, with_options
+from hear_audiomamba.models.registry import VARIANTS, config_from_dict, find_variant, with_options
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hear_audiomamba import get_scene_embeddings, get_timestamp_embeddings, load_model
+from hear_audiomamba.embedding.pooling import smooth_rows
 from hear_audiomamba.errors import AudioMambaError, ConfigError, InputError
-from hear_audiomamba.modules.pooling import smooth_rows
 
 
 @given(samples=st.integers(1, 70_000), count=st.integers(1, 3))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hear_audiomamba.config import LogMelConfig
-from hear_audiomamba.features import LogMel
+from hear_audiomamba.frontends.logmel import LogMel
 from tests.golden import assert_golden, load_golden
 
 
@@ -52,7 +52,7 @@ def test_short_clips(log_mel, samples, noise):
 
 
 def test_slaney_scale_is_linear_below_and_logarithmic_above_1_khz():
-    from hear_audiomamba.features import _slaney_hz, _slaney_mel
+    from hear_audiomamba.frontends.logmel import _slaney_hz, _slaney_mel
 
     hz = torch.tensor([0.0, 500.0, 1000.0, 6400.0], dtype=torch.float64)
     torch.testing.assert_close(_slaney_mel(hz), torch.tensor([0.0, 7.5, 15.0, 42.0], dtype=torch.float64))

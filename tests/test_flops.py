@@ -3,8 +3,8 @@
 import pytest
 
 from hear_audiomamba.config import LogMelConfig, ModelConfig, SSAMConfig
-from hear_audiomamba.flops import count_flops
-from hear_audiomamba.registry import VARIANTS
+from hear_audiomamba.models.flops import count_flops
+from hear_audiomamba.models.registry import VARIANTS
 
 
 def test_one_causal_block_by_hand():

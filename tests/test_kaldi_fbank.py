@@ -7,7 +7,7 @@ import torch
 
 from hear_audiomamba.config import KaldiFbankConfig
 from hear_audiomamba.errors import InputError
-from hear_audiomamba.features_kaldi import FRAMES_PER_BLOCK, KaldiFbank
+from hear_audiomamba.frontends.kaldi import FRAMES_PER_BLOCK, KaldiFbank
 
 from .golden import assert_golden, load_golden
 

@@ -13,17 +13,20 @@ PACKAGE = Path(__file__).resolve().parents[1] / "hear_audiomamba"
 
 # Each layer may import those before it, and itself.
 LAYERS = [
-    {"errors", "config", "bundled", "memory", "metrics"},
+    {"errors", "config", "_moved"},
+    {"io"},
+    {"frontends"},
     {"ops"},
     {"modules"},
     {"encoders"},
-    {"features", "features_kaldi", "inputs", "embedder"},
-    {"registry", "weights", "convert", "hear", "check", "tagging", "tag_plot", "flops", "audio"},
-    {"extract", "pretrain", "evaluate"},
+    {"models"},
+    {"embedding"},
+    {"hear"},
+    {"archive", "pretrain", "evaluate"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-BESIDE = {"extract", "pretrain", "evaluate"}  # never one another
+BESIDE = {"archive", "pretrain", "evaluate"}  # never one another
 
 
 def imported(path: Path):

@@ -14,11 +14,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from hear_audiomamba import UntrainedWeightsWarning, get_scene_embeddings, load_model, weights
-from hear_audiomamba.convert import convert, read_checkpoint
+from hear_audiomamba import UntrainedWeightsWarning, get_scene_embeddings, load_model
 from hear_audiomamba.errors import CheckpointError, VariantError
-from hear_audiomamba.registry import find_variant
-from hear_audiomamba.weights import load_strict, save_weights
+from hear_audiomamba.models import weights
+from hear_audiomamba.models.convert import convert, read_checkpoint
+from hear_audiomamba.models.registry import find_variant
+from hear_audiomamba.models.weights import load_strict, save_weights
 
 
 @pytest.fixture(scope="module")
@@ -308,7 +309,7 @@ def test_writing_is_atomic(tmp_path, state, monkeypatch):
     def fail(*args):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("hear_audiomamba.weights.save_file", fail)
+    monkeypatch.setattr("hear_audiomamba.models.weights.save_file", fail)
     with pytest.raises(OSError, match="space"):
         save_weights(path, state, config)
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["w.safetensors"]

@@ -6,10 +6,10 @@ import argparse
 import importlib.util
 from pathlib import Path
 
-from ..check import check_module
+from ..embedding.check import check_module
 from ..errors import InputError, did_you_mean
 from ..hear import load_model
-from ..registry import ALIASES, VARIANTS
+from ..models.registry import ALIASES, VARIANTS
 
 _COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
 

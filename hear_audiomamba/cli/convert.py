@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..convert import convert
-from ..embedder import PRECISIONS
+from ..embedding.embedder import PRECISIONS
 from ..errors import CheckpointError
-from ..weights import sha256_of
+from ..models.convert import convert
+from ..models.weights import sha256_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -101,9 +101,9 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb; returns the exit status."""
-    from ..extract.options import EmbedOptions
-    from ..extract.run import Resources, embed_sources
-    from ..extract.sources import find_sources
+    from ..archive.options import EmbedOptions
+    from ..archive.run import Resources, embed_sources
+    from ..archive.sources import find_sources
 
     options = EmbedOptions(**_wanted(args), **{
         "format": args.format, "dtype": args.dtype, "segment_seconds": args.segments,
@@ -116,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
     )  # fmt: skip
     sources = find_sources(args.paths)
     if args.ray is not None:
-        from ..extract.cluster import embed_on_ray
+        from ..archive.cluster import embed_on_ray
 
         summary = embed_on_ray(sources, _model_arguments(args), args.out, options, resources, args.ray)
         for error in summary.errors:

@@ -44,8 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from ..evaluate.study import Study
-    from ..evaluate.suite import check_unique, load_suite, parse_entrant
+    from ..evaluate.study.study import Study
+    from ..evaluate.study.suite import check_unique, load_suite, parse_entrant
 
     if args.jobs < 1:
         raise ConfigError(f"--jobs {args.jobs}: at least one process is needed")

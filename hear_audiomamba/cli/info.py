@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 
 from ..config import ModelConfig
-from ..convert import read_checkpoint
-from ..flops import count_flops
-from ..registry import describe, find_variant, model_info
-from ..weights import manifest, sha256_of
+from ..models.convert import read_checkpoint
+from ..models.flops import count_flops
+from ..models.registry import describe, find_variant, model_info
+from ..models.weights import manifest, sha256_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -30,11 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..evaluate.board import build_board
+    from ..evaluate.board.board import build_board
+    from ..evaluate.board.page import page
+    from ..evaluate.board.plots import all_plots
+    from ..evaluate.board.tables import comma_separated, latex, markdown
     from ..evaluate.files import write_bytes, write_text
-    from ..evaluate.page import page
-    from ..evaluate.plots import all_plots
-    from ..evaluate.tables import comma_separated, latex, markdown
 
     board = build_board(_files(args.results), published=not args.no_published, form=args.overall)
     for reason in board.refused:

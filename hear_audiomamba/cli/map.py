@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb; returns the exit status."""
-    from ..extract.map import draw_map
+    from ..archive.map import draw_map
 
     picture = args.out or args.folder / "map.png"
     layouts = draw_map(args.folder, picture, args.method, args.limit, args.seed)

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         return _describe(config)
     outcome = pretrain(config, resume=args.resume)
-    from ..pretrain.distributed import launched_rank
+    from ..pretrain.run.distributed import launched_rank
 
     if launched_rank() == 0:
         done = "finished" if outcome.finished else "stopped (go on with --resume)"
@@ -45,8 +45,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _describe(config) -> int:
-    from ..pretrain.build import build, check_disk
-    from ..pretrain.optim import Schedule
+    from ..pretrain.run.build import build, check_disk
+    from ..pretrain.run.optim import Schedule
 
     parts = build(config)
     check_disk(config, parts.objective)

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 
 from ..errors import AudioMambaError, did_you_mean
-from ..memory import keep_freed_memory
+from ..ops.memory import keep_freed_memory
 
 PROGRAM = "hear-audiomamba"
 
@@ -24,7 +24,6 @@ VERBS = {
     "pretrain": "train an encoder by one of the published recipes",
     "convert": "published checkpoints to this package's format",
     "tag": "AudioSet labels of audio files",
-    "corpus": "build and measure corpora for pretraining",
     "map": "a picture of a folder of embeddings",
     "search": "the nearest recordings in a folder of embeddings",
     "bench": "how fast the scan and the models are on this machine",

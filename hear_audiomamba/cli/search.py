@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _changed_options(made_with: dict[str, Any]) -> dict[str, Any]:
     """Options of the folder's model that differ from its variant's: they need not be given again."""
-    from ..registry import find_variant
+    from ..models.registry import find_variant
 
     own = find_variant(made_with["model"]).config.to_dict()
     parts = ("features", "encoder")
@@ -47,8 +47,8 @@ def _changed_options(made_with: dict[str, Any]) -> dict[str, Any]:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb; returns the exit status."""
-    from ..extract.read import read_scenes
-    from ..extract.search import embed_query, search
+    from ..archive.read import read_scenes
+    from ..archive.search import embed_query, search
 
     made_with = next(iter(read_scenes(args.folder))).provenance
     args.model = args.model or made_with["model"]

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import torch
 
-from ..audio import load_audio
-from ..embedder import AudioEmbedder
+from ..embedding.embedder import AudioEmbedder
+from ..embedding.tagging import Tags, audioset_classes, n_classes, no_head_error, tag_audio
 from ..errors import AudioMambaError, ConfigError, UntrainedWeightsWarning
 from ..hear import load_model
-from ..tagging import Tags, audioset_classes, n_classes, no_head_error, tag_audio
+from ..io.audio import load_audio
 
 DEFAULT_MODEL = "hiermamba_small"
 _NOISE = "  [untrained weights: these labels are noise]"
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
             tags = tag_audio(model, audio, model.sample_rate)
             _report(file, audio, tags, model, args, untrained)
             if picture is not None:
-                from ..tag_plot import plot_tags
+                from ..embedding.tag_plot import plot_tags
 
                 plot_tags(picture, model, audio, tags, top=args.top, title=file.name + _NOISE * untrained)
         except (AudioMambaError, OSError) as error:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hear_audiomamba.errors import DataError
+from ..errors import DataError
 
 
 def write_text(path: Path, text: str) -> None:

@@ -22,8 +22,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from ..bundled import bundled_path
 from ..errors import BackendError
+from ..models.bundled import bundled_path
 from .child import exit_with_parent
 
 MODULES = {

@@ -5,6 +5,6 @@ docs/pretraining.md.
 """
 
 from .config import PretrainConfig, read_config
-from .loop import Diverged, Outcome, pretrain
+from .run.loop import Diverged, Outcome, pretrain
 
 __all__ = ["Diverged", "Outcome", "PretrainConfig", "pretrain", "read_config"]

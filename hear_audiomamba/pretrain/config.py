@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import yaml
 
-from ..bundled import bundled_path
 from ..config import Config, load_config
 from ..errors import ConfigError, did_you_mean
+from ..models.bundled import bundled_path
 
 
 @dataclass(frozen=True)

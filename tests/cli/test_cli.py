@@ -10,7 +10,7 @@ import pytest
 
 from hear_audiomamba import __version__, load_model
 from hear_audiomamba.cli import main
-from hear_audiomamba.weights import save_weights
+from hear_audiomamba.models.weights import save_weights
 
 
 def test_without_a_verb_it_says_how(capsys):

@@ -9,12 +9,12 @@ import torch
 
 from hear_audiomamba.cli import main
 from hear_audiomamba.config import AuMConfig, KaldiFbankConfig
-from hear_audiomamba.embedder import AudioEmbedder
+from hear_audiomamba.embedding.embedder import AudioEmbedder
+from hear_audiomamba.embedding.tagging import audioset_classes, class_names, tag_audio
 from hear_audiomamba.errors import ConfigError, InputError
 from hear_audiomamba.hear import load_model
-from hear_audiomamba.registry import VARIANTS, build_modules
-from hear_audiomamba.tagging import audioset_classes, class_names, tag_audio
-from hear_audiomamba.weights import save_weights
+from hear_audiomamba.models.registry import VARIANTS, build_modules
+from hear_audiomamba.models.weights import save_weights
 
 
 def small_model(variant="hiermamba_tiny", **options) -> AudioEmbedder:

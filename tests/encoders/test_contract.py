@@ -12,11 +12,11 @@ import torch
 
 from hear_audiomamba import get_scene_embeddings, get_timestamp_embeddings, load_model
 from hear_audiomamba.cli.program import main
-from hear_audiomamba.convert import recognise
-from hear_audiomamba.embedder import AudioEmbedder
+from hear_audiomamba.embedding.embedder import AudioEmbedder
 from hear_audiomamba.errors import CheckpointError
-from hear_audiomamba.registry import FAMILIES, VARIANTS, build_modules, list_models, model_info
-from hear_audiomamba.weights import manifest, save_weights
+from hear_audiomamba.models.convert import recognise
+from hear_audiomamba.models.registry import FAMILIES, VARIANTS, build_modules, list_models, model_info
+from hear_audiomamba.models.weights import manifest, save_weights
 
 from ..golden import golden_weights
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hear_audiomamba.registry import list_models
+from hear_audiomamba.models.registry import list_models
 
 from ..evaluate.tiny_task import write_scene_task
 

@@ -7,8 +7,8 @@ import torch
 
 from hear_audiomamba import get_scene_embeddings, get_timestamp_embeddings, load_model
 from hear_audiomamba.config import SSAMConfig
-from hear_audiomamba.registry import find_variant
-from hear_audiomamba.weights import save_weights
+from hear_audiomamba.models.registry import find_variant
+from hear_audiomamba.models.weights import save_weights
 from tests.golden import assert_golden, golden_weights, load_golden
 
 MODELS = {"ssam_tiny": "ssam_tiny_200_16x4", "ssam_small_d2": "ssam_small_200_16x4"}

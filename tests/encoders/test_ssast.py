@@ -11,7 +11,7 @@ from hear_audiomamba.encoders import ssast, ssast_deit
 from hear_audiomamba.encoders.ssast import SSAST
 from hear_audiomamba.encoders.ssast_deit import SSASTDeiT
 from hear_audiomamba.errors import CheckpointError, ConfigError
-from hear_audiomamba.features import LogMel
+from hear_audiomamba.frontends.logmel import LogMel
 
 from ..golden import assert_golden, golden_weights, load_golden
 

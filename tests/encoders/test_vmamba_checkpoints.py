@@ -5,11 +5,11 @@ import torch
 from safetensors.torch import save_file
 
 from hear_audiomamba import get_scene_embeddings, load_model
-from hear_audiomamba.convert import read_checkpoint
 from hear_audiomamba.encoders import vmamba
 from hear_audiomamba.errors import CheckpointError, UntrainedWeightsWarning
-from hear_audiomamba.registry import build_modules
-from hear_audiomamba.weights import load_strict
+from hear_audiomamba.models.convert import read_checkpoint
+from hear_audiomamba.models.registry import build_modules
+from hear_audiomamba.models.weights import load_strict
 from tests.encoders.test_hiermamba import GENERATIONS, make
 
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from hear_audiomamba.evaluate.events import EVENT_SCORES, Events, find_events
-from hear_audiomamba.evaluate.fast.data import TaskData
-from hear_audiomamba.evaluate.fast.engine import Engine
-from hear_audiomamba.evaluate.fast.judge import Judge
-from hear_audiomamba.evaluate.fast.mlp import Dropout, MLPStack
-from hear_audiomamba.evaluate.fast.protocol import Point, Split, sample_points, task_splits
-from hear_audiomamba.evaluate.fast.train import Model, train_stack
-from hear_audiomamba.evaluate.scores import SCENE_SCORES
+from hear_audiomamba.evaluate.predictions.data import TaskData
+from hear_audiomamba.evaluate.predictions.engine import Engine
+from hear_audiomamba.evaluate.predictions.events import EVENT_SCORES, Events, find_events
+from hear_audiomamba.evaluate.predictions.judge import Judge
+from hear_audiomamba.evaluate.predictions.mlp import Dropout, MLPStack
+from hear_audiomamba.evaluate.predictions.protocol import Point, Split, sample_points, task_splits
+from hear_audiomamba.evaluate.predictions.scores import SCENE_SCORES
+from hear_audiomamba.evaluate.predictions.train import Model, train_stack
 
 from .conftest import N_LABELS, Reference
 

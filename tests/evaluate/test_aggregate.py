@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hear_audiomamba.evaluate.aggregate import mean_over_tasks, missing, overall_score, t_interval, yardstick
-from hear_audiomamba.evaluate.board import (
+from hear_audiomamba.evaluate.board.aggregate import (
+    mean_over_tasks,
+    missing,
+    overall_score,
+    t_interval,
+    yardstick,
+)
+from hear_audiomamba.evaluate.board.board import (
     NAIVE,
     build_board,
     hear_task_names,

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from hear_audiomamba.errors import ConfigError, DataError
-from hear_audiomamba.evaluate.fast.data import TaskData
-from hear_audiomamba.evaluate.fast.engine import Engine
-from hear_audiomamba.evaluate.fast.mlp import Dropout, initial_state
-from hear_audiomamba.evaluate.fast.protocol import Point, model_seed, sample_points
+from hear_audiomamba.evaluate.predictions.data import TaskData
+from hear_audiomamba.evaluate.predictions.engine import Engine
+from hear_audiomamba.evaluate.predictions.mlp import Dropout, initial_state
+from hear_audiomamba.evaluate.predictions.protocol import Point, model_seed, sample_points
 
 from .conftest import event_embeddings, scene_embeddings
 

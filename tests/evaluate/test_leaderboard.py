@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from hear_audiomamba.cli import main
-from hear_audiomamba.evaluate.board import build_board, hear_task_names, hear_task_table, read_results
-from hear_audiomamba.evaluate.page import page
-from hear_audiomamba.evaluate.results import SCHEMA
-from hear_audiomamba.evaluate.tables import comma_separated, latex, markdown
+from hear_audiomamba.evaluate.board.board import build_board, hear_task_names, hear_task_table, read_results
+from hear_audiomamba.evaluate.board.page import page
+from hear_audiomamba.evaluate.board.tables import comma_separated, latex, markdown
+from hear_audiomamba.evaluate.study.results import SCHEMA
 
 
 def results(path: Path, model: str, tasks: dict[str, list[float]], *, seeds: int = 2, nan: int = 0) -> Path:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from hear_audiomamba.evaluate.scores import (
+from hear_audiomamba.evaluate.predictions.scores import (
     area_under_roc,
     average_precision,
     chroma_accuracy,

@@ -16,7 +16,7 @@ import soundfile
 
 from hear_audiomamba.cli import main
 from hear_audiomamba.errors import ConfigError, VariantError
-from hear_audiomamba.evaluate.suite import Suite, hear_tasks, load_suite, parse_entrant
+from hear_audiomamba.evaluate.study.suite import Suite, hear_tasks, load_suite, parse_entrant
 from hear_audiomamba.evaluate.tasks import check_task
 
 from .kit import kit_python

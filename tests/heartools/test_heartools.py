@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from hear_audiomamba import load_model
-from hear_audiomamba.weights import save_weights
+from hear_audiomamba.models.weights import save_weights
 from tests.evaluate.kit import kit_python, run_kit
 from tests.evaluate.tiny_task import write_event_task, write_scene_task
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hear_audiomamba.modules.pooling import pool_parts, pool_rows, smooth_rows
+from hear_audiomamba.embedding.pooling import pool_parts, pool_rows, smooth_rows
 
 
 @pytest.mark.parametrize("pooling", ["mean", "mean_plus_max"])

@@ -15,7 +15,7 @@ import soxr
 import torch
 
 from hear_audiomamba.pretrain import read_config
-from hear_audiomamba.pretrain.runlog import read_log
+from hear_audiomamba.pretrain.run.runlog import read_log
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECORDINGS = REPOSITORY / "examples" / "audio"

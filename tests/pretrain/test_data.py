@@ -12,13 +12,13 @@ import torch
 
 from hear_audiomamba.errors import AudioReadError, ConfigError, DataError
 from hear_audiomamba.pretrain import pretrain
-from hear_audiomamba.pretrain.clips import find_clips
 from hear_audiomamba.pretrain.config import AugmentConfig, DataConfig, MaskConfig
-from hear_audiomamba.pretrain.dataset import Crops, training_batches
-from hear_audiomamba.pretrain.masking import MaskSampler
-from hear_audiomamba.pretrain.order import Order, class_weights, entries_by_length, kind_weights
-from hear_audiomamba.pretrain.reading import read_crop, read_logmel, tile
-from hear_audiomamba.pretrain.shards import expand_shards
+from hear_audiomamba.pretrain.data.clips import find_clips
+from hear_audiomamba.pretrain.data.dataset import Crops, training_batches
+from hear_audiomamba.pretrain.data.masking import MaskSampler
+from hear_audiomamba.pretrain.data.order import Order, class_weights, entries_by_length, kind_weights
+from hear_audiomamba.pretrain.data.reading import read_crop, read_logmel, tile
+from hear_audiomamba.pretrain.data.shards import expand_shards
 
 from .conftest import events, losses, write_wav
 

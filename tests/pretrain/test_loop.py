@@ -8,12 +8,12 @@ import torch
 
 from hear_audiomamba import load_model
 from hear_audiomamba.errors import CheckpointError, ConfigError, DataError
+from hear_audiomamba.models.weights import own_metadata, read_safetensors
 from hear_audiomamba.pretrain import Diverged, pretrain
-from hear_audiomamba.pretrain.build import build
-from hear_audiomamba.pretrain.dataset import collate
-from hear_audiomamba.pretrain.evaluation import Forward
-from hear_audiomamba.pretrain.grow import deepen
-from hear_audiomamba.weights import own_metadata, read_safetensors
+from hear_audiomamba.pretrain.data.dataset import collate
+from hear_audiomamba.pretrain.run.build import build
+from hear_audiomamba.pretrain.run.evaluation import Forward
+from hear_audiomamba.pretrain.run.grow import deepen
 
 from .conftest import QUIET, SMALL, command, events, losses
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from hear_audiomamba.errors import ConfigError
 from hear_audiomamba.pretrain.config import MaskConfig
-from hear_audiomamba.pretrain.masking import MaskSampler
+from hear_audiomamba.pretrain.data.masking import MaskSampler
 
 
 @given(

@@ -4,12 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from hear_audiomamba.convert import recognise
+from hear_audiomamba.models.convert import recognise
+from hear_audiomamba.models.registry import build_modules, find_variant, with_options
+from hear_audiomamba.models.weights import load_strict
 from hear_audiomamba.pretrain.config import DistillConfig, ObjectiveConfig, PretrainConfig
-from hear_audiomamba.pretrain.objectives import Distillation, JointMaskedPatches, MaskedReconstruction
-from hear_audiomamba.pretrain.targets import Teacher
-from hear_audiomamba.registry import build_modules, find_variant, with_options
-from hear_audiomamba.weights import load_strict
+from hear_audiomamba.pretrain.data.targets import Teacher
+from hear_audiomamba.pretrain.objectives.objectives import (
+    Distillation,
+    JointMaskedPatches,
+    MaskedReconstruction,
+)
 
 from ..golden import assert_golden, golden_weights, load_golden
 

@@ -8,16 +8,16 @@ import torch
 
 from hear_audiomamba import load_model
 from hear_audiomamba.config import LogMelConfig
+from hear_audiomamba.embedding.pooling import pool_rows
 from hear_audiomamba.errors import ConfigError
-from hear_audiomamba.features import LogMel
-from hear_audiomamba.modules.pooling import pool_rows
+from hear_audiomamba.frontends.logmel import LogMel
+from hear_audiomamba.models.registry import build_modules, find_variant
 from hear_audiomamba.pretrain import pretrain
-from hear_audiomamba.pretrain.augment import add_at_snr, augment, coloured_noise, draw_speed, reverberate
 from hear_audiomamba.pretrain.config import AugmentConfig, OptimConfig, ProbeConfig
-from hear_audiomamba.pretrain.inputs import rows_within, spec_augment, spectrogram
-from hear_audiomamba.pretrain.optim import Schedule, WeightAverage, parameter_groups
-from hear_audiomamba.pretrain.probe import Probe
-from hear_audiomamba.registry import build_modules, find_variant
+from hear_audiomamba.pretrain.data.augment import add_at_snr, augment, coloured_noise, draw_speed, reverberate
+from hear_audiomamba.pretrain.data.inputs import rows_within, spec_augment, spectrogram
+from hear_audiomamba.pretrain.run.optim import Schedule, WeightAverage, parameter_groups
+from hear_audiomamba.pretrain.run.probe import Probe
 
 from .conftest import events, write_wav
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from hear_audiomamba import load_model
-from hear_audiomamba.bundled import bundled_path
 from hear_audiomamba.errors import ConfigError, DataError
+from hear_audiomamba.models.bundled import bundled_path
+from hear_audiomamba.models.weights import read_safetensors
 from hear_audiomamba.pretrain import pretrain, read_config
-from hear_audiomamba.pretrain.build import build
-from hear_audiomamba.pretrain.dataset import collate
-from hear_audiomamba.pretrain.evaluation import Evaluation, Forward
-from hear_audiomamba.weights import read_safetensors
+from hear_audiomamba.pretrain.data.dataset import collate
+from hear_audiomamba.pretrain.run.build import build
+from hear_audiomamba.pretrain.run.evaluation import Evaluation, Forward
 
 from .conftest import losses
 

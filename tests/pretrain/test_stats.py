@@ -6,10 +6,10 @@ import torch
 
 from hear_audiomamba.config import KaldiFbankConfig, LogMelConfig
 from hear_audiomamba.errors import DataError
-from hear_audiomamba.features import LogMel
-from hear_audiomamba.features_kaldi import KaldiFbank
+from hear_audiomamba.frontends.kaldi import KaldiFbank
+from hear_audiomamba.frontends.logmel import LogMel
 from hear_audiomamba.pretrain.config import DataConfig
-from hear_audiomamba.pretrain.stats import corpus_statistics, feature_blocks, raw_features
+from hear_audiomamba.pretrain.data.stats import corpus_statistics, feature_blocks, raw_features
 
 from .conftest import write_wav
 

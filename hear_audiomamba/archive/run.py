@@ -1,0 +1,237 @@
+"""The run: sources in, embeddings on disk, with nothing lost when it is stopped, killed or out of space."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..embedding.embedder import AudioEmbedder
+from ..errors import DataError
+from .clips import SourceJob
+from .decode import Block, DecodeSettings
+from .encode import WindowEncoder
+from .journal import Journal, Unit
+from .options import EmbedOptions
+from .progress import Progress, Summary
+from .sources import Source
+from .windows import WindowBatcher
+from .workers import Failure, decode_all, default_workers
+from .writers import WRITERS, Provenance
+
+Decoded = tuple[Source, Iterator[Block | Failure]]
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a run may use; the results do not depend on it.
+
+    Attributes:
+        devices: where to compute; by default where the model is.
+        workers: decoding processes; None chooses by cores and device, 0 decodes in this process.
+        share: (i, n): do the i-th of n shares of the units, 0 ≤ i < n.
+        retry_errors: try units again in which a source failed.
+        overwrite: throw away what earlier runs made in the output folder.
+    """
+
+    devices: tuple[str, ...] = ()
+    workers: int | None = None
+    share: tuple[int, int] | None = None
+    retry_errors: bool = False
+    overwrite: bool = False
+
+
+def embed_sources(
+    sources: Sequence[Source],
+    model: AudioEmbedder,
+    out: str | Path,
+    options: EmbedOptions | None = None,
+    resources: Resources | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Summary:
+    """Embed sources into a folder; go on where an earlier run of the same settings ended.
+
+    Args:
+        sources: what `find_sources` returned.
+        model: what `load_model` returned.
+        out: output folder; made if need be.
+        options: what to make.
+        resources: what to use.
+        on_progress: called after every source.
+
+    Returns:
+        What was done; sources that failed are in `errors` and in `errors.jsonl`.
+
+    Raises:
+        DataError: the folder is in use or holds something else, or the disk is full. Complete units
+            stay, and the same call goes on behind them.
+    """
+    options, resources = options or EmbedOptions(), resources or Resources()
+    out = Path(out)
+    provenance = describe(model, options)
+    settings = json.loads(provenance.to_json())
+    progress = Progress(len(sources), on_progress)
+    try:
+        with Journal(out, settings, resources.share, resources.overwrite) as journal:
+            units = journal.plan(sources, options.shard_sources)
+            if journal.fresh and not resources.overwrite:
+                check_clear(out, units, options)
+            todo = [unit for unit in units if is_open(journal, unit, resources.retry_errors)]
+            progress.start(units, [unit for unit in units if unit not in todo], journal)
+            with UnitRunner(model, options, provenance, resources) as runner:
+                runner.run(todo, journal, progress)
+            summary = progress.summary([journal.record(unit) for unit in units], model, settings)
+            write_reports(journal, summary)
+            return summary
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            raise DataError(f"{error.filename or out}: {error.strerror or error}") from None
+        raise DataError(
+            f"{out}: no space left ({error.strerror}); {progress.n_done} of {len(sources)} sources are safe; "
+            "free some and run the same command again"
+        ) from None
+
+
+class UnitRunner:
+    """Embeds units one after the other with one model, decoding ahead across their borders.
+
+    Args:
+        model, options, provenance, resources: see `embed_sources`.
+    """
+
+    def __init__(
+        self, model: AudioEmbedder, options: EmbedOptions, provenance: Provenance, resources: Resources
+    ) -> None:
+        self._model, self._options, self._provenance = model, options, provenance
+        self._resources = resources
+        self._encoder = WindowEncoder(model, resources.devices, keep_rows=options.timestamps)
+        self._settings = DecodeSettings(model.sample_rate, options.segment_seconds)
+
+    def __enter__(self) -> UnitRunner:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._encoder.__exit__(*error)
+
+    def run(self, units: Sequence[Unit], journal: Journal, progress: Progress) -> None:
+        """Embed units and put them on record."""
+        sources = list(chain.from_iterable(unit.sources for unit in units))
+        workers = self._resources.workers
+        if workers is None:
+            workers = default_workers(self._model.device.type, len(sources))
+        decoded = decode_all(sources, self._settings, workers)
+        try:
+            for unit in units:
+                folder = journal.tmp / f"{unit.number:05d}"
+                folder.mkdir()
+                names, facts = self._unit(unit, decoded, folder, progress)
+                journal.complete(unit, folder, names, facts)
+                shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            decoded.close()
+
+    def _unit(
+        self, unit: Unit, decoded: Iterator[Decoded], folder: Path, progress: Progress
+    ) -> tuple[list[str], dict[str, Any]]:
+        writer = WRITERS[self._options.format](
+            folder, unit.number, self._model, self._options, self._provenance
+        )
+        encoder = self._encoder
+        batcher = WindowBatcher(
+            encoder.encode, encoder.budget, self._model.encoder.causal, self._model.features.pad_value
+        )
+        waiting: deque[tuple[Source, SourceJob, str | None]] = deque()
+        errors: list[dict[str, Any]] = []
+        facts = {"sources": len(unit.sources), "clips": 0, "audio_seconds": 0.0, "errors": errors}
+
+        def settle(everything: bool) -> None:
+            while waiting and (everything or waiting[0][1].done):
+                source, job, reason = waiting.popleft()
+                if reason is not None:
+                    errors.append({"path": source.label, "start": source.start, "reason": reason})
+                else:
+                    writer.add(source, job.clips)
+                    facts["clips"] += len(job.clips)
+                    facts["audio_seconds"] += job.seconds
+                progress.add(source, 0.0 if reason else job.seconds, reason)
+
+        for _ in unit.sources:
+            source, blocks = next(decoded)
+            job, reason = SourceJob(self._model, self._options, batcher, folder, source.start), None
+            for block in blocks:
+                if isinstance(block, Failure):
+                    reason = str(block)
+                    break
+                job.feed(block)
+                progress.heard(len(block.samples) / self._model.sample_rate)
+            waiting.append((source, job, reason))
+            settle(everything=False)
+        batcher.flush()
+        encoder.finish()
+        settle(everything=True)
+        return writer.close(), facts
+
+
+def describe(model: AudioEmbedder, options: EmbedOptions) -> Provenance:
+    """Return all that a run's results depend on, besides the audio."""
+    settings = {
+        "options": options.to_dict(),
+        "config": model.config.to_dict(),
+        "window_frames": model.window_frames,
+        "precision": model.precision,
+        "timestamps": model.timestamp_kind,
+        "compat": model.compat,
+    }
+    return Provenance(model.config.variant, weights_hash(model), settings)
+
+
+def weights_hash(model: AudioEmbedder) -> str:
+    """Return a SHA-256 over names, shapes and values of the encoder's tensors."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.encoder.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def is_open(journal: Journal, unit: Unit, retry_errors: bool) -> bool:
+    """Tell whether a unit is still to be embedded."""
+    record = journal.record(unit)
+    return record is None or (retry_errors and bool(record["errors"]))
+
+
+def check_clear(out: Path, units: Sequence[Unit], options: EmbedOptions) -> None:
+    """Refuse to write over files that no run of ours is known to have made."""
+    if options.format == "npz":
+        names = [f"{source.name}.npz" for unit in units for source in unit.sources]
+    else:
+        names = [
+            f"{kind}-{unit.number:05d}.{options.format}" for unit in units for kind in ("scene", "timestamps")
+        ]
+    for name in names:
+        if (out / name).exists():
+            raise DataError(
+                f"{out / name} exists and no run on record made it; use another --out, or --overwrite"
+            )
+
+
+def write_reports(journal: Journal, summary: Summary) -> None:
+    """Write `summary.json`, and `errors.jsonl` where there are errors; of a share, with its number."""
+    out, part = journal.out, "" if journal.label == "all" else f"-{journal.label}"
+    lines = [json.dumps(error, sort_keys=True) + "\n" for error in summary.errors]
+    errors = out / f"errors{part}.jsonl"
+    if lines:
+        journal.write(errors, "".join(lines))
+    else:
+        errors.unlink(missing_ok=True)
+    journal.write(out / f"summary{part}.json", json.dumps(asdict(summary), sort_keys=True, indent=1) + "\n")

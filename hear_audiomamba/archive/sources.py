@@ -1,0 +1,184 @@
+"""What is to be embedded: files, folders, globs, manifests and tar archives as one ordered list."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import tarfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ..errors import DataError
+from ..io.audio import AUDIO_EXTENSIONS
+from .manifest import MANIFEST_EXTENSIONS, read_manifest
+
+
+@dataclass(frozen=True)
+class Source:
+    """One stretch of audio that gets its own embedding, or its own row of segments.
+
+    Attributes:
+        path: the file, or the tar archive that holds it.
+        name: relative name of the result, unique within a run; "/" between folders.
+        start: where the stretch begins, seconds.
+        duration: its length, seconds; None for all the rest.
+        member: name inside the tar archive, else None.
+        offset: byte of the archive where the member's data begins.
+        size: bytes of the file or member; with `mtime_ns` it tells whether the input has changed.
+        mtime_ns: time of the last change, nanoseconds.
+    """
+
+    path: str
+    name: str
+    start: float = 0.0
+    duration: float | None = None
+    member: str | None = None
+    offset: int = 0
+    size: int = 0
+    mtime_ns: int = 0
+
+    @property
+    def label(self) -> str:
+        """The path as users know it: `archive.tar/member` for tar members; always valid Unicode."""
+        text = f"{self.path}/{self.member}" if self.member else self.path
+        return os.fsencode(text).decode("utf-8", "backslashreplace")
+
+    @property
+    def key(self) -> tuple[str, str | None, float, float | None]:
+        """What makes this source the same one in another run."""
+        return self.path, self.member, self.start, self.duration
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields that differ from their defaults, fit for JSON."""
+        return {k: v for k, v in asdict(self).items() if v not in (None, 0, 0.0)}
+
+
+def find_sources(paths: Iterable[str | os.PathLike]) -> list[Source]:
+    """List what a command line names, in a fixed order.
+
+    Args:
+        paths: audio files (any ending), folders (searched through for audio endings), glob patterns,
+            manifests (.csv, .jsonl, .parquet; see `read_manifest`), tar archives (.tar). A file that
+            does not exist stays in the list, so that it is reported with the others.
+
+    Returns:
+        Sources with unique names: a folder's files keep their place below it; where several folders are
+        given each keeps its own name in front; names that still meet get a short hash of their folder.
+
+    Raises:
+        DataError: nothing is found, or a manifest or archive cannot be read.
+    """
+    given = [text for path in paths for text in _expand(os.fspath(path))]
+    prefixed = len([text for text in given if os.path.isdir(text)]) > 1
+    found: list[Source] = []
+    for text in given:
+        suffix = Path(text).suffix.lower()
+        if os.path.isdir(text):
+            found += _folder(text, prefixed)
+        elif suffix in MANIFEST_EXTENSIONS:
+            found += [_stated(Source(e.path, e.name, e.start, e.duration)) for e in read_manifest(text)]
+        elif suffix == ".tar":
+            found += _tar(text)
+        else:
+            found.append(_stated(Source(text, os.path.basename(text))))
+    unique = list({source.key: source for source in found}.values())
+    if not unique:
+        raise DataError(
+            f"no audio files in {', '.join(map(str, given)) or 'an empty list'}; folders are searched for "
+            f"{', '.join(sorted(AUDIO_EXTENSIONS))}"
+        )
+    return unique_names(unique)
+
+
+def unique_names(sources: list[Source], taken: frozenset[str] = frozenset()) -> list[Source]:
+    """Make the names unique, whatever the order of the sources, and different from those taken."""
+    cleaned = [replace(source, name=_safe_name(source)) for source in sources]
+    # Compared without case, for file systems that do not tell a.wav from A.wav.
+    counts = Counter(source.name.casefold() for source in cleaned)
+    taken = frozenset(name.casefold() for name in taken)
+    return [
+        replace(source, name=_with_hash(source))
+        if counts[source.name.casefold()] > 1 or source.name.casefold() in taken
+        else source
+        for source in cleaned
+    ]
+
+
+def _expand(text: str) -> list[str]:
+    if os.path.lexists(text) or not glob.has_magic(text):
+        return [text]
+    matches = sorted(glob.glob(text, recursive=True))
+    if not matches:
+        raise DataError(f"{text}: no file matches")
+    return matches
+
+
+def _folder(top: str, prefixed: bool) -> Iterator[Source]:
+    root = Path(top)
+    prefix = os.path.basename(os.path.abspath(top)) if prefixed else ""
+    seen = set()
+    for folder, subfolders, files in os.walk(top, followlinks=True, onerror=_unreadable_folder):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link that leads back up
+            subfolders.clear()
+            continue
+        seen.add(real)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        for file in sorted(files):
+            if os.path.splitext(file)[1].lower() in AUDIO_EXTENSIONS and not file.startswith("."):
+                path = os.path.join(folder, file)
+                name = PurePosixPath(prefix, Path(path).relative_to(root).as_posix())
+                yield _stated(Source(path, str(name)))
+
+
+def _unreadable_folder(error: OSError) -> None:
+    raise DataError(f"{error.filename}: cannot be searched: {error.strerror}")
+
+
+def _tar(path: str) -> list[Source]:
+    """The audio members of an uncompressed tar archive, in its order."""
+    status = _status(path)
+    stem = Path(path).name
+    try:
+        with tarfile.open(path, "r:") as archive:
+            return [
+                Source(
+                    path, f"{stem}/{member.name.lstrip('/')}", member=member.name, offset=member.offset_data,
+                    size=member.size, mtime_ns=status[1],
+                )
+                for member in archive
+                if member.isfile() and Path(member.name).suffix.lower() in AUDIO_EXTENSIONS
+            ]  # fmt: skip
+    except (OSError, tarfile.TarError, ValueError) as error:
+        raise DataError(f"{path}: not a readable uncompressed tar archive: {error}") from None
+
+
+def _status(path: str) -> tuple[int, int]:
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):  # reported when it is read
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
+
+
+def _stated(source: Source) -> Source:
+    size, mtime_ns = _status(source.path)
+    return replace(source, size=size, mtime_ns=mtime_ns)
+
+
+def _safe_name(source: Source) -> str:
+    """A relative name that stays inside the output folder."""
+    text = os.fsencode(source.name).decode("utf-8", "backslashreplace").replace("\0", "")
+    parts = [part for part in PurePosixPath(text).parts if part not in ("/", "..", ".")]
+    return "/".join(parts) or "audio"
+
+
+def _with_hash(source: Source) -> str:
+    place = f"{os.path.abspath(source.path)}\0{source.member}\0{source.start}\0{source.duration}"
+    digest = hashlib.sha256(os.fsencode(place)).hexdigest()[:8]
+    path = PurePosixPath(source.name)
+    return str(path.with_name(f"{path.stem}~{digest}{path.suffix}"))

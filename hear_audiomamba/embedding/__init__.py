@@ -1,0 +1,1 @@
+"""From a batch of clips to embeddings: windows, rows, pooling, times, streams, tags."""

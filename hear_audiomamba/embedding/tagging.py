@@ -1,0 +1,178 @@
+"""AudioSet labels of recordings, by models that carry a tagging head: windows in, probabilities out."""
+
+from __future__ import annotations
+
+import csv
+import functools
+from dataclasses import dataclass
+from importlib import resources
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..encoders.base import Encoder
+from ..errors import ConfigError, InputError
+from ..models.registry import VARIANTS
+from .embedder import AudioEmbedder
+from .inputs import check_audio
+
+CLIP_SECONDS = 10.0  # AudioSet's clips, which all tagging heads were trained on
+_WINDOWS_AT_ONCE = 4
+
+
+@dataclass(frozen=True)
+class Tags:
+    """What a tagging head hears in one recording.
+
+    Attributes:
+        labels: names of the classes, C of them.
+        probabilities: `(C,)` float32, the chance that the class is heard anywhere in the recording:
+            over several windows, the highest.
+        times: `(t,)` float64, seconds, centre of each row of `frames`.
+        frames: `(t, C)` float32, probabilities over time.
+        n_windows: windows the recording was cut into.
+    """
+
+    labels: tuple[str, ...]
+    probabilities: np.ndarray
+    times: np.ndarray
+    frames: np.ndarray
+    n_windows: int
+
+    def top(self, k: int) -> list[tuple[int, str, float]]:
+        """Return class index, name and probability of the k most probable classes, best first."""
+        order = np.argsort(-self.probabilities, kind="stable")[:k]
+        return [(int(i), self.labels[i], float(self.probabilities[i])) for i in order]
+
+
+@functools.cache
+def audioset_classes() -> tuple[tuple[str, str], ...]:
+    """Return the 527 AudioSet classes in the order of model outputs: (ontology id, name).
+
+    Source: class_labels_indices.csv of AudioSet, CC BY 4.0; see labels/SOURCE.txt.
+    """
+    table = resources.files(__package__).joinpath("labels/audioset.csv")
+    with table.open(encoding="utf-8") as file:
+        return tuple((row["mid"], row["display_name"]) for row in csv.DictReader(file))
+
+
+def class_names(n_classes: int) -> tuple[str, ...]:
+    """Return names for a head's outputs: AudioSet's if it has 527, else "class 0" and so on."""
+    known = audioset_classes()
+    if n_classes == len(known):
+        return tuple(name for _, name in known)
+    return tuple(f"class {i}" for i in range(n_classes))
+
+
+def n_classes(model: AudioEmbedder) -> int:
+    """Return how many classes a model's tagging head has; 0 where it has none."""
+    encoder = model.encoder
+    if hasattr(encoder, "tag"):
+        return encoder.num_classes
+    return getattr(encoder.config, "num_classes", 0) if hasattr(encoder, "classify") else 0
+
+
+def no_head_error(model: AudioEmbedder) -> ConfigError:
+    """Return the error for a model that cannot tag; it names those that can."""
+    configs = {name: variant.config.encoder for name, variant in VARIANTS.items()}
+    able = [
+        name
+        for name, config in configs.items()
+        if getattr(config, "num_classes", 0) and getattr(config, "head", "") != "none"
+    ]
+    return ConfigError(f"{model.config.variant} has no tagging head; models with one: {', '.join(able)}")
+
+
+@torch.no_grad()
+def tag_audio(model: AudioEmbedder, audio: Tensor | np.ndarray, sample_rate: int) -> Tags:
+    """Tell what is heard in a recording.
+
+    A recording of up to 10.24 s is one window, padded with silence to the 10 s of a training clip; a
+    longer one is cut into windows of 10 s, the last of which ends with the recording.
+
+    Args:
+        model: what `load_model` returned; it must have a tagging head.
+        audio: `(S,)` float in [-1, 1], S ≥ 1.
+        sample_rate: of the audio, Hz; must be `model.sample_rate`.
+
+    Returns:
+        See `Tags`.
+
+    Raises:
+        ConfigError: the model has no tagging head.
+        InputError: another sample rate, or audio that `check_audio` refuses.
+    """
+    classes = n_classes(model)
+    if not classes:
+        raise no_head_error(model)
+    if sample_rate != model.sample_rate:
+        raise InputError(
+            f"sample_rate: {sample_rate} Hz, but {model.config.variant} hears {model.sample_rate} Hz; "
+            "resample the audio (hear_audiomamba.io.audio.load_audio does)"
+        )
+    samples = torch.as_tensor(audio)
+    if samples.dim() != 1:
+        raise InputError(f"audio: shape {tuple(samples.shape)}, expected (n_samples,)")
+    samples = check_audio(samples[None])[0]
+    starts, length = _cut(len(samples), model)
+    kept: list[np.ndarray] = []
+    times: list[np.ndarray] = []
+    best = np.zeros(classes, dtype=np.float32)
+    covered = 0.0
+    for first in range(0, len(starts), _WINDOWS_AT_ONCE):
+        batch = starts[first : first + _WINDOWS_AT_ONCE]
+        clip, frames = _tag_windows(model, torch.stack([samples[s : s + length] for s in batch]))
+        best = np.maximum(best, clip.max(axis=0))
+        for start, rows in zip(batch, frames):
+            at = _row_times(model, start, length, len(rows))
+            fresh = (at >= covered) & (at < len(samples) / sample_rate)
+            if not kept:
+                fresh[0] = True  # a clip shorter than half a row still has one
+            kept.append(rows[fresh])
+            times.append(at[fresh])
+            covered = (start + length) / sample_rate
+    return Tags(class_names(classes), best, np.concatenate(times), np.concatenate(kept), len(starts))
+
+
+def _cut(n_samples: int, model: AudioEmbedder) -> tuple[list[int], int]:
+    """Return where windows start and how long they are, in samples."""
+    longest = _canvas_frames(model) * model.features.hop_length
+    if n_samples <= longest:
+        return [0], n_samples
+    length = round(CLIP_SECONDS * model.sample_rate)
+    starts = list(range(0, n_samples - length, length))
+    return [*starts, n_samples - length], length
+
+
+def _tag_windows(model: AudioEmbedder, windows: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Return clip probabilities `(n, C)` and rows `(n, t, C)` of windows of at most 10.24 s."""
+    canvas = _canvas_frames(model)
+    features = model.features(windows.to(model.device))[:, :canvas]
+    clip_frames = getattr(model.encoder.config, "clip_frames", canvas)
+    missing = max(0, clip_frames - features.shape[1])
+    features = F.pad(features, (0, 0, 0, missing), value=model.features.pad_value)
+    clips, rows = zip(*model.in_pieces(features, functools.partial(_logits, model.encoder)))
+    return torch.cat(clips).float().sigmoid().cpu().numpy(), torch.cat(rows).float().sigmoid().cpu().numpy()
+
+
+def _logits(encoder: Encoder, features: Tensor) -> tuple[Tensor, Tensor]:
+    """Return clip logits `(n, C)` and frame logits `(n, t, C)`."""
+    if hasattr(encoder, "tag"):
+        return encoder.tag(features)
+    clip = encoder.classify(features)  # a class token's verdict on the whole window
+    return clip, clip[:, None]
+
+
+def _canvas_frames(model: AudioEmbedder) -> int:
+    config = model.encoder.config
+    return getattr(config, "canvas_frames", 0) or config.grid[0] * config.time_stride
+
+
+def _row_times(model: AudioEmbedder, start: int, length: int, n_rows: int) -> np.ndarray:
+    """Return the centres of a window's rows in seconds."""
+    config = model.encoder.config
+    frames = max(getattr(config, "clip_frames", _canvas_frames(model)), length // model.features.hop_length)
+    seconds = min(frames, _canvas_frames(model)) * model.features.hop_length / model.sample_rate
+    return start / model.sample_rate + (np.arange(n_rows) + 0.5) * seconds / n_rows

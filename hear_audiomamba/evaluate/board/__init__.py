@@ -1,0 +1,1 @@
+"""Leaderboards: rows, tables, pictures and a page from results."""

@@ -1,0 +1,74 @@
+"""Which results may be used again: keys over everything that a number depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ...models.registry import find_variant
+from ...models.weights import known_weights, sha256_of
+from .suite import Entrant, Suite
+
+_EMBEDDING_TOOLS = ("heareval", "torch", "hear_audiomamba")
+_PREDICTION_TOOLS = {
+    "heareval": ("heareval", "pytorch-lightning", "torch", "scikit-learn", "sed_eval"),
+    "fast": ("torch", "hear_audiomamba"),
+}
+
+
+def weights_identity(entrant: Entrant) -> str:
+    """Say which weights a model has: a hash, or that there are none to load."""
+    if entrant.weights:
+        return f"sha256:{sha256_of(entrant.weights)}"
+    if entrant.module == "hear_audiomamba":
+        name, _, tag = str(entrant.options.get("variant", "")).partition(".")
+        path = known_weights(find_variant(name).name, tag or None) if name else None
+        if path is not None:
+            return f"sha256:{sha256_of(path)}"
+    return "none: the module's own start"
+
+
+def embedding_key(entrant: Entrant, weights: str, probe: Mapping[str, Any], task_fingerprint: str) -> str:
+    """Return the key of a model's embeddings of a task."""
+    return _key(
+        {
+            "module": entrant.module,
+            "code": probe["code"],
+            "weights": weights,
+            # Order and spelling of options are kept: heareval's own folder name tells neither.
+            "options": dict(entrant.options),
+            "task": task_fingerprint,
+            "versions": _versions(probe["versions"], _EMBEDDING_TOOLS),
+        }
+    )
+
+
+def prediction_key(embedding: str, suite: Suite, versions: Mapping[str, str]) -> str:
+    """Return the key of the predictions made from embeddings; the seed is not part of it.
+
+    Args:
+        embedding: key of the embeddings.
+        suite: names engine and grid.
+        versions: of the tools where the predictions run.
+    """
+    return _key(
+        {
+            "embedding": embedding,
+            "engine": suite.engine,
+            "grid": suite.grid,
+            "grid_points": suite.grid_points,
+            "grid_seed": suite.grid_seed,
+            "versions": _versions(versions, _PREDICTION_TOOLS[suite.engine]),
+        }
+    )
+
+
+def _versions(versions: Mapping[str, str], tools: tuple[str, ...]) -> dict[str, str]:
+    return {name: versions.get(name, "") for name in tools}
+
+
+def _key(parts: Mapping[str, Any]) -> str:
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""Front ends: waveforms to the spectrograms that the encoders take."""

@@ -1,0 +1,1 @@
+"""Models by name: the registry, weights files, checkpoints of other authors."""

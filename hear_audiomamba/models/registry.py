@@ -1,0 +1,267 @@
+"""The models by name: families (how a kind of model is built and recognised) and variants (its sizes)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..config import (
+    AuMConfig,
+    Config,
+    HierMambaConfig,
+    KaldiFbankConfig,
+    LogMelConfig,
+    ModelConfig,
+    SSAMBAConfig,
+    SSAMConfig,
+    SSASTConfig,
+    SSASTDeiTConfig,
+)
+from ..encoders import aum, ssam, ssamba, ssast, ssast_deit, vmamba
+from ..encoders.base import Encoder
+from ..encoders.hiermamba import HierMamba
+from ..errors import ConfigError, VariantError, did_you_mean
+from ..frontends.kaldi import KaldiFbank
+from ..frontends.logmel import LogMel
+
+DEFAULT_VARIANT = "ssam_tiny_200_16x4"
+SIZES = {"tiny": 192, "small": 384, "base": 768}
+
+
+@dataclass(frozen=True)
+class Family:
+    """How one kind of model is built, and how its authors' checkpoints are read.
+
+    `looks_like`, `config_from_state` and `convert_state` work on the tensors of a checkpoint: is it of
+    this family, which sizes has it, and the same tensors under our names.
+    """
+
+    name: str
+    encoder: Callable[[Any, Any], Encoder]
+    encoder_config: type[Config]
+    features: Callable[[Any], nn.Module]
+    features_config: type[Config]
+    looks_like: Callable[[Mapping[str, Tensor]], bool]
+    config_from_state: Callable[[Mapping[str, Tensor]], tuple[Config, Config]]
+    convert_state: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+    window_seconds: float = 2.0
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A named size of a family."""
+
+    name: str
+    description: str
+    source: str
+    config: ModelConfig
+
+
+FAMILIES: dict[str, Family] = {
+    "ssam": Family(
+        "ssam", ssam.SSAM, SSAMConfig, LogMel, LogMelConfig,
+        ssam.looks_like, ssam.config_from_state, ssam.convert_state,
+    ),
+    "ssamba": Family(
+        "ssamba", ssamba.SSAMBA, SSAMBAConfig, KaldiFbank, KaldiFbankConfig,
+        ssamba.looks_like, ssamba.config_from_state, ssamba.convert_state,
+    ),
+    "aum": Family(
+        "aum", aum.AuM, AuMConfig, KaldiFbank, KaldiFbankConfig,
+        aum.looks_like, aum.config_from_state, aum.convert_state,
+    ),
+    "ssast": Family(
+        "ssast", ssast.SSAST, SSASTConfig, LogMel, LogMelConfig,
+        ssast.looks_like, ssast.config_from_state, ssast.convert_state,
+    ),
+    "ssast_deit": Family(
+        "ssast_deit", ssast_deit.SSASTDeiT, SSASTDeiTConfig, KaldiFbank, KaldiFbankConfig,
+        ssast_deit.looks_like, ssast_deit.config_from_state, ssast_deit.convert_state,
+    ),
+    "hiermamba": Family(
+        "hiermamba", HierMamba, HierMambaConfig, LogMel, LogMelConfig,
+        vmamba.looks_like, vmamba.config_from_state, vmamba.convert_state,
+    ),
+    "dass": Family(
+        "dass", HierMamba, HierMambaConfig, KaldiFbank, KaldiFbankConfig,
+        vmamba.looks_like_dass, vmamba.config_from_dass, vmamba.convert_dass,
+    ),
+}  # fmt: skip
+
+
+# Family, name, description, source, and how a size's encoder configuration is made from its width.
+_SIZED: tuple[tuple[str, str, str, str, Callable[[int], Config]], ...] = (
+    (
+        "ssam", "ssam_{}_200_16x4", "SSAM {}: causal Mamba on 4-frame, 16-bin patches",
+        "arXiv 2406.02178", lambda dim: SSAMConfig(embed_dim=dim),
+    ),
+    (
+        "ssamba", "ssamba_{}", "SSAMBA {}: pairs of bidirectional Mamba layers on 16-frame, 16-bin patches",
+        "arXiv 2405.11831", lambda dim: SSAMBAConfig(embed_dim=dim),
+    ),
+    (
+        "aum", "aum_{}", "AuM {}: forward-bidirectional Mamba around a class token in the middle",
+        "arXiv 2406.03344", lambda dim: AuMConfig(embed_dim=dim, num_classes=527),
+    ),
+    (
+        "ssast", "ssast_{}_200_16x4", "SSAST {}: the Transformer on SSAM's patches",
+        "arXiv 2406.02178", lambda dim: SSASTConfig(embed_dim=dim, num_heads=dim // 64),
+    ),
+    (
+        "ssast_deit", "ssast_{}_patch", "SSAST {} of its authors: DeiT on 16-frame, 16-bin patches",
+        "arXiv 2110.09784", lambda dim: SSASTDeiTConfig(embed_dim=dim, num_heads=dim // 64),
+    ),
+    (
+        "ssast_deit", "ssast_{}_frame", "SSAST {} of its authors: DeiT on 2-frame patches of all bins",
+        "arXiv 2110.09784", lambda dim: SSASTDeiTConfig(
+            embed_dim=dim, num_heads=dim // 64, patch_size=(2, 128), grid=(512, 1),
+            time_stride=2, freq_stride=128,
+        ),
+    ),
+)  # fmt: skip
+
+
+def _variants() -> dict[str, Variant]:
+    entries = []
+    for family, name, text, source, encoder in _SIZED:
+        for size, dim in SIZES.items():
+            features = FAMILIES[family].features_config()
+            config = ModelConfig(family, name.format(size), features, encoder(dim))
+            entries.append(Variant(config.variant, text.format(size), source, config))
+    hierarchical = (
+        (
+            "hiermamba", "hierarchical Audio Mamba {}: 2-d scans in four stages, AudioSet tagging head",
+            "arXiv 2405.13636", vmamba.HTSAT_FEATURES, vmamba.HIERMAMBA_SIZES,
+        ),
+        (
+            "dass", "DASS {}: VMamba on a Kaldi filterbank, AudioSet tagging head",
+            "arXiv 2407.04082", KaldiFbankConfig(), vmamba.DASS_SIZES,
+        ),
+    )  # fmt: skip
+    for family, text, source, features, sizes in hierarchical:
+        for size, options in sizes.items():
+            config = ModelConfig(family, f"{family}_{size}", features, HierMambaConfig(**options))
+            entries.append(Variant(config.variant, text.format(size), source, config))
+    return {entry.name: entry for entry in entries}
+
+
+VARIANTS: dict[str, Variant] = _variants()
+
+# Short names; the published ones carry window frames and patch size.
+ALIASES: dict[str, str] = {
+    f"{family}_{size}": f"{family}_{size}_200_16x4" for family in ("ssam", "ssast") for size in SIZES
+}
+
+
+def list_models() -> list[str]:
+    """Return the names of all variants, in the order of their families."""
+    return list(VARIANTS)
+
+
+def find_variant(name: str) -> Variant:
+    """Return a variant by its name or short name, without a weights tag.
+
+    Raises:
+        VariantError: the name is not known; says which names are near.
+    """
+    found = VARIANTS.get(ALIASES.get(name, name))
+    if found is None:
+        raise VariantError(f"unknown model {name!r}; {did_you_mean(name, [*VARIANTS, *ALIASES])}")
+    return found
+
+
+def config_from_dict(values: Mapping[str, Any]) -> ModelConfig:
+    """Build a `ModelConfig` whose parts have the classes of its family.
+
+    Raises:
+        ConfigError: the family is unknown, or a key or value does not fit.
+    """
+    config = ModelConfig.from_dict(values)
+    family = FAMILIES.get(config.family)
+    if family is None:
+        raise ConfigError(f"family: {config.family!r} is not known; {did_you_mean(config.family, FAMILIES)}")
+    return config.replace(
+        features=_as(family.features_config, config.features),
+        encoder=_as(family.encoder_config, config.encoder),
+    )
+
+
+def with_options(config: ModelConfig, options: Mapping[str, Any]) -> ModelConfig:
+    """Return the configuration with single settings of it, its encoder or its features changed.
+
+    Args:
+        config: where to start from.
+        options: "scene_pooling", "timestamp_smoothing_ms" or field names of the family's encoder or features
+            configuration, and values.
+
+    Raises:
+        ConfigError: there is no field of that name; says which names are near.
+    """
+    parts = {"model": config, "encoder": config.encoder, "features": config.features}
+    known = {f.name: part for part in ("features", "encoder") for f in fields(parts[part])}
+    known |= dict.fromkeys(("scene_pooling", "timestamp_smoothing_ms"), "model")
+    for key, value in options.items():
+        if key not in known:
+            raise ConfigError(f"unknown option {key!r} for {config.variant}; {did_you_mean(key, known)}")
+        parts[known[key]] = parts[known[key]].replace(**{key: value})
+    return parts.pop("model").replace(**parts)
+
+
+def build_modules(config: ModelConfig) -> tuple[nn.Module, Encoder]:
+    """Return the features module and the encoder of a configuration, with random weights."""
+    family = FAMILIES[config.family]
+    return family.features(config.features), family.encoder(config.encoder, config.features)
+
+
+def model_info(name: str) -> dict[str, Any]:
+    """Describe a variant without loading weights.
+
+    Args:
+        name: a variant, for instance "ssam_tiny_200_16x4".
+
+    Returns:
+        name, description and source of the variant, and what `describe` tells.
+
+    Raises:
+        VariantError: the name is not known.
+    """
+    variant = find_variant(name)
+    about = {"name": variant.name, "description": variant.description, "source": variant.source}
+    return about | describe(variant.config)
+
+
+def describe(config: ModelConfig) -> dict[str, Any]:
+    """Describe the model of a configuration.
+
+    Returns:
+        name, family, sample_rate (Hz), window_seconds, embed_dim, depth, parameters (with the
+        pretraining heads), encoder_parameters (without), scene_embedding_size, timestamp_step_ms
+        (between the encoder's own rows), and config (a plain dictionary).
+    """
+    family = FAMILIES[config.family]
+    features = family.features(config.features)
+    with torch.device("meta"):
+        encoder = family.encoder(config.encoder, config.features)
+    heads = encoder.optional_keys
+    counts = {key: p.numel() for key, p in encoder.named_parameters()}
+    return {
+        "name": config.variant,
+        "family": config.family,
+        "sample_rate": features.sample_rate,
+        "window_seconds": config.window_seconds,
+        "embed_dim": encoder.embed_dim,
+        "depth": encoder.depth,
+        "parameters": sum(counts.values()),
+        "encoder_parameters": sum(n for key, n in counts.items() if not (heads and key.startswith(heads))),
+        "scene_embedding_size": encoder.frame_embedding_size,
+        "timestamp_step_ms": 1000.0 * encoder.step * features.hop_length / features.sample_rate,
+        "config": config.to_dict(),
+    }
+
+
+def _as(kind: type[Config], value: Any) -> Config:
+    return value if isinstance(value, kind) else kind.from_dict(value)

@@ -1,0 +1,1 @@
+"""Training data: clips, order, masks, targets and their statistics."""

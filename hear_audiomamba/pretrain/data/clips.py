@@ -1,0 +1,234 @@
+"""The list of a corpus's clips: from a folder, a manifest, or webdataset tars."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import ConfigError, DataError
+from ...io.audio import AUDIO_EXTENSIONS
+from ..config import DataConfig
+from .shards import TarMember, expand_shards, index_shards
+
+
+@dataclass
+class Clips:
+    """A list of clips, one entry each.
+
+    Attributes:
+        root: folder that `paths` are relative to.
+        paths: files, or members of tars as `shard.tar/name.flac`.
+        seconds: `(n,)` float64, NaN where not known.
+        kinds: the manifest's `kind` of each clip, or None.
+        labels: the label indices of each clip, or None.
+        label_names: what the indices stand for.
+        members: where in a tar each clip lies, or None for plain files.
+        format: "audio" or "logmel".
+    """
+
+    root: Path
+    paths: list[str]
+    seconds: np.ndarray
+    kinds: list[str] | None = None
+    labels: list[tuple[int, ...]] | None = None
+    label_names: tuple[str, ...] = ()
+    members: list[TarMember] | None = None
+    format: str = "audio"
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def known_seconds(self) -> np.ndarray:
+        """Return all durations `(n,)`, reading the headers of files whose manifest does not tell."""
+        for index in np.flatnonzero(np.isnan(self.seconds)):
+            self.seconds[index] = self._measure(int(index))
+        return self.seconds
+
+    def _measure(self, index: int) -> float:
+        import soundfile
+
+        if self.members is not None or self.format == "logmel":
+            return 0.0  # their length is seen only when they are read; they count as one crop
+        try:
+            info = soundfile.info(str(self.root / self.paths[index]))
+        except (soundfile.LibsndfileError, OSError, RuntimeError):
+            return 0.0  # reported when it is drawn
+        return info.frames / info.samplerate
+
+
+def find_clips(data: DataConfig, split: str | None) -> Clips:
+    """List the clips of a corpus.
+
+    Args:
+        data: where it is; see `DataConfig`.
+        split: rows of the manifest, or a sub-folder; None takes everything.
+
+    Returns:
+        The clips, sorted by path.
+
+    Raises:
+        DataError: the path does not exist or holds no audio, the manifest lacks a column or a row's file
+            has no name, or no row has this split.
+    """
+    if data.format == "webdataset" or _names_tars(data):
+        return _from_tars(data, split)
+    path = Path(data.path).expanduser()
+    if not path.exists():
+        raise DataError(f"data.path: {data.path} does not exist")
+    if path.is_dir() and (path / "manifest.csv").is_file():
+        path = path / "manifest.csv"
+    if path.is_dir():
+        clips = _from_folder(path, data, split)
+    elif path.suffix in (".csv", ".json", ".jsonl"):
+        clips = _from_manifest(path, data, split)
+    else:
+        raise DataError(f"data.path: {data.path} is neither a folder nor a .csv, .json or .jsonl manifest")
+    if not len(clips) and split != data.valid_split:
+        what = "log-mel (.npy)" if data.format == "logmel" else "audio"
+        raise DataError(
+            f"data.path: {data.path} holds no {what} files{f' of split {split!r}' if split else ''}"
+        )
+    return clips
+
+
+def label_vocabulary(data: DataConfig) -> tuple[str, ...] | None:
+    """Return the label names of `data.labels`, one a line (or the last column of a CSV), or None.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    if data.labels is None:
+        return None
+    try:
+        text = Path(data.labels).expanduser().read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"data.labels: {error}") from None
+    rows = [row for row in csv.reader(text.splitlines()) if row]
+    if rows and len(rows[0]) > 1:
+        rows = rows[1:]
+        return tuple(row[0] if not row[0].isdigit() else row[-1] for row in rows)
+    return tuple(row[0].strip() for row in rows)
+
+
+def _names_tars(data: DataConfig) -> bool:
+    if data.format != "auto":
+        return False
+    path = Path(data.path).expanduser()
+    return data.path.endswith(".tar") or (path.is_dir() and any(path.glob("*.tar")))
+
+
+def _from_folder(root: Path, data: DataConfig, split: str | None) -> Clips:
+    if split is not None and (root / split).is_dir():
+        below = root / split
+    elif split is not None and split == data.valid_split:
+        return Clips(root, [], np.empty(0))
+    else:
+        below = root
+    logmel = data.format == "logmel"
+    suffixes = (".npy",) if logmel else tuple(AUDIO_EXTENSIONS)
+    found = []
+    for folder, folders, files in os.walk(below):
+        folders.sort()
+        folder = os.path.relpath(folder, root)
+        found += [os.path.normpath(os.path.join(folder, f)) for f in files if f.lower().endswith(suffixes)]
+    found.sort()
+    return Clips(root, found, np.full(len(found), np.nan), format="logmel" if logmel else "audio")
+
+
+def _from_manifest(path: Path, data: DataConfig, split: str | None) -> Clips:
+    rows = _read_rows(path)
+    if not rows:
+        raise DataError(f"{path}: the manifest has no rows")
+    if "path" not in rows[0]:
+        raise DataError(f"{path}: no column 'path'; columns are {', '.join(rows[0])}")
+    if split is not None and "split" in rows[0]:
+        known = sorted({row["split"] for row in rows})
+        rows = [row for row in rows if row["split"] == split]
+        if not rows and split != data.valid_split:
+            raise DataError(f"{path}: no row has the split {split!r}; there are {', '.join(known)}")
+    elif split is not None and split == data.valid_split:
+        rows = []
+    rows = sorted(rows, key=lambda row: str(row["path"]))
+    seconds = np.array([_seconds(row.get("seconds"), path) for row in rows], dtype=np.float64)
+    kinds = [str(row.get("kind", "")) for row in rows] if rows and "kind" in rows[0] else None
+    clips = Clips(path.parent, [str(row["path"]) for row in rows], seconds, kinds)
+    clips.format = "logmel" if data.format == "logmel" else "audio"
+    column = next((name for name in ("labels", "label") if rows and name in rows[0]), None)
+    if column is not None:
+        names = [_label_list(row[column]) for row in rows]
+        _set_labels(clips, names, label_vocabulary(data), path)
+    return clips
+
+
+def _read_rows(path: Path) -> list[dict]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".csv":
+            return list(csv.DictReader(text.splitlines()))
+        if path.suffix == ".jsonl":
+            return [json.loads(line) for line in text.splitlines() if line.strip()]
+        rows = json.loads(text)
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"{path}: the manifest cannot be read: {error}") from None
+    if isinstance(rows, dict):  # {"data": [...]} as AST writes it
+        rows = next((value for value in rows.values() if isinstance(value, list)), [])
+    if not all(isinstance(row, dict) for row in rows):
+        raise DataError(f"{path}: expected a list of objects, each with a 'path'")
+    if rows and "path" not in rows[0] and "wav" in rows[0]:
+        rows = [{**row, "path": row["wav"]} for row in rows]
+    return rows
+
+
+def _seconds(value: object, path: Path) -> float:
+    try:
+        return float(value) if value not in (None, "") else float("nan")
+    except (TypeError, ValueError):
+        raise DataError(f"{path}: 'seconds' holds {value!r}, expected a number") from None
+
+
+def _label_list(value: object) -> list[str]:
+    if isinstance(value, list):
+        return [str(item) for item in value]
+    separator = ";" if ";" in str(value) else ","
+    return [item.strip() for item in str(value or "").split(separator) if item.strip()]
+
+
+def _set_labels(
+    clips: Clips, names: Sequence[Sequence[str]], vocabulary: Iterable[str] | None, path: Path
+) -> None:
+    if vocabulary is None:
+        vocabulary = sorted({name for row in names for name in row})
+    clips.label_names = tuple(vocabulary)
+    index = {name: i for i, name in enumerate(clips.label_names)}
+    try:
+        clips.labels = [tuple(sorted({index[name] for name in row})) for row in names]
+    except KeyError as error:
+        raise DataError(f"{path}: label {error} is not in data.labels") from None
+
+
+def _from_tars(data: DataConfig, split: str | None) -> Clips:
+    shards = expand_shards(data.path, data.cache)
+    if split is not None and any(split in shard.name for shard in shards):
+        shards = [shard for shard in shards if split in shard.name]
+    elif split is not None and split == data.valid_split:
+        shards = []
+    suffixes = (".npy",) if data.format == "logmel" else tuple(AUDIO_EXTENSIONS)
+    members, extras = index_shards(shards, suffixes)
+    if not members and split != data.valid_split:
+        raise DataError(f"data.path: the {len(shards)} tars of {data.path} hold no audio")
+    root = shards[0].parent if shards else Path()
+    paths = [f"{member.shard.name}/{member.name}" for member in members]
+    seconds = np.array([_seconds(extra.get("seconds"), root) for extra in extras], dtype=np.float64)
+    clips = Clips(root, paths, seconds, members=members)
+    if extras and any("kind" in extra for extra in extras):
+        clips.kinds = [str(extra.get("kind", "")) for extra in extras]
+    if extras and any("labels" in extra for extra in extras):
+        names = [_label_list(extra.get("labels")) for extra in extras]
+        _set_labels(clips, names, label_vocabulary(data), root)
+    return clips

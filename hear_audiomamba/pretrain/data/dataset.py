@@ -1,0 +1,243 @@
+"""Samples at positions of the training stream, and the batches of one process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from ...errors import AudioReadError, DataError
+from ..config import AugmentConfig, DataConfig
+from .augment import augment, draw_speed
+from .clips import Clips
+from .masking import MaskSampler
+from .order import MIX, TRAIN, VALID, Order, generator
+from .reading import read_crop, read_logmel, tile
+from .targets import Targets
+
+_ATTEMPTS = 50
+
+
+class Crops(Dataset):
+    """Crops of a corpus, with the masks and targets that belong to them.
+
+    A clip that cannot be read is replaced by another one, and its name travels in the sample's
+    `skipped`, so that the run can count and log it.
+
+    Args:
+        clips: the corpus.
+        order: which clip stands at a position.
+        data: crop length and what to do with short clips.
+        sample_rate: Hz of the crops.
+        n_frames: frames of a crop, for corpora of log-mels.
+        masks: draws the masks (a list of samplers draws one mask for each), or none.
+        augmentation: changes of the waveform; None for validation.
+        targets: teachers' embeddings; then `clips` is their list of crops, each with its own start.
+    """
+
+    def __init__(
+        self,
+        clips: Clips,
+        order: Order,
+        data: DataConfig,
+        sample_rate: int,
+        n_frames: int,
+        masks: list[MaskSampler],
+        augmentation: AugmentConfig | None = None,
+        targets: Targets | None = None,
+        jitter_seconds: float = 0.0,
+    ) -> None:
+        self.clips, self.order, self.data = clips, order, data
+        self.sample_rate, self.n_frames = sample_rate, n_frames
+        self.n_samples = round(data.crop_seconds * sample_rate)
+        self.masks, self.augmentation, self.targets = masks, augmentation, targets
+        self.jitter_seconds = jitter_seconds
+        self._stream = VALID if augmentation is None else TRAIN
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        rng = generator(self.order.seed, self._stream, position)
+        skipped = []
+        index = self.order.clip(position)
+        for attempt in range(_ATTEMPTS):
+            try:
+                sample = self._sample(index, position, rng)
+                break
+            except AudioReadError as error:
+                skipped.append((self.clips.paths[index], str(error)))
+                index = self.order.substitute(position, attempt)
+                rng = generator(self.order.seed, self._stream, position, attempt + 1)
+        else:
+            raise DataError(f"{_ATTEMPTS} clips in a row could not be read; the last one: {skipped[-1][1]}")
+        for number, sampler in enumerate(self.masks):
+            sample[f"mask{number or ''}"] = sampler.draw(rng)
+        if self.clips.labels is not None:
+            sample["labels"] = self._labels(index)
+            if self.augmentation is not None and rng.random() < self.augmentation.mixup:
+                self._mix_up(sample, position, rng)
+        if self.targets is not None:
+            for name, row in self.targets.rows(index).items():
+                sample[f"target_{name}"] = row
+        sample["chance"] = rng.random(4).astype(np.float32)  # for decisions on the training device
+        sample["skipped"] = skipped
+        return sample
+
+    def known_shares(self, n: int) -> dict[str, float]:
+        """Return how many of the first `n` crops each teacher knows, as a share; empty without teachers."""
+        if self.targets is None:
+            return {}
+        first = [self.order.clip(position) for position in range(min(n, len(self)))]
+        return {
+            name: 1.0 - float(np.isnan(teacher.values[first, 0]).mean())
+            for name, teacher in self.targets.teachers.items()
+        }
+
+    def seconds(self, position: int) -> float:
+        """Return how long the crop at a position is, NaN where the corpus does not tell."""
+        return float(min(self.clips.seconds[self.order.clip(position)], self.data.crop_seconds))
+
+    def _sample(self, index: int, position: int, rng: np.random.Generator) -> dict[str, Any]:
+        if self.clips.format == "logmel":
+            chooser = None if self._stream == VALID else rng
+            return {
+                "features": read_logmel(self._source(index), self.n_frames, chooser, self.clips.paths[index])
+            }
+        if self.targets is not None:
+            start = self.targets.start_seconds[index]
+            if self.jitter_seconds and self._stream == TRAIN:
+                start = max(0.0, start + rng.uniform(-1, 1) * self.jitter_seconds)
+            samples = self._read(index, None, start_seconds=float(start))
+        else:
+            config = self.augmentation
+            speed = draw_speed(config, rng) if config is not None and config.speed else 1.0
+            samples = self._read(index, rng, speed=speed)
+        length = len(samples)
+        if self.data.short_clips == "tile":
+            samples = tile(samples, self.n_samples)
+            length = self.n_samples
+        if self.augmentation is not None:
+            samples[:length] = augment(
+                samples[:length], self.sample_rate, self.augmentation, rng,
+                lambda: tile(self._other(position), length),
+            )  # fmt: skip
+        padded = np.zeros(self.n_samples, dtype=np.float32)
+        padded[:length] = samples[:length]
+        return {"audio": padded, "length": length}
+
+    def _read(self, index: int, rng: np.random.Generator | None, **place: float) -> np.ndarray:
+        source = self._source(index)
+        return read_crop(source, self.n_samples, self.sample_rate, rng, name=self.clips.paths[index], **place)
+
+    def _labels(self, index: int) -> np.ndarray:
+        labels = np.zeros(len(self.clips.label_names), dtype=np.float32)
+        labels[list(self.clips.labels[index])] = 1.0
+        return labels
+
+    def _mix_up(self, sample: dict[str, Any], position: int, rng: np.random.Generator) -> None:
+        """Blend another clip and its labels into a sample; clips come as the order draws them."""
+        alpha = self.augmentation.mixup_alpha
+        share = np.float32(rng.beta(alpha, alpha))
+        index = self.order.partner(rng)
+        key = "audio" if "audio" in sample else "features"
+        try:
+            other = self._sample(index, position, rng)[key]
+        except AudioReadError:
+            return
+        sample[key] = share * sample[key] + (1 - share) * other
+        sample["labels"] = share * sample["labels"] + (1 - share) * self._labels(index)
+
+    def _other(self, position: int) -> np.ndarray:
+        """Return a crop of any clip to mix in; one that cannot be read is silence, and is met elsewhere."""
+        rng = generator(self.order.seed, MIX, position)
+        index = self.order.partner(rng)
+        try:
+            return self._read(index, rng)
+        except AudioReadError:
+            return np.zeros(1, dtype=np.float32)
+
+    def _source(self, index: int) -> Path | bytes:
+        if self.clips.members is not None:
+            try:
+                return self.clips.members[index].read()
+            except OSError as error:
+                raise AudioReadError(f"{self.clips.paths[index]}: {error}") from None
+        return self.clips.root / self.clips.paths[index]
+
+
+def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
+    """Stack samples into tensors `(B, …)`; `skipped` becomes one list."""
+    batch: dict[str, Any] = {"skipped": [item for sample in samples for item in sample.pop("skipped")]}
+    for key in samples[0]:
+        batch[key] = torch.from_numpy(np.stack([sample[key] for sample in samples]))
+    return batch
+
+
+class _Positions:
+    """Batches of positions of one process, from a step on: the data order, free of workers' timing.
+
+    With `length`, crops of like length share a micro-batch, which is then computed no further than they go.
+    """
+
+    def __init__(
+        self, batch: int, micro: int, rank: int, world: int, steps: range,
+        length: Callable[[int], float] | None = None,
+    ) -> None:  # fmt: skip
+        self.batch, self.micro, self.rank, self.world = batch, micro, rank, world
+        self.steps, self.length = steps, length
+        self.accumulation = batch // (micro * world)
+
+    def __len__(self) -> int:
+        return len(self.steps) * self.accumulation
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in self.steps:
+            positions = list(range(step * self.batch, (step + 1) * self.batch))
+            if self.length is not None:
+                positions.sort(key=self.length)
+            for part in range(self.accumulation):
+                start = (part * self.world + self.rank) * self.micro
+                yield positions[start : start + self.micro]
+
+
+def training_batches(
+    crops: Crops, *, batch: int, micro: int, rank: int, world: int, steps: range, workers: int, pin: bool
+) -> DataLoader:
+    """Return this process's micro-batches of steps `steps`, in order.
+
+    Args:
+        crops: the data.
+        batch: clips of a step over all processes.
+        micro: clips of a micro-batch; `batch` is a multiple of `micro · world`.
+        rank: number of this process.
+        world: processes.
+        steps: from where to where.
+        workers: loading processes.
+        pin: copy batches to page-locked memory, for GPUs.
+    """
+    length = crops.seconds if crops.data.short_clips == "pad" and batch > micro * world else None
+    positions = _Positions(batch, micro, rank, world, steps, length)
+    return _loader(crops, positions, workers, pin)
+
+
+def fixed_batches(crops: Crops, n_clips: int, micro: int, workers: int) -> DataLoader:
+    """Return the first `n_clips` positions in batches of at most `micro`: the same ones at every call."""
+    n_clips = min(n_clips, len(crops))
+    positions = [list(range(i, min(i + micro, n_clips))) for i in range(0, n_clips, micro)]
+    return _loader(crops, positions, workers, False)
+
+
+def _loader(crops: Crops, positions: Any, workers: int, pin: bool) -> DataLoader:
+    return DataLoader(
+        crops, batch_sampler=positions, num_workers=workers, collate_fn=collate, pin_memory=pin,
+        worker_init_fn=_one_thread, prefetch_factor=4 if workers else None,
+    )  # fmt: skip
+
+
+def _one_thread(worker: int) -> None:
+    torch.set_num_threads(1)

@@ -1,0 +1,86 @@
+"""From a batch of waveforms to the encoder's input, on the training device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...encoders.base import Encoder
+from ..config import AugmentConfig
+
+
+def spectrogram(frontend: nn.Module, batch: dict[str, Any], n_frames: int) -> Tensor:
+    """Return the features of a batch.
+
+    Args:
+        frontend: the model's features module.
+        batch: "audio" `(B, S)` with "length" `(B,)` in samples, or "features" `(B, T, F)`.
+        n_frames: frames the encoder takes.
+
+    Returns:
+        `(B, n_frames, F)` float32. Frames behind the end of a short clip have the front end's padding
+        value, and the clip is normalised by its own frames alone.
+
+    Deviates: the published SSAM training normalises by the whole clip a crop is cut from, which needs
+        the whole clip; here by the crop, which is what the model sees of a clip of that length.
+    """
+    if "features" in batch:
+        features = batch["features"].float()
+    else:
+        audio, length = batch["audio"], batch["length"]
+        if bool((length == audio.shape[1]).all()):
+            features = frontend(audio)
+        else:
+            features = torch.stack([
+                _fit(frontend(clip[None, : int(n)]), n_frames, frontend.pad_value)[0]
+                for clip, n in zip(audio, length.tolist())
+            ])  # fmt: skip
+    return _fit(features, n_frames, frontend.pad_value)
+
+
+def rows_within(frontend: nn.Module, encoder: Encoder, length: Tensor, n_frames: int) -> Tensor:
+    """Return how many of the encoder's rows are centred within each clip, as the embedder counts them.
+
+    Args:
+        frontend: the model's features module.
+        encoder: the model's encoder.
+        length: `(B,)` samples of each clip before padding.
+        n_frames: frames of a crop.
+
+    Returns:
+        `(B,)` int64, at least 1.
+    """
+    first = frontend.frame_center + encoder.first_center * frontend.hop_length
+    step = encoder.step * frontend.hop_length
+    return ((length - first) / step).floor().long().add(1).clamp(1, encoder.count_rows(n_frames))
+
+
+def spec_augment(features: Tensor, chance: Tensor, config: AugmentConfig) -> Tensor:
+    """Blank one stretch of frames and one of mel bins in each clip with the clip's mean.
+
+    Args:
+        features: `(B, T, F)`.
+        chance: `(B, ≥ 4)` uniform in [0, 1): width and place in time, width and place in frequency.
+        config: the widest stretches, `spec_time` and `spec_freq`.
+
+    Source: Park et al., SpecAugment, arXiv 1904.08779.
+    """
+    for axis, widest, (width, place) in ((1, config.spec_time, (0, 1)), (2, config.spec_freq, (2, 3))):
+        if not widest:
+            continue
+        size = features.shape[axis]
+        span = (chance[:, width] * (min(widest, size) + 1)).floor()
+        start = (chance[:, place] * (size - span + 1)).floor()
+        index = torch.arange(size, device=features.device)
+        hidden = (index >= start[:, None]) & (index < (start + span)[:, None])
+        hidden = hidden[:, :, None] if axis == 1 else hidden[:, None, :]
+        features = torch.where(hidden, features.mean(dim=(1, 2), keepdim=True), features)
+    return features
+
+
+def _fit(features: Tensor, n_frames: int, pad_value: float) -> Tensor:
+    missing = n_frames - features.shape[1]
+    return F.pad(features, (0, 0, 0, missing), value=pad_value) if missing > 0 else features[:, :n_frames]

@@ -1,0 +1,114 @@
+"""One crop of one file: decoded from where it starts, not from the beginning."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import AudioReadError
+
+_TRIES = 3
+_SILENT = 1e-4  # -80 dB: below this a crop teaches nothing, and another place in the file is tried
+
+
+def read_crop(
+    source: Path | bytes,
+    n_samples: int,
+    sample_rate: int,
+    rng: np.random.Generator | None = None,
+    *,
+    start_seconds: float | None = None,
+    speed: float = 1.0,
+    name: str = "",
+) -> np.ndarray:
+    """Read `n_samples` samples of a file, from a random place or a given one.
+
+    Args:
+        source: a file, or a whole file's bytes.
+        n_samples: length of the crop at `sample_rate`. A shorter file gives fewer, never more.
+        sample_rate: Hz wanted; other rates are resampled.
+        rng: chooses the place and, among several channels, none: they are averaged.
+        start_seconds: the place, instead of a random one.
+        speed: take this many times as much audio and play it that much faster, pitch and tempo.
+        name: for the error when `source` is bytes.
+
+    Returns:
+        `(≤ n_samples,)` float32.
+
+    Raises:
+        AudioReadError: the file cannot be decoded, is empty, or holds NaN or infinity.
+    """
+    import soundfile
+
+    where = name or str(source)
+    try:
+        with soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else str(source)) as file:
+            rate = file.samplerate * speed
+            wanted = n_samples if rate == sample_rate else int(np.ceil(n_samples * rate / sample_rate)) + 1
+            room = max(0, file.frames - wanted)
+            for _ in range(_TRIES):
+                if start_seconds is not None:
+                    start = min(round(start_seconds * file.samplerate), max(0, file.frames - 1))
+                else:
+                    start = int(rng.integers(0, room + 1)) if rng is not None else 0
+                if start:
+                    file.seek(start)
+                samples = file.read(wanted, dtype="float32", always_2d=True)
+                if len(samples) == 0:
+                    raise AudioReadError(f"{where}: no samples at {start / file.samplerate:.1f} s")
+                if start_seconds is not None or room == 0 or np.abs(samples).max() > _SILENT:
+                    break
+                file.seek(0)
+    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
+        if isinstance(error, AudioReadError):
+            raise
+        raise AudioReadError(f"{where}: {error}") from None
+    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
+    if not np.isfinite(mono).all():
+        raise AudioReadError(f"{where}: holds NaN or infinite samples")
+    if rate != sample_rate:
+        import soxr
+
+        mono = soxr.resample(mono, rate, sample_rate, quality="HQ")
+    return np.ascontiguousarray(mono[:n_samples], dtype=np.float32)
+
+
+def tile(samples: np.ndarray, n_samples: int) -> np.ndarray:
+    """Repeat a short clip until it is `n_samples` long; a longer one is cut."""
+    return np.resize(samples, n_samples) if len(samples) < n_samples else samples[:n_samples]
+
+
+def read_logmel(
+    source: Path | bytes, n_frames: int, rng: np.random.Generator | None, name: str = ""
+) -> np.ndarray:
+    """Read `n_frames` frames of a stored log-mel, normalised by the whole clip's mean and deviation.
+
+    Args:
+        source: a `.npy` file `(T, F)` of the natural logarithm of mel powers, or its bytes.
+        n_frames: length of the crop; a shorter clip is repeated.
+        rng: chooses the place; None takes the start.
+        name: for the error when `source` is bytes.
+
+    Returns:
+        `(n_frames, F)` float32.
+
+    Raises:
+        AudioReadError: not a readable two-dimensional array of finite numbers.
+    """
+    where = name or str(source)
+    try:
+        stored = np.load(io.BytesIO(source) if isinstance(source, bytes) else source, allow_pickle=False)
+        log_mel = np.asarray(stored, dtype=np.float32)
+    except (OSError, ValueError, TypeError) as error:
+        raise AudioReadError(f"{where}: {error}") from None
+    if log_mel.ndim != 2 or not len(log_mel):
+        raise AudioReadError(f"{where}: shape {log_mel.shape}, expected (frames, mel bins)")
+    if not np.isfinite(log_mel).all():
+        raise AudioReadError(f"{where}: holds NaN or infinite values")
+    log_mel = (log_mel - log_mel.mean()) / (log_mel.std() + 1e-8)
+    if len(log_mel) < n_frames:
+        log_mel = np.tile(log_mel, (-(-n_frames // len(log_mel)), 1))
+    start = int(rng.integers(0, len(log_mel) - n_frames + 1)) if rng is not None else 0
+    return np.ascontiguousarray(log_mel[start : start + n_frames])

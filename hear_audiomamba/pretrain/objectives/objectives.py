@@ -1,0 +1,287 @@
+"""What a run minimises. An objective holds the encoder and the heads that only training needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...embedding.pooling import pool_rows
+from ...encoders.base import Encoder
+from ...errors import ConfigError
+from ..config import PretrainConfig
+from ..data.targets import Teacher
+from .distill import TeacherHeads
+
+Batch = dict[str, Any]
+
+
+class Picture(NamedTuple):
+    """Patches of a masked clip: true and predicted `(P, values)`, and which were hidden `(P,)`."""
+
+    target: Tensor
+    prediction: Tensor
+    mask: Tensor
+
+
+class Objective(nn.Module):
+    """Base: `forward` returns the loss under "loss" and its parts under names of their own.
+
+    Args:
+        encoder: what is trained.
+        config: of the run.
+        teachers: for distillation, by name.
+        scene_pooling: how rows become the scene vector that the heads read; the model's own.
+
+    Attributes:
+        n_masks: masks a sample needs.
+        idle: prefixes of encoder parameters this objective does not use; they are frozen, so that
+            distributed training does not wait for their gradients.
+
+    Raises:
+        ConfigError: the encoder lacks what the objective needs.
+    """
+
+    n_masks = 0
+    idle: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        config: PretrainConfig,
+        teachers: dict[str, Teacher] | None = None,
+        scene_pooling: str = "mean",
+    ) -> None:
+        super().__init__()
+        self.check(encoder, config)
+        self.encoder, self.config = encoder, config
+        self.scene_pooling = scene_pooling
+        self.heads = TeacherHeads(encoder.frame_embedding_size, teachers or {}, config.distill)
+
+    def check(self, encoder: Encoder, config: PretrainConfig) -> None:
+        """Refuse an encoder that lacks what this objective needs."""
+
+    def scene(self, rows: Tensor, batch: Batch) -> Tensor:
+        """Return the scene embeddings `(B, K)` of rows `(B, t, K)`, as the embedder makes them."""
+        return pool_rows(rows, self.scene_pooling, batch.get("n_rows"))
+
+    def freeze_idle(self) -> None:
+        """Freeze the parameters that get no gradient."""
+        for name, parameter in self.encoder.named_parameters():
+            if self.idle and name.startswith(self.idle):
+                parameter.requires_grad_(False)
+
+    def forward(self, features: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Return the losses of a batch.
+
+        Args:
+            features: `(B, T, F)`, normalised.
+            batch: what `dataset.collate` made, on the features' device.
+
+        Returns:
+            Scalars; "loss" is the one to minimise.
+        """
+        raise NotImplementedError
+
+    def picture(self, features: Tensor, batch: Batch) -> Picture | None:
+        """Return the first clip's patches, for looking at; None where nothing is reconstructed."""
+        return None
+
+
+class MaskedReconstruction(Objective):
+    """SSAM's objective: predict the patches of a spectrogram half of which is hidden.
+
+    With teachers, one pass serves both: on the clips that chance leaves whole there is no
+    reconstruction loss, and the heads read the scene vector of all clips.
+
+    Source: Yadav & Tan, arXiv 2406.02178, section 2; `mae_loss` of the reference code, which takes the
+        mean over all patches (`loss_on="all"`).
+    """
+
+    n_masks = 1
+    idle = ("classifier.",)
+
+    def check(self, encoder: Encoder, config: PretrainConfig) -> None:
+        for needed in ("embed", "encode", "pred"):
+            if not hasattr(encoder, needed):
+                raise ConfigError(f"recipe 'ssam': {config.model} has no head that reconstructs patches")
+
+    def forward(self, features: Tensor, batch: Batch) -> dict[str, Tensor]:
+        mask, share = batch["mask"], 1.0
+        chosen = torch.ones(len(mask), device=mask.device)
+        if self.heads.names:
+            share = self.config.distill.masked
+            chosen = (batch["chance"][:, 0] < share).float()
+            mask = mask & chosen.bool()[:, None]
+        tokens, prediction, target = self._reconstruct(features, mask)
+        per_clip = self.per_clip(prediction, target, mask, self._own_patches(batch))
+        # Divided by the expected number of masked clips, not by the one at hand: so the gradient of a
+        # batch is the mean of those of its parts, however it is split over processes.
+        reconstruction = (per_clip * chosen).sum() / (max(share, 1e-6) * len(mask))
+        losses = {"reconstruction": reconstruction.detach()}
+        if not self.heads.names:
+            return {"loss": reconstruction, **losses}
+        distillation, parts = self.heads(self.scene(self.encoder.frames(tokens), batch), batch)
+        weight = self.config.distill.reconstruction_weight if share > 0 else 0.0
+        loss = self.config.distill.weight * distillation + weight * reconstruction
+        return {"loss": loss, **losses, **parts}
+
+    def per_clip(self, prediction: Tensor, target: Tensor, mask: Tensor, own: Tensor | None = None) -> Tensor:
+        """Return the squared error of each clip `(B,)`, over all its patches or the masked ones.
+
+        Args:
+            prediction, target: `(B, P, values)`.
+            mask: `(B, P)`, true where hidden.
+            own: `(B, P)`, false for the padding behind a short clip; None where there is none.
+        """
+        objective = self.config.objective
+        if objective.normalize_patches:
+            mean, var = target.mean(-1, keepdim=True), target.var(-1, keepdim=True)
+            target = (target - mean) / (var + 1e-6).sqrt()
+        error = (prediction.float() - target.float()).square().mean(dim=-1)
+        counted = mask if objective.loss_on == "masked" else torch.ones_like(mask)
+        if own is not None:
+            counted = counted & own
+        return (error * counted).sum(dim=1) / counted.sum(dim=1).clamp_min(1)
+
+    def _own_patches(self, batch: Batch) -> Tensor | None:
+        if "n_rows" not in batch:
+            return None
+        index = torch.arange(batch["mask"].shape[1], device=batch["mask"].device)
+        return index // self.encoder.n_freq < batch["n_rows"][:, None]  # tokens are time-major
+
+    def picture(self, features: Tensor, batch: Batch) -> Picture:
+        mask = batch["mask"][:1]
+        _, prediction, target = self._reconstruct(features[:1], mask)
+        return Picture(target[0], prediction[0], mask[0])
+
+    def _reconstruct(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        encoder = self.encoder
+        tokens = encoder.encode(encoder.embed(features, mask, self.config.objective.keep_positions))
+        patches = tokens[:, tokens.shape[1] - mask.shape[1] :]  # without the class token
+        return tokens, encoder.pred(patches), encoder.patch_embed.patches(features)
+
+
+class JointMaskedPatches(Objective):
+    """SSAMBA's objective: tell a clip's own masked patches apart, and reconstruct them.
+
+    Each loss has its own masks and its own pass, as in the reference code.
+
+    Source: Gong et al., AAAI 2022, eq. 1–3; Shams et al., arXiv 2405.11831, section III; `mpc` and `mpg`
+        of the reference code.
+    """
+
+    n_masks = 2
+    idle = ("classifier.",)
+
+    def check(self, encoder: Encoder, config: PretrainConfig) -> None:
+        if not hasattr(encoder, "contrast"):
+            raise ConfigError(f"recipe 'ssamba': {config.model} has no discriminative and generative heads")
+
+    def forward(self, features: Tensor, batch: Batch) -> dict[str, Tensor]:
+        nce, accuracy = self.discriminative(features, batch["mask"])
+        mse = self.generative(features, batch["mask1"])
+        loss = nce + self.config.objective.generative_weight * mse
+        losses = {"nce": nce.detach(), "accuracy": accuracy, "mse": mse.detach()}
+        if self.heads.names:
+            distillation, parts = self.heads(self.scene(self.encoder.embed_frames(features), batch), batch)
+            weights = self.config.distill
+            loss = weights.reconstruction_weight * loss + weights.weight * distillation
+            losses.update(parts)
+        return {"loss": loss, **losses}
+
+    def discriminative(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return InfoNCE among each clip's masked patches, and how often a guess fits its own patch best."""
+        prediction, target = (_masked(x, mask).float() for x in self.encoder.contrast(features, mask))
+        scores = (target @ prediction.transpose(1, 2)).log_softmax(dim=-1)
+        right = scores.detach().argmax(dim=1) == torch.arange(scores.shape[1], device=scores.device)
+        return -scores.diagonal(dim1=1, dim2=2).mean(), right.float().mean()
+
+    def generative(self, features: Tensor, mask: Tensor) -> Tensor:
+        """Return the squared error over the masked patches."""
+        prediction, target = (_masked(x, mask).float() for x in self.encoder.reconstruct(features, mask))
+        return F.mse_loss(prediction, target)
+
+    def picture(self, features: Tensor, batch: Batch) -> Picture:
+        mask = batch["mask1"][:1]
+        prediction, target = self.encoder.reconstruct(features[:1], mask)
+        return Picture(target[0], prediction[0], mask[0])
+
+
+class Tagging(Objective):
+    """Supervised tagging: binary cross-entropy over all classes, also against a teacher's logits.
+
+    Source: Chen et al., HTS-AT, arXiv 2202.00874, whose training the hierarchical Audio Mamba
+        (arXiv 2405.13636) keeps; DASS, arXiv 2407.04082, for the teacher.
+    """
+
+    idle = ("pred.", "mask_token", "contrast_head.", "reconstruct_head.")
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        config: PretrainConfig,
+        teachers: dict[str, Teacher] | None = None,
+        scene_pooling: str = "mean",
+    ) -> None:
+        super().__init__(encoder, config, None, scene_pooling)  # no heads: the tags themselves are taught
+        if teachers and not config.distill.soft_labels:
+            raise ConfigError(
+                "recipe 'tagging' learns from teachers' logits only: set distill.soft_labels=true"
+            )
+        self.soft_teachers = tuple(teachers or {})
+
+    def check(self, encoder: Encoder, config: PretrainConfig) -> None:
+        if n_classes(encoder) < 1:
+            raise ConfigError(
+                f"recipe 'tagging': {config.model} has no classifier; give model_options.num_classes"
+            )
+
+    def forward(self, features: Tensor, batch: Batch) -> dict[str, Tensor]:
+        encoder, labels = self.encoder, batch["labels"]
+        logits = encoder.tag(features)[0] if hasattr(encoder, "tag") else encoder.classify(features)
+        logits = logits.float()
+        smooth = self.config.objective.label_smoothing
+        if smooth:
+            labels = labels * (1 - smooth) + smooth / labels.shape[1]
+        hard = F.binary_cross_entropy_with_logits(logits, labels)
+        if not self.soft_teachers:
+            return {"loss": hard, "bce": hard.detach()}
+        temperature, weight = self.config.distill.temperature, self.config.distill.weight
+        soft = torch.stack([
+            F.binary_cross_entropy_with_logits(logits, torch.sigmoid(batch[f"target_{name}"] / temperature))
+            for name in self.soft_teachers
+        ]).mean()  # fmt: skip
+        loss = (1 - weight) * hard + weight * soft
+        return {"loss": loss, "bce": hard.detach(), "teacher": soft.detach()}
+
+
+class Distillation(Objective):
+    """Teachers only: predict their embeddings of whole clips from the scene vector."""
+
+    idle = ("pred.", "mask_token", "contrast_head.", "reconstruct_head.", "classifier.", "head.")
+
+    def forward(self, features: Tensor, batch: Batch) -> dict[str, Tensor]:
+        loss, parts = self.heads(self.scene(self.encoder.embed_frames(features), batch), batch)
+        return {"loss": loss, **parts}
+
+
+RECIPES: dict[str, Callable[..., Objective]] = {
+    "ssam": MaskedReconstruction,
+    "ssamba": JointMaskedPatches,
+    "tagging": Tagging,
+    "distill": Distillation,
+}
+
+
+def n_classes(encoder: Encoder) -> int:
+    """Return how many classes the encoder's tagging head has, 0 without one."""
+    return int(getattr(encoder, "num_classes", getattr(encoder.config, "num_classes", 0)))
+
+
+def _masked(patches: Tensor, mask: Tensor) -> Tensor:
+    """Return the masked rows `(B, M, ·)` of `(B, P, ·)`; every clip has as many."""
+    return patches[mask].reshape(len(patches), -1, patches.shape[-1])

@@ -1,0 +1,1 @@
+"""A training run: built, driven, checked and kept."""

@@ -1,0 +1,276 @@
+"""From a configuration to the parts of a run. Whatever can be wrong with it is said here, before any work."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from ...config import ModelConfig
+from ...encoders.base import Encoder
+from ...errors import CheckpointError, ConfigError, DataError
+from ...models.convert import name_of, read_checkpoint
+from ...models.registry import build_modules, find_variant, with_options
+from ...models.weights import known_weights, load_strict, read_safetensors
+from ..config import PretrainConfig
+from ..data.clips import Clips, find_clips
+from ..data.dataset import Crops
+from ..data.masking import MaskSampler
+from ..data.order import Order, class_weights, entries_by_length, kind_weights
+from ..data.targets import Targets, load_targets
+from ..objectives.objectives import RECIPES, Objective, n_classes
+from .checkpoint import Checkpoints
+from .distributed import world_size
+from .grow import blocks_of, deepen
+
+
+@dataclass
+class Parts:
+    """A run before its first step.
+
+    Attributes:
+        model: configuration of the model.
+        frontend: waveforms to spectrograms.
+        objective: encoder and heads.
+        train, valid: the data; valid is None where the corpus has no such split.
+        n_frames: frames of a crop as the encoder takes it.
+        micro: clips of a micro-batch.
+        accumulation: micro-batches of a step, in each process.
+    """
+
+    model: ModelConfig
+    frontend: nn.Module
+    objective: Objective
+    train: Crops
+    valid: Crops | None
+    n_frames: int
+    micro: int
+    accumulation: int
+
+    @property
+    def encoder(self) -> Encoder:
+        return self.objective.encoder
+
+
+def build(config: PretrainConfig) -> Parts:
+    """Assemble a run.
+
+    Raises:
+        ConfigError, DataError, CheckpointError, VariantError: one line each on what does not fit.
+    """
+    model = with_options(find_variant(config.model).config, config.model_options)
+    if config.data.format == "logmel" and config.model.startswith(("ssamba", "aum")):
+        raise ConfigError("data.format: stored log-mels are those of ssam and hiermamba; ssamba needs audio")
+    torch.manual_seed(config.seed)
+    frontend, encoder = build_modules(model)
+    model = model.replace(encoder=encoder.config, window_seconds=config.data.crop_seconds)
+    model = model.replace(variant=name_of(model))
+    frames = round(config.data.crop_seconds * frontend.sample_rate / frontend.hop_length)
+    n_frames = encoder.fit_frames(frames)
+    if config.init is not None:
+        initialise(encoder, config.init)
+    train_clips, valid_clips, train_targets, valid_targets = _load_clips(config)
+    _check_labels(config, encoder, train_clips)
+    teachers = train_targets.teachers if train_targets is not None else None
+    objective = RECIPES[config.recipe](encoder, config, teachers, model.scene_pooling)
+    if config.init is not None and objective.heads.names:
+        take_heads(objective, Path(config.init).expanduser())
+    objective.freeze_idle()
+    if config.activation_checkpointing:
+        recompute_blocks(encoder)
+    masks = _mask_samplers(config, model, encoder, n_frames, objective.n_masks)
+    common = (config.data, frontend.sample_rate, n_frames, masks)
+    train = Crops(
+        train_clips, _train_order(config, train_clips), *common, config.augment, train_targets,
+        config.distill.jitter_seconds,
+    )  # fmt: skip
+    valid = None
+    if valid_clips is not None and len(valid_clips):
+        order = Order(np.arange(len(valid_clips)), config.seed)
+        valid = Crops(valid_clips, order, *common, None, valid_targets)
+    micro, accumulation = _split_batch(config)
+    if valid is None and config.run.valid_every:
+        raise DataError(
+            f"run.valid_every is set, but {config.data.path} has no split {config.data.valid_split!r}"
+        )
+    return Parts(model, frontend, objective, train, valid, n_frames, micro, accumulation)
+
+
+def initialise(encoder: Encoder, name: str) -> None:
+    """Start an encoder from stored weights.
+
+    Args:
+        encoder: whose parameters are set; heads that the file lacks stay as they are.
+        name: a weights file, a folder with `model.safetensors`, or a variant with bundled weights. An
+            ImageNet VMamba is spread over a hierarchical encoder; a shallower model is deepened.
+
+    Raises:
+        CheckpointError: not readable, or of another model.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        path = path / "model.safetensors"
+    if not path.is_file():
+        variant, _, tag = name.partition(".")
+        if "/" in name or name.endswith((".safetensors", ".pth", ".pt")):
+            raise CheckpointError(f"init: {name}: no such file")
+        path = known_weights(find_variant(variant).config.variant, tag or None)
+        if path is None:
+            raise CheckpointError(f"init: no weights are bundled for {name}")
+    found, state, _ = read_checkpoint(path)
+    if hasattr(encoder, "backbone"):
+        from ...encoders import vmamba
+
+        if found.encoder != encoder.config:
+            vmamba.initialise(encoder, state)
+            return
+    if 0 < blocks_of(state) < blocks_of(encoder.state_dict()):
+        state = deepen(state, encoder)
+    load_strict(encoder, state, str(path), encoder.optional_keys)
+
+
+def take_heads(objective: Objective, run: Path) -> None:
+    """Start the teachers' heads as another run left them, where they fit; the others begin anew.
+
+    Args:
+        objective: whose heads are set.
+        run: the other run's folder; a weights file has no heads.
+    """
+    checkpoints = Checkpoints(run, keep=1)
+    if not checkpoints.steps():
+        return
+    stored, _ = read_safetensors(checkpoints.path(checkpoints.steps()[-1]) / "training.safetensors")
+    own = objective.state_dict()
+    known = {key: stored.get(f"state/{key}") for key in own if key.startswith("heads.")}
+    fitting = {k: v for k, v in known.items() if v is not None and v.shape == own[k].shape}
+    objective.load_state_dict(fitting, strict=False)
+
+
+def recompute_blocks(encoder: Encoder) -> None:
+    """Compute each block again in the backward pass instead of keeping its activations."""
+    for holder in encoder.modules():
+        if isinstance(holder, nn.ModuleList):
+            for block in holder:
+                if not any(isinstance(inner, nn.ModuleList) for inner in block.modules()):
+                    block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False)
+
+
+def check_disk(config: PretrainConfig, objective: nn.Module) -> None:
+    """Refuse to start a run whose checkpoints will not fit on the disk.
+
+    Raises:
+        DataError: says how much is needed and how much is free.
+    """
+    out = Path(config.run.out).expanduser()
+    existing = next(path for path in (out, *out.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    values = sum(p.numel() for p in objective.parameters())
+    needed = (config.run.keep + 2) * values * 4 * 4 + config.run.min_free_gb * 1e9
+    if free < needed:
+        raise DataError(
+            f"run.out: {existing} has {free / 1e9:.1f} GB free, but {config.run.keep} checkpoints, the "
+            f"best one and {config.run.min_free_gb:g} GB of room (run.min_free_gb) need {needed / 1e9:.1f} GB"
+        )
+
+
+def _load_clips(config: PretrainConfig) -> tuple[Clips, Clips | None, Targets | None, Targets | None]:
+    data, distill = config.data, config.distill
+    if distill.targets is None:
+        valid = find_clips(data, data.valid_split) if data.valid_split else None
+        return find_clips(data, data.split), valid, None, None
+    clips, targets = load_targets(distill, data.path, data.split)
+    if not len(clips):
+        raise DataError(f"distill.targets: no crop of {distill.targets} is of split {data.split!r}")
+    for name, teacher in targets.teachers.items():
+        if teacher.coverage == 0:
+            raise DataError(
+                f"distill.targets: {name} has no known row for split {data.split!r}; leave it out"
+            )
+    valid, valid_targets = None, None
+    if data.valid_split is not None and (clips.root / "manifest.csv").is_file():
+        valid, valid_targets = load_targets(distill, data.path, data.valid_split)
+    for part in (clips, valid):
+        if part is not None and len(part):
+            _copy_columns(part, data)
+    first = clips.root / clips.paths[0]
+    if not first.is_file():
+        raise DataError(
+            f"data.path: {first} of the targets' crops is not there; give the corpus they were made on"
+        )
+    return clips, valid, targets, valid_targets
+
+
+def _copy_columns(crops: Clips, data) -> None:
+    """Give listed crops the kind and the labels that the corpus manifest has for their files."""
+    if not (crops.root / "manifest.csv").is_file():
+        return
+    corpus = find_clips(data, None)
+    index = {path: i for i, path in enumerate(corpus.paths)}
+    rows = [index.get(path) for path in crops.paths]
+    if any(row is None for row in rows):
+        return
+    if corpus.kinds is not None:
+        crops.kinds = [corpus.kinds[row] for row in rows]
+    if corpus.labels is not None:
+        crops.labels, crops.label_names = [corpus.labels[row] for row in rows], corpus.label_names
+
+
+def _check_labels(config: PretrainConfig, encoder: Encoder, clips: Clips) -> None:
+    if config.recipe != "tagging":
+        clips.labels = None
+        return
+    if clips.labels is None:
+        raise DataError(
+            f"recipe 'tagging': {config.data.path} has no labels; a manifest needs a column 'labels'"
+        )
+    if 0 < n_classes(encoder) != len(clips.label_names):
+        raise ConfigError(
+            f"recipe 'tagging': {len(clips.label_names)} labels in the data, but the model has "
+            f"{n_classes(encoder)} classes; set model_options.num_classes={len(clips.label_names)}"
+        )
+
+
+def _train_order(config: PretrainConfig, clips: Clips) -> Order:
+    data = config.data
+    if data.epoch == "seconds":
+        entries = entries_by_length(clips.known_seconds(), data.crop_seconds)
+    else:
+        entries = np.arange(len(clips))
+    weights = None
+    if data.weights is not None:
+        if clips.kinds is None:
+            raise ConfigError("data.weights: the manifest has no column 'kind'")
+        weights = kind_weights(entries, clips.kinds, data.weights)
+    elif data.balance == "classes":
+        if clips.labels is None:
+            raise ConfigError("data.balance 'classes' needs the recipe 'tagging' and a column 'labels'")
+        weights = class_weights(entries, clips.labels, len(clips.label_names))
+    return Order(entries, config.seed, weights)
+
+
+def _mask_samplers(
+    config: PretrainConfig, model: ModelConfig, encoder: Encoder, n_frames: int, n_masks: int
+) -> list[MaskSampler]:
+    if not n_masks:
+        return []
+    patches = encoder.patch_embed
+    grid = patches.grid_of(n_frames, model.features.n_mels)
+    return [MaskSampler(config.mask, tuple(grid), patches.order) for _ in range(n_masks)]
+
+
+def _split_batch(config: PretrainConfig) -> tuple[int, int]:
+    """Return the micro-batch of a process and how many make its share of a step."""
+    batch, world = config.optim.batch, world_size()
+    if batch % world:
+        raise ConfigError(f"optim.batch: {batch} clips cannot be shared evenly by {world} processes")
+    share = batch // world
+    micro = min(config.optim.micro_batch or share, share)
+    if share % micro:
+        raise ConfigError(f"optim.micro_batch: {micro} does not divide a process's {share} clips of a step")
+    return micro, share // micro

@@ -1,0 +1,234 @@
+"""Checkpoints of a run: the model in our own format, and all that is needed to go on exactly.
+
+`checkpoints/step-00001000/model.safetensors` is what `load_model` opens (the averaged weights if the
+run keeps an average); `training.safetensors` beside it holds the trained parameters, the heads and
+the optimiser's moments. A checkpoint's folder appears under its name only when it is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ...config import ModelConfig
+from ...errors import CheckpointError
+from ...models.weights import read_safetensors, save_weights
+from .optim import WeightAverage
+
+_KEY = "hear_audiomamba.training"
+_NAME = re.compile(r"step-(\d+)$")
+
+
+class Checkpoints:
+    """The checkpoints of one run's folder.
+
+    Args:
+        out: the run's folder.
+        keep: how many of the newest to keep; the best one stays besides.
+    """
+
+    def __init__(self, out: Path, keep: int) -> None:
+        self.out, self.keep = out, keep
+        self.folder = out / "checkpoints"
+
+    def steps(self) -> list[int]:
+        """Return the steps of the complete checkpoints, oldest first."""
+        if not self.folder.is_dir():
+            return []
+        found = (_NAME.match(path.name) for path in self.folder.iterdir() if path.is_dir())
+        return sorted(int(match[1]) for match in found if match)
+
+    def path(self, step: int) -> Path:
+        """Return the folder of a checkpoint."""
+        return self.folder / f"step-{step:08d}"
+
+    def best(self) -> dict[str, Any] | None:
+        """Return {step, metric, value} of the best checkpoint so far, or None."""
+        try:
+            return json.loads((self.folder / "best.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+
+    def note_metric(self, step: int, metric: str, value: float) -> None:
+        """Keep the checkpoint of `step` as the best if its `value` is higher than that of the best so far."""
+        best = self.best()
+        if best is None or best["metric"] != metric or value > best["value"]:
+            write_text(
+                self.folder / "best.json", json.dumps({"step": step, "metric": metric, "value": value})
+            )
+
+    def save(
+        self,
+        step: int,
+        objective: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        average: WeightAverage | None,
+        model: ModelConfig,
+        notes: dict[str, Any],
+        state: dict[str, Any],
+    ) -> Path:
+        """Write a checkpoint and remove those that are no longer kept.
+
+        Args:
+            step: steps done.
+            objective: encoder and heads.
+            optimizer: AdamW over the objective's parameters.
+            average: of the encoder's weights, or None.
+            model: configuration of the model.
+            notes: for the model's metadata.
+            state: further facts the run needs to go on, fit for JSON.
+
+        Raises:
+            CheckpointError: it cannot be written (disk full, no permission).
+        """
+        target = self.path(step)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=self.folder))
+            try:
+                weights = dict(objective.encoder.state_dict())
+                if average is not None:
+                    weights.update(average.values)
+                save_weights(temporary / "model.safetensors", weights, model, notes={**notes, "step": step})
+                tensors = {f"state/{k}": v for k, v in objective.state_dict().items()}
+                tensors.update(_optimizer_tensors(objective, optimizer))
+                tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+                save_file(
+                    tensors, temporary / "training.safetensors", {_KEY: json.dumps({**state, "step": step})}
+                )
+                _sync(temporary / "training.safetensors")
+                umask = os.umask(0)
+                os.umask(umask)
+                os.chmod(temporary, 0o777 & ~umask)
+                if target.exists():
+                    shutil.rmtree(target)
+                os.replace(temporary, target)
+            except BaseException:
+                shutil.rmtree(temporary, ignore_errors=True)
+                raise
+        except OSError as error:
+            raise CheckpointError(f"{target}: cannot be written: {error}") from None
+        return target
+
+    def remove_old(self) -> None:
+        """Remove all but the newest `keep` checkpoints and the best one, and what a killed run left."""
+        best = self.best()
+        steps = self.steps()
+        for step in steps[: -self.keep]:
+            if best is None or step != best["step"]:
+                shutil.rmtree(self.path(step), ignore_errors=True)
+        for left in self.folder.glob(".writing-*"):
+            shutil.rmtree(left, ignore_errors=True)
+
+    def facts(self, step: int) -> dict[str, Any]:
+        """Return the `state` a checkpoint was saved with.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
+        path = self.path(step) / "training.safetensors"
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                return json.loads((file.metadata() or {})[_KEY])
+        except (OSError, SafetensorError, ValueError, KeyError) as error:
+            raise CheckpointError(f"{path}: not a readable training checkpoint: {error}") from None
+
+    def load(
+        self,
+        step: int,
+        objective: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        average: WeightAverage | None,
+    ) -> None:
+        """Put a checkpoint's values into a run.
+
+        Raises:
+            CheckpointError: it is damaged or of another model.
+        """
+        tensors, _ = read_safetensors(self.path(step) / "training.safetensors")
+        stored = {k.removeprefix("state/"): v for k, v in tensors.items() if k.startswith("state/")}
+        own = objective.state_dict()
+        wrong = sorted(set(stored) ^ set(own)) or sorted(k for k in own if stored[k].shape != own[k].shape)
+        if wrong:
+            raise CheckpointError(
+                f"{self.path(step)} is of another model or recipe: {len(wrong)} tensors do not fit, "
+                f"for instance {wrong[0]}"
+            )
+        objective.load_state_dict(stored)
+        _load_optimizer(objective, optimizer, tensors)
+        if average is not None:
+            device = next(objective.parameters()).device
+            averaged, _ = read_safetensors(self.path(step) / "model.safetensors")
+            average.load({k: v.to(device) for k, v in averaged.items()})
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file that appears only when it is complete."""
+    temporary = path.with_name(f".{path.name}.writing")
+    temporary.write_text(text, encoding="utf-8")
+    _sync(temporary)
+    os.replace(temporary, path)
+
+
+def provenance() -> dict[str, Any]:
+    """Return versions and the state of the source checkout, for the metadata of weights."""
+    from ... import __version__
+
+    found: dict[str, Any] = {
+        "hear_audiomamba": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    package = Path(__file__).resolve().parent
+    try:
+        git = ["git", "-C", str(package)]
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10)
+        if commit.returncode == 0:
+            changes = subprocess.run(
+                [*git, "status", "--porcelain", "--untracked-files=no"],
+                capture_output=True,
+                text=True,
+                timeout=10,
+            )
+            found["commit"] = commit.stdout.strip()
+            found["uncommitted_changes"] = bool(changes.stdout.strip())
+    except (OSError, subprocess.TimeoutExpired):
+        pass  # no git here: the versions must do
+    return found
+
+
+def _optimizer_tensors(objective: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    names = {parameter: name for name, parameter in objective.named_parameters()}
+    return {
+        f"optimizer/{names[parameter]}/{key}": value
+        for parameter, values in optimizer.state.items()
+        for key, value in values.items()
+    }
+
+
+def _load_optimizer(
+    objective: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]
+) -> None:
+    parameters = dict(objective.named_parameters())
+    for key, value in tensors.items():
+        if key.startswith("optimizer/"):
+            name, field = key.removeprefix("optimizer/").rsplit("/", 1)
+            parameter = parameters[name]
+            optimizer.state[parameter][field] = value.to(parameter.device)
+
+
+def _sync(path: Path) -> None:
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())

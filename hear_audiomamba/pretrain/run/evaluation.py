@@ -1,0 +1,160 @@
+"""How good a run is by now: the loss on unseen clips, the probe's scores, a picture."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..config import PretrainConfig
+from ..data.dataset import fixed_batches
+from ..data.inputs import rows_within, spec_augment, spectrogram
+from .build import Parts
+from .optim import WeightAverage
+from .pictures import reconstruction_picture
+from .probe import Probe
+
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Forward:
+    """From a batch to its losses: features in float32, the encoder in the run's precision.
+
+    Args:
+        config: of the run.
+        parts: front end and crop length.
+        device: where batches go.
+    """
+
+    def __init__(self, config: PretrainConfig, parts: Parts, device: torch.device) -> None:
+        self.config, self.device = config, device
+        self.frontend, self.n_frames = parts.frontend.to(device), parts.n_frames
+        self.encoder = parts.encoder
+
+    def features(self, batch: dict[str, Any]) -> Tensor:
+        """Return the encoder's input `(B, T, F)`."""
+        return spectrogram(self.frontend, batch, self.n_frames)
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        """Return the context that computes in the run's precision."""
+        dtype = PRECISIONS[self.config.precision]
+        return torch.autocast(self.device.type, dtype) if dtype else contextlib.nullcontext()
+
+    def _without_padding(self, features: Tensor, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+        """Cut a batch behind its longest clip; what a causal encoder says of the clips stays the same."""
+        longest, full = int(batch["n_rows"].max()), self.encoder.count_rows(self.n_frames)
+        if longest == full:
+            return features, batch
+        features = features[:, : self.encoder.fit_frames(round(longest * self.encoder.step))]
+        masks = {
+            name: mask[:, : mask.shape[1] * longest // full]  # tokens are time-major
+            for name, mask in batch.items()
+            if name.startswith("mask")
+        }
+        return features, {**batch, **masks}
+
+    def __call__(self, batch: dict[str, Any], model: nn.Module) -> dict[str, Tensor]:
+        """Return the losses of a batch that lies on the device."""
+        features = self.features(batch)
+        if self.config.data.short_clips == "pad" and "length" in batch:
+            rows = rows_within(self.frontend, self.encoder, batch["length"], self.n_frames)
+            batch = {**batch, "n_rows": rows}
+            if self.encoder.causal:
+                features, batch = self._without_padding(features, batch)
+        augment = self.config.augment
+        if model.training and (augment.spec_time or augment.spec_freq):
+            features = spec_augment(features, batch["chance"], augment)
+        with self.autocast():
+            return model(features, batch)
+
+
+class Evaluation:
+    """Evaluates with the weights a checkpoint's model file gets: the average, if the run keeps one.
+
+    Args:
+        config: of the run.
+        parts: model and data.
+        forward: from a batch to its losses.
+        average: of the encoder's weights, or None.
+        main: this process does the probe and the pictures.
+    """
+
+    def __init__(
+        self,
+        config: PretrainConfig,
+        parts: Parts,
+        forward: Forward,
+        average: WeightAverage | None,
+        main: bool,
+    ) -> None:
+        self.config, self.parts, self.forward, self.average = config, parts, forward, average
+        self.probe = Probe(config.probe, parts.frontend, parts.model) if main else None
+
+    @torch.no_grad()
+    def valid_losses(self) -> dict[str, float]:
+        """Return the mean losses over fixed crops of the valid split, a teacher's over the crops it knows.
+
+        A teacher that knows none of them is left out.
+        """
+        valid, heads = self.parts.valid, self.parts.objective.heads
+        shares = valid.known_shares(self.config.run.valid_clips)
+        sums: dict[str, float] = {}
+        clips = 0
+        with self._kept_weights(), heads.covering(shares):
+            for batch in fixed_batches(valid, self.config.run.valid_clips, self.parts.micro, 0):
+                batch = on_device(batch, self.forward.device)
+                n = len(batch["chance"])
+                for name, value in self.forward(batch, self.parts.objective).items():
+                    sums[name] = sums.get(name, 0.0) + n * float(value)
+                clips += n
+        unknown = {f"teacher_{name}" for name, share in shares.items() if not share}
+        return {name: value / clips for name, value in sums.items() if name not in unknown}
+
+    def probe_scores(self) -> dict[str, float]:
+        """Return the score of each probe task; empty where there are none."""
+        if self.probe is None or not self.probe.tasks:
+            return {}
+        with self._kept_weights():
+            return self.probe.scores(self.parts.encoder)
+
+    @torch.no_grad()
+    def draw(self, path: Path) -> bool:
+        """Write a picture of a reconstruction; tell whether the objective makes one."""
+        source = self.parts.valid or self.parts.train
+        batch = on_device(next(iter(fixed_batches(source, 1, 1, 0))), self.forward.device)
+        features = self.forward.features(batch)
+        with self._kept_weights(), self.forward.autocast():
+            picture = self.parts.objective.picture(features, batch)
+        if picture is not None:
+            reconstruction_picture(picture, self.parts.encoder.patch_embed, features.shape[1:], path)
+        return picture is not None
+
+    @contextlib.contextmanager
+    def _kept_weights(self) -> Iterator[None]:
+        encoder = self.parts.encoder
+        live = None
+        if self.average is not None:
+            live = {name: p.detach().clone() for name, p in encoder.named_parameters()}
+            _set(encoder, self.average.values)
+        self.parts.objective.eval()
+        try:
+            yield
+        finally:
+            if live is not None:
+                _set(encoder, live)
+            self.parts.objective.train()
+
+
+def on_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """Return the tensors of a batch on a device."""
+    return {k: v.to(device, non_blocking=True) for k, v in batch.items() if isinstance(v, Tensor)}
+
+
+@torch.no_grad()
+def _set(module: nn.Module, values: dict[str, Tensor]) -> None:
+    for name, parameter in module.named_parameters():
+        parameter.copy_(values[name])

@@ -1,0 +1,356 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ...errors import AudioMambaError, CheckpointError, ConfigError
+from ...ops import use_backend
+from ..config import PretrainConfig, changed_settings, plain
+from ..data.dataset import training_batches
+from . import distributed
+from .build import build, check_disk
+from .checkpoint import Checkpoints, provenance, write_text
+from .evaluation import Evaluation, Forward, on_device
+from .optim import Schedule, WeightAverage, build_optimizer
+from .pictures import check_pictures, course_picture
+from .runlog import RunLog, check_loggers, read_log
+
+logger = logging.getLogger(__name__)
+
+
+class Diverged(AudioMambaError, RuntimeError):
+    """The loss is no longer a number."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: its folder, the steps done, whether these are all, and the last mean loss.
+
+    A run that was finished before it was resumed has no loss.
+    """
+
+    out: Path
+    step: int
+    finished: bool
+    loss: float | None
+
+
+def pretrain(config: PretrainConfig, resume: bool = False) -> Outcome:
+    """Train a model.
+
+    Args:
+        config: the run; see `read_config`.
+        resume: go on from the newest checkpoint in `run.out`, or start if there is none.
+
+    Returns:
+        How it ended. `out/model.safetensors` is the model, `out/log.jsonl` the course of the run.
+
+    Raises:
+        ConfigError, DataError, CheckpointError, VariantError: what does not fit, before any work.
+        Diverged: the loss became NaN or infinite.
+    """
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    with (
+        distributed.process_group(config.device) as device,
+        use_backend(config.backend) if config.backend else contextlib.nullcontext(),
+    ):
+        return Run(config, device, resume).train()
+
+
+class Run:
+    """A run in one process: built, restored if asked for, and ready for its next step.
+
+    Args:
+        config: of the run.
+        device: where to train.
+        resume: see `pretrain`.
+    """
+
+    def __init__(self, config: PretrainConfig, device: torch.device, resume: bool) -> None:
+        self.config, self.device = config, device
+        self.main = distributed.rank() == 0
+        self.out = Path(config.run.out).expanduser()
+        self.checkpoints = Checkpoints(self.out, config.run.keep)
+        if self.checkpoints.steps() and not resume:
+            raise ConfigError(
+                f"run.out: {self.out} already holds a run; go on with --resume or give another folder"
+            )
+        check_loggers(config.run)
+        check_pictures(config)
+        self.parts = build(config)
+        self.objective = self.parts.objective.to(device).train()
+        check_disk(config, self.objective)
+        self.schedule = Schedule(config.optim, len(self.parts.train) / config.optim.batch)
+        self.optimizer = build_optimizer(self.objective, config.optim)
+        ema = config.optim.ema
+        self.average = WeightAverage(self.objective.encoder, ema) if ema is not None else None
+        self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
+        self.forward = Forward(config, self.parts, device)
+        self.evaluation = Evaluation(config, self.parts, self.forward, self.average, self.main)
+        self.step, self.seconds = 0, 0.0
+        if resume and self.checkpoints.steps():
+            self._restore()
+        self.model: nn.Module = torch.compile(self.objective) if config.compile else self.objective
+        if distributed.world_size() > 1:
+            ids = [device.index] if device.type == "cuda" else None
+            self.model = DistributedDataParallel(self.model, device_ids=ids)
+        self.log: RunLog | None = None
+        self._stop: str | None = None
+        self._skipped: set[str] = set()
+
+    def train(self) -> Outcome:
+        """Train from the current step to the last one, or until told to stop."""
+        total = self.schedule.steps
+        if self.main:
+            self.out.mkdir(parents=True, exist_ok=True)
+            text = yaml.safe_dump(plain(self.config.to_dict()), sort_keys=False)
+            write_text(self.out / "config.yaml", text)
+            self.log = RunLog(self.out, self.config, self.step, total)
+        loss = None
+        try:
+            with self._signals():
+                self._announce(total)
+                if self.step == 0 and self.config.probe.at_start:
+                    self._probe()
+                loss = self._loop(total)
+            self._event("end", reason="finished" if self.step >= total else self._stop, seconds=self.seconds)
+        finally:
+            if self.log is not None:
+                self.log.close()
+        return Outcome(self.out, self.step, self.step >= total, loss)
+
+    def _loop(self, total: int) -> float | None:
+        run, probe_every = self.config.run, self.config.probe.every
+        batches = iter(
+            training_batches(
+                self.parts.train, batch=self.config.optim.batch, micro=self.parts.micro,
+                rank=distributed.rank(), world=distributed.world_size(), steps=range(self.step, total),
+                workers=self.config.data.workers, pin=self.device.type == "cuda",
+            )
+        )  # fmt: skip
+        begin = mark = time.monotonic()
+        before = self.seconds
+        sums: dict[str, Tensor] = {}
+        since, loss = 0, None
+        while self.step < total:
+            lr = self.schedule.lr(self.step)
+            _add(sums, self._train_step(batches, lr))
+            self.step += 1
+            since += 1
+            self.seconds = round(before + time.monotonic() - begin, 3)
+            ends = self.step == total or self._must_stop(begin)
+            if ends or _due(run.log_every, self.step):
+                loss = self._log(sums, since, lr, time.monotonic() - mark)
+                sums, since, mark = {}, 0, time.monotonic()
+            if not ends and not self._anything_due():
+                continue
+            metric = None
+            if run.valid_every and (ends or _due(run.valid_every, self.step)):
+                metric = ("valid_loss", -self._validate())
+            if _due(probe_every, self.step) or (self.step == total and self.config.probe.tasks_dir):
+                metric = self._probe() or metric
+            if _due(run.picture_every, self.step):
+                self._draw()
+            if ends or metric or _due(run.checkpoint_every, self.step):
+                self._save(metric)
+            mark = time.monotonic()
+            if ends:
+                break
+        return loss
+
+    def _anything_due(self) -> bool:
+        run = self.config.run
+        intervals = (run.valid_every, run.picture_every, run.checkpoint_every, self.config.probe.every)
+        return any(_due(every, self.step) for every in intervals)
+
+    def _train_step(self, batches: Iterator[dict[str, Any]], lr: float) -> dict[str, Tensor]:
+        """Do one step of the optimiser; return the means of its losses."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        # Whatever draws from torch's own generator (stochastic depth) depends on the step alone.
+        torch.manual_seed((self.config.seed * 1_000_003 + self.step) * 4099 + distributed.rank())
+        sums: dict[str, Tensor] = {}
+        parts = self.parts.accumulation
+        for part in range(parts):
+            batch = next(batches)
+            self._count_skipped(batch.pop("skipped"))
+            wait = isinstance(self.model, DistributedDataParallel) and part < parts - 1
+            with self.model.no_sync() if wait else contextlib.nullcontext():
+                losses = self.forward(on_device(batch, self.device), self.model)
+                self.scaler.scale(losses["loss"] / parts).backward()
+            _add(sums, {name: value.detach().float() / parts for name, value in losses.items()})
+        self.scaler.unscale_(self.optimizer)
+        sums["grad_norm"] = self._clip()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update(self.objective.encoder, self.step)
+        return sums
+
+    def _clip(self) -> Tensor:
+        gradients = [p.grad for p in self.objective.parameters() if p.grad is not None]
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        limit = self.config.optim.clip_norm
+        if limit is not None:
+            torch._foreach_mul_(gradients, (limit / (norm + 1e-6)).clamp(max=1.0))
+        return norm
+
+    def _log(self, sums: dict[str, Tensor], since: int, lr: float, seconds: float) -> float:
+        """Log the means since the last time; return the mean loss."""
+        names = sorted(sums)
+        values = distributed.mean(torch.stack([sums[name] for name in names]) / since).tolist()
+        means = dict(zip(names, values))
+        loss = means["loss"]
+        if loss != loss or abs(loss) == float("inf"):
+            raise Diverged(
+                f"the loss is {loss} at step {self.step}: try a lower optim.lr, optim.clip_norm=1 or "
+                "precision=float32; the last checkpoint is kept"
+            )
+        speed = since * self.config.optim.batch / max(seconds, 1e-9)
+        hours = speed * self.config.data.crop_seconds / 3600
+        epoch = round(self.step * self.config.optim.batch / len(self.parts.train), 4)
+        self._event(
+            "train", epoch=epoch, **means, lr=lr, clips_per_second=round(speed, 3),
+            audio_hours_per_second=hours, seconds=self.seconds, skipped=len(self._skipped),
+        )  # fmt: skip
+        if self.log is not None:
+            self.log.progress(self.step, loss, lr, hours)
+        return loss
+
+    def _validate(self) -> float:
+        losses = self.evaluation.valid_losses()
+        self._event("valid", **losses)
+        self._say(f"step {self.step}: valid loss {losses['loss']:.4f}")
+        return losses["loss"]
+
+    def _probe(self) -> tuple[str, float] | None:
+        scores = self.evaluation.probe_scores()
+        distributed.barrier()
+        if not scores:
+            return None
+        mean = sum(scores.values()) / len(scores)
+        self._event("probe", mean=mean, **scores)
+        self._say(f"step {self.step}: probe " + ", ".join(f"{k} {v:.3f}" for k, v in scores.items()))
+        return "probe", mean
+
+    def _draw(self) -> None:
+        path = self.out / "pictures" / f"step-{self.step:08d}.png"
+        if self.log is not None and self.evaluation.draw(path):
+            self.log.picture(path, self.step)
+            course_picture(read_log(self.log.path), self.out / "pictures" / "course.png")
+
+    def _save(self, metric: tuple[str, float] | None) -> None:
+        if self.main:
+            config = plain(self.config.to_dict())
+            hours = self.step * self.config.optim.batch * self.config.data.crop_seconds / 3600
+            notes = {
+                "run": config,
+                "versions": provenance(),
+                "audio_hours_seen": round(hours, 3),
+                "training_seconds": round(self.seconds),
+            }
+            state = {"config": config, "scaler": self.scaler.state_dict(), "seconds": self.seconds}
+            path = self.checkpoints.save(
+                self.step, self.objective, self.optimizer, self.average, self.parts.model, notes, state
+            )
+            if metric is not None:
+                self.checkpoints.note_metric(self.step, *metric)
+            self.checkpoints.remove_old()
+            # A rename puts the whole file in place, so that whoever loads it never sees half of one.
+            temporary = self.out / ".model.safetensors.writing"
+            shutil.copyfile(path / "model.safetensors", temporary)
+            temporary.replace(self.out / "model.safetensors")
+            self._event("checkpoint", path=str(path.relative_to(self.out)))
+        distributed.barrier()
+
+    def _restore(self) -> None:
+        step = self.checkpoints.steps()[-1]
+        stored = self.checkpoints.facts(step)
+        now = plain(self.config.to_dict())
+        for key in ("recipe", "model", "model_options"):
+            if stored["config"][key] != now[key]:
+                raise CheckpointError(
+                    f"{self.out} is a run with {key} {stored['config'][key]!r}, not {now[key]!r}"
+                )
+        changed = changed_settings(stored["config"], now)
+        if changed and self.main:
+            logger.warning("resumed with other settings, so not the same run: %s", ", ".join(changed))
+        self.checkpoints.load(step, self.objective, self.optimizer, self.average)
+        self.scaler.load_state_dict(stored["scaler"])
+        self.step, self.seconds = step, stored["seconds"]
+
+    def _announce(self, total: int) -> None:
+        parameters = sum(p.numel() for p in self.objective.parameters() if p.requires_grad)
+        train, batch = self.parts.train, self.config.optim.batch
+        self._event(
+            "start", steps=total, clips=len(train.clips), crops_per_epoch=len(train), parameters=parameters,
+            batch=batch, peak_lr=self.schedule.peak, device=self.device.type, threads=torch.get_num_threads(),
+            processes=distributed.world_size(), versions=provenance() if self.main else None,
+        )  # fmt: skip
+        self._say(
+            f"{self.parts.model.variant}: {parameters / 1e6:.2f} M parameters, {len(train.clips)} clips, "
+            f"steps {self.step} to {total} of {batch} crops"
+        )
+
+    def _count_skipped(self, skipped: list[tuple[str, str]]) -> None:
+        for path, reason in skipped:
+            if path not in self._skipped:
+                self._skipped.add(path)
+                self._event("skipped", path=path, reason=reason)
+
+    def _event(self, event: str, **values: Any) -> None:
+        if self.log is not None:
+            self.log.event(event, self.step, **values)
+
+    def _say(self, text: str) -> None:
+        if self.log is not None:
+            self.log.say(text)
+
+    def _must_stop(self, begin: float) -> bool:
+        limit = self.config.run.max_seconds
+        if limit is not None and time.monotonic() - begin >= limit:
+            self._stop = self._stop or "run.max_seconds"
+        return distributed.any_true(self._stop is not None, self.device)
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Turn SIGTERM and SIGINT into a stop after the current step, with a checkpoint."""
+        before = {}
+        with contextlib.suppress(ValueError):  # not in the main thread, where signals do not arrive
+            for number in (signal.SIGTERM, signal.SIGINT):
+                before[number] = signal.signal(number, self._on_signal)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        if self._stop is not None:
+            raise KeyboardInterrupt  # asked twice: at once
+        self._stop = signal.Signals(number).name
+
+
+def _due(every: int, step: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _add(sums: dict[str, Tensor], values: dict[str, Tensor]) -> None:
+    for name, value in values.items():
+        sums[name] = sums[name] + value if name in sums else value

@@ -1,0 +1,8 @@
+"""`python -m recipes.corpus build|stats|targets`, from the top of a checkout."""
+
+import sys
+
+from .cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
