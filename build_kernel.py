@@ -21,7 +21,8 @@ SOURCES = Path("hear_audiomamba/ops/csrc")
 LIBRARY = Path("hear_audiomamba/ops/_kernels.so")
 KERNEL = Extension("hear_audiomamba.ops._kernels", sources=[], optional=True)
 
-COMMON = ["-std=c++17", "-O3", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi"]
+COMMON = ["-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi"]
+POSIX = ["-fPIC"]
 X86 = {
     "avx512": ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma"],
     "avx2": ["-mavx2", "-mfma"],
@@ -55,6 +56,12 @@ def compile_library(sources: Path, target: Path, extra_flags: tuple[str, ...] = 
         target: shared library to write; replaced only once the link has succeeded.
         extra_flags: for every compiler call, such as "-fsanitize=address".
 
+    Environment:
+        CXX: the compiler, g++ or clang++; by default the first one found.
+        AUDIOMAMBA_TARGET_MACHINE: the processor to build for, as `platform.machine()` names it, when the
+            compiler is one for another machine than this.
+        AUDIOMAMBA_TARGET_SYSTEM: likewise the system, as `platform.system()` names it.
+
     Raises:
         OSError: there is no C++ compiler.
         subprocess.CalledProcessError: the compiler failed; its stderr says why.
@@ -63,6 +70,8 @@ def compile_library(sources: Path, target: Path, extra_flags: tuple[str, ...] = 
     if compiler is None:
         raise OSError("no C++ compiler found; install g++")
     machine = os.environ.get("AUDIOMAMBA_TARGET_MACHINE", platform.machine())
+    windows = os.environ.get("AUDIOMAMBA_TARGET_SYSTEM", platform.system()) == "Windows"
+    common = COMMON if windows else [*COMMON, *POSIX]
     builds = {"portable": []}
     defines = []
     if machine.lower() in ("x86_64", "amd64"):
@@ -75,9 +84,10 @@ def compile_library(sources: Path, target: Path, extra_flags: tuple[str, ...] = 
         for source, name, flags in jobs:
             objects.append(os.path.join(folder, f"{name}.o"))
             files = ["-c", str(sources / source), "-o", objects[-1]]
-            _run([*compiler.split(), *COMMON, *flags, *extra_flags, *files])
+            _run([*compiler.split(), *common, *flags, *extra_flags, *files])
         linked = os.path.join(folder, target.name)
-        _run([*compiler.split(), "-shared", *extra_flags, *objects, "-o", linked])
+        static = ["-static"] if windows else []  # the compiler's own libraries are not on every Windows
+        _run([*compiler.split(), "-shared", *static, *extra_flags, *objects, "-o", linked])
         target.parent.mkdir(parents=True, exist_ok=True)
         beside = target.with_suffix(f".{os.getpid()}.tmp")
         shutil.copyfile(linked, beside)

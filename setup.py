@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
 
 from build_kernel import KERNEL, BuildKernel
@@ -30,6 +31,14 @@ class BuildWithBundled(build_py):
             else:
                 target.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source, target / name)
+
+
+class WheelForEveryPython(bdist_wheel):
+    """One wheel a platform: the kernel is loaded by ctypes, so it fits every Python and every torch."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        _, _, platform = super().get_tag()
+        return "py3", "none", platform
 
 
 EXTRAS = {
@@ -78,7 +87,7 @@ setup(
         ]
     },
     ext_modules=[KERNEL],
-    cmdclass={"build_ext": BuildKernel, "build_py": BuildWithBundled},
+    cmdclass={"build_ext": BuildKernel, "build_py": BuildWithBundled, "bdist_wheel": WheelForEveryPython},
     install_requires=[
         "torch>=2.4",
         "numpy",

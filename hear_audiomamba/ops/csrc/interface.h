@@ -1,4 +1,4 @@
-// What Python hands to the kernels: plain structs of pointers, sizes and strides (see _native.py).
+// What Python hands to the kernels: plain structs of pointers, sizes and strides (see native.py).
 #pragma once
 #include <cstdint>
 

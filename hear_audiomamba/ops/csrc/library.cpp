@@ -63,13 +63,19 @@ void run_items(int64_t items, int64_t threads, const Work& work) {
 
 using namespace audiomamba;
 
+#if defined(_WIN32)
+#define AUDIOMAMBA_EXPORT __declspec(dllexport)
+#else
+#define AUDIOMAMBA_EXPORT
+#endif
+
 extern "C" {
 
 // The entry point of the OpenMP runtime torch has loaded; null keeps all work on the calling thread.
-void audiomamba_set_openmp(void* parallel) { gomp_parallel = reinterpret_cast<GompParallel>(parallel); }
+AUDIOMAMBA_EXPORT void audiomamba_set_openmp(void* parallel) { gomp_parallel = reinterpret_cast<GompParallel>(parallel); }
 
 // Chooses an instruction set by name, or the best one for null. Returns its name, or null if not possible.
-const char* audiomamba_choose(const char* name) {
+AUDIOMAMBA_EXPORT const char* audiomamba_choose(const char* name) {
   for (const Kernels* k : all_kernels) {
     if (name && std::strcmp(name, k->name) != 0) continue;
     if (!supported(*k)) continue;
@@ -80,24 +86,24 @@ const char* audiomamba_choose(const char* name) {
 }
 
 // The name of the instruction set in use.
-const char* audiomamba_chosen() { return chosen ? chosen->name : nullptr; }
+AUDIOMAMBA_EXPORT const char* audiomamba_chosen() { return chosen ? chosen->name : nullptr; }
 
 // Channels that share one item: the callers size checkpoints and the slabs of dB and dC by it.
-int64_t audiomamba_channels_per_item() { return chosen->channels_per_item; }
+AUDIOMAMBA_EXPORT int64_t audiomamba_channels_per_item() { return chosen->channels_per_item; }
 
-void audiomamba_scan_forward(const ScanArgs* a, int64_t threads) {
+AUDIOMAMBA_EXPORT void audiomamba_scan_forward(const ScanArgs* a, int64_t threads) {
   run_items(chosen->scan_items(*a), threads, [a](int64_t i) { chosen->scan_forward(*a, i); });
 }
 
-void audiomamba_scan_backward(const ScanArgs* a, const ScanGradients* g, int64_t threads) {
+AUDIOMAMBA_EXPORT void audiomamba_scan_backward(const ScanArgs* a, const ScanGradients* g, int64_t threads) {
   run_items(chosen->scan_items(*a), threads, [a, g](int64_t i) { chosen->scan_backward(*a, *g, i); });
 }
 
-void audiomamba_conv_forward(const ConvArgs* a, int64_t threads) {
+AUDIOMAMBA_EXPORT void audiomamba_conv_forward(const ConvArgs* a, int64_t threads) {
   run_items(chosen->conv_items(*a), threads, [a](int64_t i) { chosen->conv_forward(*a, i); });
 }
 
-void audiomamba_conv_backward(const ConvArgs* a, const ConvGradients* g, int64_t threads) {
+AUDIOMAMBA_EXPORT void audiomamba_conv_backward(const ConvArgs* a, const ConvGradients* g, int64_t threads) {
   run_items(chosen->conv_items(*a), threads, [a, g](int64_t i) { chosen->conv_backward(*a, *g, i); });
 }
 
