@@ -45,6 +45,7 @@ EXTRAS = {
     "cuda": ["mamba-ssm", "causal-conv1d", "triton>=3.3"],
     "evaluate": ["scipy", "scikit-learn", "matplotlib"],
     "pretrain": ["pyarrow", "tensorboard", "scikit-learn", "matplotlib"],
+    "parquet": ["pyarrow"],
     "corpus": ["onnxruntime", "pandas", "pyarrow"],
     "scale": ["pyarrow", "ray[data]"],
     "torchaudio": ["torchaudio"],
@@ -91,6 +92,7 @@ setup(
     install_requires=[
         "torch>=2.4",
         "numpy",
+        "filelock",
         "soundfile",
         "soxr",
         "safetensors",

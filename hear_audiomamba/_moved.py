@@ -20,6 +20,7 @@ MOVED = {
     "evaluate.fast": "evaluate.predictions",
     "extract.spectrogram": "frontends.stream",
     "extract.streaming": "embedding.streaming",
+    "extract.manifest": "io.manifest",
     "extract": "archive",
     "features": "frontends.logmel",
     "features_kaldi": "frontends.kaldi",

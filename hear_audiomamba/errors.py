@@ -41,6 +41,17 @@ class DataError(AudioMambaError, RuntimeError):
     """A folder, manifest or results file is missing, empty, or not what it should be."""
 
 
+class OutputError(AudioMambaError, OSError):
+    """A file or folder cannot be written: no space, no permission, no such folder."""
+
+    @classmethod
+    def of(cls, path: object, error: Exception) -> OutputError:
+        """Return the error that says which path cannot be written, with the system's number and reason."""
+        made = cls(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}")
+        made.errno = getattr(error, "errno", None)
+        return made
+
+
 class UntrainedWeightsWarning(UserWarning):
     """The model was built from a fixed seed because no trained weights are at hand."""
 

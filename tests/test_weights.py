@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from hear_audiomamba import UntrainedWeightsWarning, get_scene_embeddings, load_model
 from hear_audiomamba.errors import CheckpointError, VariantError
+from hear_audiomamba.io.files import sha256_of
 from hear_audiomamba.models import weights
 from hear_audiomamba.models.convert import convert, read_checkpoint
 from hear_audiomamba.models.registry import find_variant
@@ -227,7 +228,7 @@ def listing(tmp_path, monkeypatch, state):
     config = find_variant("ssam_tiny").config
     config = config.replace(encoder=config.encoder.replace(depth=2))
     file = save_weights(tmp_path / "tiny.safetensors", state, config)
-    entry = {"file": file.name, "sha256": weights.sha256_of(file), "hub": None}
+    entry = {"file": file.name, "sha256": sha256_of(file), "hub": None}
     hub = {
         "hub": {"repo": "someone/ssam", "file": "x.safetensors", "revision": "a" * 40},
         "sha256": entry["sha256"],
@@ -296,7 +297,7 @@ def test_the_real_manifest_is_sound():
         if entry.get("file"):
             path = weights.bundled_path("weights") / entry["file"]
             assert path.stat().st_size == entry["bytes"] < 20e6
-            assert weights.sha256_of(path) == entry["sha256"]
+            assert sha256_of(path) == entry["sha256"]
     for variant, tag in weights.manifest()["defaults"].items():
         assert f"{variant}.{tag}" in weights.manifest()["weights"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
-import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -14,7 +13,8 @@ from typing import Any
 
 from ..errors import DataError
 from ..io.audio import AUDIO_EXTENSIONS
-from .manifest import MANIFEST_EXTENSIONS, read_manifest
+from ..io.manifest import MANIFEST_EXTENSIONS, read_manifest
+from ..io.tars import tar_members
 
 
 @dataclass(frozen=True)
@@ -143,18 +143,14 @@ def _tar(path: str) -> list[Source]:
     """The audio members of an uncompressed tar archive, in its order."""
     status = _status(path)
     stem = Path(path).name
-    try:
-        with tarfile.open(path, "r:") as archive:
-            return [
-                Source(
-                    path, f"{stem}/{member.name.lstrip('/')}", member=member.name, offset=member.offset_data,
-                    size=member.size, mtime_ns=status[1],
-                )
-                for member in archive
-                if member.isfile() and Path(member.name).suffix.lower() in AUDIO_EXTENSIONS
-            ]  # fmt: skip
-    except (OSError, tarfile.TarError, ValueError) as error:
-        raise DataError(f"{path}: not a readable uncompressed tar archive: {error}") from None
+    return [
+        Source(
+            path, f"{stem}/{member.name.lstrip('/')}", member=member.name, offset=member.offset,
+            size=member.size, mtime_ns=status[1],
+        )
+        for member in tar_members(path)
+        if Path(member.name).suffix.lower() in AUDIO_EXTENSIONS
+    ]  # fmt: skip
 
 
 def _status(path: str) -> tuple[int, int]:

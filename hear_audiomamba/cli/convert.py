@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ..embedding.embedder import PRECISIONS
 from ..errors import CheckpointError
+from ..io.files import sha256_of
 from ..models.convert import convert
-from ..models.weights import sha256_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,10 +7,11 @@ import json
 from pathlib import Path
 
 from ..config import ModelConfig
+from ..io.files import sha256_of
 from ..models.convert import read_checkpoint
 from ..models.flops import count_flops
 from ..models.registry import describe, find_variant, model_info
-from ..models.weights import manifest, sha256_of
+from ..models.weights import manifest
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..io.files import replacing
 from .embedder import AudioEmbedder
 from .tagging import Tags
 
@@ -25,7 +24,7 @@ def plot_tags(
     The file appears under its name only when it is complete.
 
     Args:
-        path: the file to write; its folder must exist.
+        path: the file to write; its folder is made.
         model: what tagged the recording.
         audio: `(S,)` the recording at the model's sample rate.
         tags: what `tag_audio` returned for it.
@@ -61,7 +60,8 @@ def plot_tags(
     clip.set_yticks(rows, [f"{probability:.2f}" for _, _, probability in shown])
     clip.tick_params(length=0)
     figure.colorbar(mesh, ax=below, label="probability", pad=0.01)
-    _save(FigureCanvasAgg(figure), Path(path))
+    with replacing(path) as partial:
+        FigureCanvasAgg(figure).print_png(partial)
 
 
 def _spectrogram(model: AudioEmbedder, audio: Tensor) -> np.ndarray:
@@ -78,17 +78,3 @@ def _spectrogram(model: AudioEmbedder, audio: Tensor) -> np.ndarray:
                 block = block[:whole].unflatten(0, (-1, group)).mean(dim=1) if whole else block[:1]
             pieces.append(block.cpu().numpy())
     return np.concatenate(pieces)
-
-
-def _save(canvas, path: Path) -> None:
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".png", dir=path.parent)
-    os.close(handle)
-    try:
-        canvas.print_png(temporary)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp made it private
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ from torch import Tensor, nn
 
 from ..config import ModelConfig
 from ..errors import CheckpointError
+from ..io.files import replacing, sha256_of
 from .bundled import bundled_path
 from .registry import config_from_dict
 
@@ -36,16 +34,6 @@ def manifest() -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"the list of weights {path} cannot be read: {error}") from None
-
-
-def sha256_of(path: str | Path) -> str:
-    """Return the SHA-256 of a file as hexadecimal digits."""
-    with open(path, "rb") as file:
-        return (
-            hashlib.file_digest(file, "sha256").hexdigest()
-            if hasattr(hashlib, "file_digest")
-            else _digest(file)
-        )
 
 
 def known_weights(variant: str, tag: str | None = None) -> Path | None:
@@ -136,7 +124,7 @@ def save_weights(
     The file appears under its name only when it is complete.
 
     Args:
-        path: where to; the folder must exist.
+        path: where to; the folder is made.
         state: the encoder's tensors.
         config: what model they belong to.
         dtype: store floating tensors in this type, for instance `torch.float16`; None keeps theirs.
@@ -144,6 +132,9 @@ def save_weights(
 
     Returns:
         The path.
+
+    Raises:
+        OutputError: the file cannot be written.
     """
     path = Path(path)
     tensors = {
@@ -151,19 +142,8 @@ def save_weights(
         for key, value in state.items()
     }
     metadata = {METADATA_KEY: json.dumps({"config": config.to_dict(), "notes": dict(notes or {})})}
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    try:
-        save_file(tensors, temporary, metadata)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp made it private
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path) as partial:
+        save_file(tensors, partial, metadata)
     return path
 
 
@@ -225,10 +205,3 @@ def _hub_entry(name: str, entry: Mapping[str, Any]) -> Path:
             "checked; download it yourself and pass its path to load_model"
         )
     return hub_file(hub["repo"], hub["file"], hub["revision"])
-
-
-def _digest(file) -> str:
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()

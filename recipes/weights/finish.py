@@ -15,8 +15,9 @@ from pathlib import Path
 
 import torch
 
+from hear_audiomamba.io.files import sha256_of
 from hear_audiomamba.models.registry import build_modules, find_variant
-from hear_audiomamba.models.weights import own_metadata, read_safetensors, save_weights, sha256_of
+from hear_audiomamba.models.weights import own_metadata, read_safetensors, save_weights
 from hear_audiomamba.pretrain.run.grow import deepen
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "weights"

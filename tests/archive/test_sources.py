@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hear_audiomamba.archive.manifest import read_manifest
 from hear_audiomamba.archive.sources import find_sources
 from hear_audiomamba.errors import DataError
+from hear_audiomamba.io.manifest import read_manifest
 
 from .conftest import write_noise
 
@@ -121,8 +121,8 @@ def test_manifests_of_all_three_kinds_say_the_same(manifest):
     ("text", "reason"),
     [
         ("file,start\na.wav,0\n", "no column 'path'"),
-        ("path,start\na.wav,soon\n", r"row 1: start is 'soon', expected seconds"),
-        ("path,start\na.wav,0\nb.wav,-1\n", r"row 2: start is -1 s"),
+        ("path,start\na.wav,soon\n", r"line 2: start is 'soon', expected seconds"),
+        ("path,start\na.wav,0\nb.wav,-1\n", r"line 3: start is -1 s"),
         ("path,start,end\na.wav,3,2\n", r"a stretch of -1 s"),
         ("path,duration,end\na.wav,3,2\n", "both duration and end"),
         ("path\n\n  \n", r"path is '  '"),
