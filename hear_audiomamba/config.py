@@ -178,8 +178,8 @@ class KaldiFbankConfig(Config):
 
 
 @dataclasses.dataclass(frozen=True)
-class SSAMConfig(Config):
-    """The SSAM encoder (Yadav & Tan, arXiv 2406.02178): causal Mamba over spectrogram patches.
+class LogMelPatchConfig(Config):
+    """What SSAM and its Transformer baseline share: patches of a log-mel spectrogram, fixed positions.
 
     `grid` is the training window in patches (time, frequency); `patch_size` is (frames, mel bins).
     """
@@ -188,29 +188,29 @@ class SSAMConfig(Config):
     depth: int = 12
     patch_size: tuple[int, int] = (4, 16)
     grid: tuple[int, int] = (50, 5)
-    d_state: int = 24
-    d_conv: int = 4
-    expand: int = 3
-    norm: typing.Literal["layer", "rms"] = "layer"
     norm_eps: float = 1e-6
     cls_token: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
-class SSASTConfig(Config):
+class SSAMConfig(LogMelPatchConfig):
+    """The SSAM encoder (Yadav & Tan, arXiv 2406.02178): causal Mamba over spectrogram patches."""
+
+    d_state: int = 24
+    d_conv: int = 4
+    expand: int = 3
+    norm: typing.Literal["layer", "rms"] = "layer"
+
+
+@dataclasses.dataclass(frozen=True)
+class SSASTConfig(LogMelPatchConfig):
     """The Transformer that SSAM is compared with: its patches and positions, ViT blocks (`encoders.ssast`).
 
-    `grid` and `patch_size` as in `SSAMConfig`; the published sizes have `embed_dim // 64` heads.
+    The published sizes have `embed_dim // 64` heads.
     """
 
-    embed_dim: int = 192
-    depth: int = 12
     num_heads: int = 3
     mlp_ratio: int = 4
-    patch_size: tuple[int, int] = (4, 16)
-    grid: tuple[int, int] = (50, 5)
-    norm_eps: float = 1e-6
-    cls_token: bool = True
 
 
 @dataclasses.dataclass(frozen=True)

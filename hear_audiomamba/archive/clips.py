@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..embedding.embedder import AudioEmbedder
 from ..embedding.pooling import smooth_rows, smoothing_reach
-from ..frontends.stream import RunningStatistics, SpectrogramStream, needs_statistics
+from ..frontends.stream import RunningStatistics, SpectrogramStream
 from .decode import Block
 from .encode import Encoded
 from .options import WHOLE_SECONDS, EmbedOptions
@@ -131,7 +131,7 @@ class SourceJob:
     ) -> None:
         self._model, self._options, self._batcher, self._folder = model, options, batcher, folder
         self._start = start
-        self._by_clip = options.normalize == "clip" and needs_statistics(model.features)
+        self._by_clip = options.normalize == "clip" and model.features.clip_normalized
         self.clips: list[Clip] = []
         self._kept: list[Tensor] = []
         self._long: _LongClip | None = None
@@ -177,7 +177,7 @@ class SourceJob:
             clip.fill(model.scene(samples[None])[0], rows)
             return
         cutter = WindowCutter(model)
-        if self._options.normalize == "clip" or not needs_statistics(model.features):
+        if self._options.normalize == "clip" or not model.features.clip_normalized:
             frames = model.features(samples[None])[0]
         else:
             cutter = WindowCutter(model, _by_itself)
@@ -203,7 +203,7 @@ class _LongClip:
         self._model, self._by_clip = model, by_clip
         self._statistics, self._waiting = RunningStatistics(), RowStore(folder)
         self._stream = SpectrogramStream(model.features)
-        by_window = not by_clip and needs_statistics(model.features)
+        by_window = not by_clip and model.features.clip_normalized
         self._cutter = WindowCutter(model, _by_itself if by_window else None)
 
     def feed(self, samples: Tensor) -> list[Window]:

@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 
 from ..embedding.embedder import AudioEmbedder
-from ..embedding.tagging import Tags, audioset_classes, n_classes, no_head_error, tag_audio
+from ..embedding.tagging import Tags, audioset_classes, no_head_error, tag_audio
+from ..encoders.base import n_classes
 from ..errors import AudioMambaError, ConfigError, UntrainedWeightsWarning
 from ..hear import load_model
 from ..io.audio import load_audio
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     if args.plot and importlib.util.find_spec("matplotlib") is None:
         raise ConfigError("--plot needs matplotlib: pip install 'hear_audiomamba[evaluate]'")
     model, untrained = _load(args)
-    if not n_classes(model):
+    if not n_classes(model.encoder):
         raise no_head_error(model)
     pictures = _picture_paths(args.files, args.plot)
     failed = 0

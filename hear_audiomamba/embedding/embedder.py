@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import ModelConfig
-from ..encoders.base import Encoder
+from ..encoders.base import Encoder, PublishedRuntime
 from ..errors import ConfigError
+from ..frontends.base import Frontend
 from ..ops import BACKENDS, use_backend
 from .inputs import check_audio
 from .pooling import pool_rows, smooth_rows
@@ -54,7 +55,7 @@ class AudioEmbedder(nn.Module):
     def __init__(
         self,
         config: ModelConfig,
-        features: nn.Module,
+        features: Frontend,
         encoder: Encoder,
         *,
         window_seconds: float | None = None,
@@ -70,7 +71,7 @@ class AudioEmbedder(nn.Module):
         _one_of("compat", compat, (None, "published"))
         _one_of("precision", precision, PRECISIONS)
         _one_of("backend", backend, (None, *BACKENDS))
-        if compat == "published" and not hasattr(encoder, "frames_published"):
+        if compat == "published" and not isinstance(encoder, PublishedRuntime):
             raise ConfigError(f"compat: the authors of {config.family} published no HEAR runtime; use None")
         if not 0 < seconds < math.inf:
             raise ConfigError(f"window_seconds: {seconds!r} is not a positive number of seconds")
@@ -234,18 +235,18 @@ class AudioEmbedder(nn.Module):
 
     def _rows(self, audio: Tensor) -> Tensor:
         features = self.features(audio.to(self.device))
-        if self.compat == "published":
-            return self._rows_published(features)
+        if self.compat == "published" and isinstance(self.encoder, PublishedRuntime):
+            return self._rows_published(features, self.encoder)
         rows = self.encode_windows(self.cut_windows(features, audio.shape[1]))
         rows = rows.reshape(len(audio), -1, rows.shape[-1])
         return rows[:, : self.count_rows(audio.shape[1])]
 
-    def _rows_published(self, features: Tensor) -> Tensor:
+    def _rows_published(self, features: Tensor, encoder: PublishedRuntime) -> Tensor:
         """The authors' runtime: always at least one padded frame, and rows cut off by their share of it."""
         size = self.window_frames
         pad = size - features.shape[1] % size
         windows = F.pad(features, (0, 0, 0, pad)).reshape(-1, size, features.shape[2])
-        pieces = self.in_pieces(windows, lambda x: self.encoder.frames_published(self.encoder(x)))
+        pieces = self.in_pieces(windows, lambda x: encoder.frames_published(encoder(x)))
         rows = torch.cat(pieces).float()
         cut = int(rows.shape[1] * pad / size)
         rows = rows.reshape(len(features), -1, rows.shape[2])

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..encoders.base import Streamable
 from ..errors import ConfigError, InputError
-from ..frontends.stream import RunningStatistics, SpectrogramStream, needs_statistics
+from ..frontends.stream import RunningStatistics, SpectrogramStream
 from ..modules.mamba import MixerState
 from ..ops import use_backend
 from .embedder import AudioEmbedder
@@ -72,23 +73,21 @@ class StreamingEmbedder:
         statistics: tuple[float, float] | Literal["running"] = "running",
         restart_seconds: float | None = None,
     ) -> None:
-        hop_length = int(model.features.hop_length)  # type: ignore[arg-type]
-        own = model.window_frames * hop_length / model.sample_rate
+        own = model.window_frames * model.features.hop_length / model.sample_rate
         if mode == "windows":
             window = own if window_seconds is None else window_seconds
             hop = window if hop_seconds is None else hop_seconds
             _check_positive(hop_seconds=hop, window_seconds=window)
             self._stream: _Stream = _Windows(model, hop, window)
         elif mode == "stateful":
-            if model.compat is not None or not (
-                model.encoder.causal and hasattr(model.encoder, "step_tokens")
-            ):
+            encoder = model.encoder
+            if model.compat is not None or not isinstance(encoder, Streamable):
                 raise ConfigError(
                     f"mode: {model.config.variant} is not causal and cannot be 'stateful'; use 'windows'"
                 )
             restart = own if restart_seconds is None else restart_seconds
             _check_positive(restart_seconds=restart)
-            self._stream = _Stateful(model, statistics, restart)
+            self._stream = _Stateful(model, encoder, statistics, restart)
         else:
             raise ConfigError(f"mode: {mode!r} is not one of 'windows', 'stateful'")
 
@@ -169,12 +168,13 @@ class _Stateful(_Stream):
     def __init__(
         self,
         model: AudioEmbedder,
+        encoder: Streamable,
         statistics: tuple[float, float] | Literal["running"],
         restart_seconds: float,
     ) -> None:
-        self._model, self._encoder = model, model.encoder
-        self._fixed = None if statistics == "running" else tuple(float(value) for value in statistics)
-        self._step = int(self._encoder.step)
+        self._model, self._encoder = model, encoder
+        self._fixed = None if statistics == "running" else (float(statistics[0]), float(statistics[1]))
+        self._step = encoder.step
         to_ms = 1000.0 / model.sample_rate
         hop_ms = model.features.hop_length * to_ms
         self._step_ms = self._step * hop_ms
@@ -228,8 +228,8 @@ class _Stateful(_Stream):
             with use_backend(self._model.backend) if self._model.backend else nullcontext():
                 tokens = self._encoder.embed_next(piece[None], within)
                 tokens, self._states = self._encoder.step_tokens(tokens, self._states)
-            has_class_token = within == 0 and self._encoder.config.cls_token
-            rows = tokens[0, int(has_class_token) :].float().reshape(n_steps, -1).cpu()
+            n_special = self._encoder.n_special if within == 0 else 0
+            rows = tokens[0, n_special:].float().reshape(n_steps, -1).cpu()
             for index, row in enumerate(rows, self._n_steps):
                 middle = self._first_ms + index * self._step_ms
                 start, end = middle - self._step_ms / 2, middle + self._step_ms / 2
@@ -238,7 +238,7 @@ class _Stateful(_Stream):
         return embeddings
 
     def _normalized(self, frames: Tensor) -> Tensor:
-        if not needs_statistics(self._model.features):
+        if not self._model.features.clip_normalized:
             return frames
         if self._fixed is not None:
             mean, std = self._fixed

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..encoders.base import Encoder
+from ..encoders.base import Tagger
 from ..errors import ConfigError, InputError
-from ..models.registry import VARIANTS
+from ..models.registry import VARIANTS, has_tagging_head
 from .embedder import AudioEmbedder
 from .inputs import check_audio
 
@@ -66,22 +66,9 @@ def class_names(n_classes: int) -> tuple[str, ...]:
     return tuple(f"class {i}" for i in range(n_classes))
 
 
-def n_classes(model: AudioEmbedder) -> int:
-    """Return how many classes a model's tagging head has; 0 where it has none."""
-    encoder = model.encoder
-    if hasattr(encoder, "tag"):
-        return encoder.num_classes
-    return getattr(encoder.config, "num_classes", 0) if hasattr(encoder, "classify") else 0
-
-
 def no_head_error(model: AudioEmbedder) -> ConfigError:
     """Return the error for a model that cannot tag; it names those that can."""
-    configs = {name: variant.config.encoder for name, variant in VARIANTS.items()}
-    able = [
-        name
-        for name, config in configs.items()
-        if getattr(config, "num_classes", 0) and getattr(config, "head", "") != "none"
-    ]
+    able = [name for name, variant in VARIANTS.items() if has_tagging_head(variant.config)]
     return ConfigError(f"{model.config.variant} has no tagging head; models with one: {', '.join(able)}")
 
 
@@ -104,9 +91,10 @@ def tag_audio(model: AudioEmbedder, audio: Tensor | np.ndarray, sample_rate: int
         ConfigError: the model has no tagging head.
         InputError: another sample rate, or audio that `check_audio` refuses.
     """
-    classes = n_classes(model)
-    if not classes:
+    tagger = model.encoder
+    if not isinstance(tagger, Tagger) or not tagger.num_classes:
         raise no_head_error(model)
+    classes = tagger.num_classes
     if sample_rate != model.sample_rate:
         raise InputError(
             f"sample_rate: {sample_rate} Hz, but {model.config.variant} hears {model.sample_rate} Hz; "
@@ -116,17 +104,17 @@ def tag_audio(model: AudioEmbedder, audio: Tensor | np.ndarray, sample_rate: int
     if samples.dim() != 1:
         raise InputError(f"audio: shape {tuple(samples.shape)}, expected (n_samples,)")
     samples = check_audio(samples[None])[0]
-    starts, length = _cut(len(samples), model)
+    starts, length = _cut(len(samples), model, tagger)
     kept: list[np.ndarray] = []
     times: list[np.ndarray] = []
     best = np.zeros(classes, dtype=np.float32)
     covered = 0.0
     for first in range(0, len(starts), _WINDOWS_AT_ONCE):
         batch = starts[first : first + _WINDOWS_AT_ONCE]
-        clip, frames = _tag_windows(model, torch.stack([samples[s : s + length] for s in batch]))
+        clip, frames = _tag_windows(model, tagger, torch.stack([samples[s : s + length] for s in batch]))
         best = np.maximum(best, clip.max(axis=0))
         for start, rows in zip(batch, frames):
-            at = _row_times(model, start, length, len(rows))
+            at = _row_times(model, tagger, start, length, len(rows))
             fresh = (at >= covered) & (at < len(samples) / sample_rate)
             if not kept:
                 fresh[0] = True  # a clip shorter than half a row still has one
@@ -136,9 +124,9 @@ def tag_audio(model: AudioEmbedder, audio: Tensor | np.ndarray, sample_rate: int
     return Tags(class_names(classes), best, np.concatenate(times), np.concatenate(kept), len(starts))
 
 
-def _cut(n_samples: int, model: AudioEmbedder) -> tuple[list[int], int]:
+def _cut(n_samples: int, model: AudioEmbedder, tagger: Tagger) -> tuple[list[int], int]:
     """Return where windows start and how long they are, in samples."""
-    longest = _canvas_frames(model) * model.features.hop_length
+    longest = tagger.tag_frames * model.features.hop_length
     if n_samples <= longest:
         return [0], n_samples
     length = round(CLIP_SECONDS * model.sample_rate)
@@ -146,33 +134,17 @@ def _cut(n_samples: int, model: AudioEmbedder) -> tuple[list[int], int]:
     return [*starts, n_samples - length], length
 
 
-def _tag_windows(model: AudioEmbedder, windows: Tensor) -> tuple[np.ndarray, np.ndarray]:
+def _tag_windows(model: AudioEmbedder, tagger: Tagger, windows: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Return clip probabilities `(n, C)` and rows `(n, t, C)` of windows of at most 10.24 s."""
-    canvas = _canvas_frames(model)
-    features = model.features(windows.to(model.device))[:, :canvas]
-    clip_frames = getattr(model.encoder.config, "clip_frames", canvas)
-    missing = max(0, clip_frames - features.shape[1])
+    features = model.features(windows.to(model.device))[:, : tagger.tag_frames]
+    missing = max(0, tagger.tag_padding - features.shape[1])
     features = F.pad(features, (0, 0, 0, missing), value=model.features.pad_value)
-    clips, rows = zip(*model.in_pieces(features, functools.partial(_logits, model.encoder)))
+    clips, rows = zip(*model.in_pieces(features, tagger.tag))
     return torch.cat(clips).float().sigmoid().cpu().numpy(), torch.cat(rows).float().sigmoid().cpu().numpy()
 
 
-def _logits(encoder: Encoder, features: Tensor) -> tuple[Tensor, Tensor]:
-    """Return clip logits `(n, C)` and frame logits `(n, t, C)`."""
-    if hasattr(encoder, "tag"):
-        return encoder.tag(features)
-    clip = encoder.classify(features)  # a class token's verdict on the whole window
-    return clip, clip[:, None]
-
-
-def _canvas_frames(model: AudioEmbedder) -> int:
-    config = model.encoder.config
-    return getattr(config, "canvas_frames", 0) or config.grid[0] * config.time_stride
-
-
-def _row_times(model: AudioEmbedder, start: int, length: int, n_rows: int) -> np.ndarray:
+def _row_times(model: AudioEmbedder, tagger: Tagger, start: int, length: int, n_rows: int) -> np.ndarray:
     """Return the centres of a window's rows in seconds."""
-    config = model.encoder.config
-    frames = max(getattr(config, "clip_frames", _canvas_frames(model)), length // model.features.hop_length)
-    seconds = min(frames, _canvas_frames(model)) * model.features.hop_length / model.sample_rate
+    frames = max(tagger.tag_padding, length // model.features.hop_length)
+    seconds = min(frames, tagger.tag_frames) * model.features.hop_length / model.sample_rate
     return start / model.sample_rate + (np.arange(n_rows) + 0.5) * seconds / n_rows

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import AuMConfig, KaldiFbankConfig
-from ..errors import CheckpointError, ConfigError
+from ..errors import CheckpointError
 from ..modules.mamba import Bidirectional, make_norm, mamba_blocks
 from .fbank_patches import FbankPatchEncoder, count_blocks, strip_wrapper
 
@@ -62,15 +62,9 @@ class AuM(FbankPatchEncoder):
             hidden, residual = block(hidden, residual)
             yield _class_first(residual + hidden)
 
-    def classify(self, features: Tensor) -> Tensor:
-        """Return the logits `(N, num_classes)` from the class token.
-
-        Raises:
-            ConfigError: the model has no classifier.
-        """
-        if not self.config.num_classes:
-            raise ConfigError("this model has no classifier: num_classes is 0")
-        return self.classifier(self(features)[:, 0].to(self.classifier.weight.dtype)).float()
+    def class_logits(self, tokens: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(tokens[:, 0].to(self.classifier.weight.dtype))
+        return logits.float()
 
 
 def _class_in_the_middle(tokens: Tensor) -> Tensor:

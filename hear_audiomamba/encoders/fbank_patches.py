@@ -16,10 +16,10 @@ from ..config import FbankPatchConfig, KaldiFbankConfig
 from ..errors import CheckpointError, ConfigError, InputError
 from ..modules.patch_embed import PatchEmbed
 from ..modules.pos_embed import fit_positions
-from .base import Encoder
+from .base import PatchDiscriminator, Tagger
 
 
-class FbankPatchEncoder(Encoder):
+class FbankPatchEncoder(Tagger):
     """Base of the encoders over patches of a Kaldi filterbank; subclasses give the blocks.
 
     Args:
@@ -50,6 +50,9 @@ class FbankPatchEncoder(Encoder):
         dim = config.embed_dim
         self.config, self.n_mels = config, features.n_mels
         self.embed_dim = dim
+        self.num_classes = config.num_classes
+        # A window is padded to the canvas of the learned positions, as clips are in training.
+        self.tag_frames = self.tag_padding = config.grid[0] * config.time_stride
         self.step, self.first_center = config.time_stride, (patch_frames - 1) / 2
         self.patch_embed = PatchEmbed(
             config.patch_size, dim, (config.time_stride, config.freq_stride), "frequency", "freq_time"
@@ -99,6 +102,29 @@ class FbankPatchEncoder(Encoder):
     def count_rows(self, n_frames: int) -> int:
         return max(0, (n_frames - self.config.patch_size[0]) // self.config.time_stride + 1)
 
+    def tag(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the clip's logits `(N, num_classes)`, and the same as its one row `(N, 1, num_classes)`.
+
+        Raises:
+            ConfigError: the model has no classifier.
+        """
+        logits = self.classify(features)
+        return logits, logits[:, None]
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Return the logits `(N, num_classes)` of spectrograms `(N, T, F)`.
+
+        Raises:
+            ConfigError: the model has no classifier.
+        """
+        if not self.num_classes:
+            raise ConfigError("this model has no classifier: num_classes is 0")
+        return self.class_logits(self(features))
+
+    def class_logits(self, tokens: Tensor) -> Tensor:
+        """Return the classifier's verdict `(N, num_classes)` on encoded tokens `(N, P, D)`, float32."""
+        raise NotImplementedError
+
     def _add_positions(self, patches: Tensor) -> Tensor:
         special = self.cls_token.to(patches.dtype).expand(patches.shape[0], -1, -1)
         table = self.positions(patches.shape[1] // self.n_freq)
@@ -113,7 +139,7 @@ class FbankPatchEncoder(Encoder):
         return features
 
 
-class MaskedPatchEncoder(FbankPatchEncoder):
+class MaskedPatchEncoder(FbankPatchEncoder, PatchDiscriminator):
     """A `FbankPatchEncoder` with the mask token and the two heads of joint masked patch modelling.
 
     Source: Gong et al., AAAI 2022, section "Joint discriminative and generative masked spectrogram patch
@@ -159,15 +185,8 @@ class MaskedPatchEncoder(FbankPatchEncoder):
         tokens = self.encode(self.embed(features, mask))[:, self.n_special :]
         return _head(self.reconstruct_head, tokens), self.patch_embed.patches(features)
 
-    def classify(self, features: Tensor) -> Tensor:
-        """Return the logits `(N, num_classes)` of a fine-tuned model from the mean of the patch tokens.
-
-        Raises:
-            ConfigError: the model has no classifier.
-        """
-        if not self.config.num_classes:
-            raise ConfigError("this model has no classifier: num_classes is 0")
-        return _head(self.classifier, self(features)[:, self.n_special :].mean(dim=1))
+    def class_logits(self, tokens: Tensor) -> Tensor:
+        return _head(self.classifier, tokens[:, self.n_special :].mean(dim=1))
 
 
 def _head(head: nn.Sequential, tokens: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..config import HierMambaConfig, KaldiFbankConfig, LogMelConfig
 from ..errors import ConfigError, InputError
 from ..modules.vss import VMambaStages
-from .base import Encoder
+from .base import Tagger
 
 PATCH = 4
 # Where the running statistics of the input norm start: about those of log-mel decibels of recordings,
@@ -85,15 +85,12 @@ class PooledHead(nn.Module):
         return self.linear(tokens.mean(dim=2).to(self.linear.weight.dtype))
 
 
-class HierMamba(Encoder):
+class HierMamba(Tagger):
     """The hierarchical encoder with its tagging head.
 
     Args:
         config: sizes and options; see `HierMambaConfig`.
         features: configuration of the spectrogram; its `n_mels` must be a multiple of 32.
-
-    Attributes:
-        num_classes: classes of the tagging head, 0 where there is none.
 
     Deviates: windows shorter than the training image are folded into as many, narrower time windows,
         not stretched to 10 s; only `tag` stretches, as the training did.
@@ -130,6 +127,7 @@ class HierMamba(Encoder):
         self.input_norm = self.start_norm(features.n_mels) if config.input_norm else None
         self.norm = nn.LayerNorm(dims[-1])
         self.num_classes = 0 if config.head == "none" else config.num_classes
+        self.tag_frames, self.tag_padding = config.canvas_frames, config.clip_frames
         self.head: nn.Module | None = None
         if config.head == "token_semantic":
             n_freq = features.n_mels // (PATCH * levels)
@@ -201,7 +199,7 @@ class HierMamba(Encoder):
         """Return class logits of spectrograms no longer than the training image.
 
         Args:
-            features: `(N, T, n_mels)`, T at most `canvas_frames`; shorter ones are stretched to it.
+            features: `(N, T, n_mels)`, T at most `tag_frames`; shorter ones are stretched to it.
 
         Returns:
             Clip logits `(N, classes)`, and frame logits `(N, t, classes)` at t regular steps over T,

@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from ..config import LogMelConfig, SSASTConfig
-from ..errors import CheckpointError, ConfigError
-from ..modules.mamba import MixerState
+from ..errors import CheckpointError
 from ..modules.transformer import TransformerBlock
-from . import ssam
+from .logmel_patches import LogMelPatchEncoder, grid_from_state
 
 # The published sizes all have heads of this width; a checkpoint does not store their number.
 HEAD_WIDTH = 64
@@ -27,21 +26,17 @@ _PUBLISHED_NAMES = {
 }
 
 
-class SSAST(ssam.SSAM):
-    """The Transformer baseline of the SSAM paper; everything but its blocks is SSAM's.
+class SSAST(LogMelPatchEncoder):
+    """The Transformer baseline of the SSAM paper.
 
     Args:
         config: sizes; see `SSASTConfig`.
         features: configuration of the spectrogram; its `n_mels` must be a multiple of the patch height.
     """
 
-    config: SSASTConfig  # type: ignore[assignment]
-    causal = False
+    config: SSASTConfig
 
-    def __init__(self, config: SSASTConfig, features: LogMelConfig) -> None:
-        super().__init__(config, features)  # type: ignore[arg-type]
-
-    def _make_blocks(self) -> nn.ModuleList:
+    def make_blocks(self) -> nn.ModuleList:
         c = self.config
         blocks = nn.ModuleList(
             TransformerBlock(c.embed_dim, c.num_heads, c.mlp_ratio, c.norm_eps) for _ in range(c.depth)
@@ -66,10 +61,6 @@ class SSAST(ssam.SSAM):
             states.append(stream)
         return states
 
-    def step_tokens(self, tokens: Tensor, states: list[MixerState] | None) -> tuple[Tensor, list[MixerState]]:
-        """Raise ConfigError: attention looks at the whole sequence."""
-        raise ConfigError("SSAST cannot go token by token: its attention needs the whole window")
-
 
 def looks_like(state: Mapping[str, Tensor]) -> bool:
     """Tell whether a state dict has the keys of the published SSAST baseline."""
@@ -87,7 +78,7 @@ def config_from_state(state: Mapping[str, Tensor]) -> tuple[SSASTConfig, LogMelC
         dim = state["pos_embed"].shape[-1]
         depth = 1 + max(int(k.split(".")[1]) for k in state if k.startswith("blocks."))
         mlp_ratio = state["blocks.0.mlp.layer1.weight"].shape[0] // dim
-        grid, patch = ssam.grid_from_state(state, features)
+        grid, patch = grid_from_state(state, features)
     except (KeyError, ValueError, IndexError) as error:
         raise CheckpointError(f"not a complete SSAST checkpoint: {error!r}") from None
     config = SSASTConfig(

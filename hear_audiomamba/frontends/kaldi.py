@@ -6,10 +6,11 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..config import KaldiFbankConfig
 from ..errors import InputError
+from .base import Frontend
 
 # Kaldi floors mel energies with the float32 machine epsilon, whatever the dtype computed in.
 ENERGY_FLOOR = torch.finfo(torch.float32).eps
@@ -17,7 +18,7 @@ ENERGY_FLOOR = torch.finfo(torch.float32).eps
 FRAMES_PER_BLOCK = 8192
 
 
-class KaldiFbank(nn.Module):
+class KaldiFbank(Frontend):
     """Log-mel filterbank energies as Kaldi computes them, without dither, for a batch of clips.
 
     Each clip's mean is subtracted; frames lie wholly inside the clip (`snip_edges`); each frame loses
@@ -34,6 +35,8 @@ class KaldiFbank(nn.Module):
         A clip shorter than one frame is extended with silence to one frame, where the originals fail.
     """
 
+    clip_normalized = False
+    samples_before = 0
     window: Tensor
     mel_banks: Tensor
 
@@ -43,7 +46,7 @@ class KaldiFbank(nn.Module):
         self.sample_rate = config.sample_rate
         self.hop_length = config.hop_length
         self.n_mels = config.n_mels
-        self.min_samples = config.frame_length
+        self.samples_after = config.frame_length
         self.frame_center = config.frame_length / 2
         self.pad_value = (0.0 - config.mean) / (2 * config.std)
         self.n_fft = 1 << (config.frame_length - 1).bit_length()
@@ -54,31 +57,30 @@ class KaldiFbank(nn.Module):
         """Return how many frames a clip of `n_samples` samples has: at least one."""
         return 1 + max(0, n_samples - self.config.frame_length) // self.hop_length
 
-    def forward(self, audio: Tensor) -> Tensor:
-        """Compute the normalised log filterbank energies.
+    def log_mel(self, audio: Tensor) -> Tensor:
+        """Compute the log filterbank energies before normalisation.
 
         Args:
-            audio: (B, S) waveforms in [-1, 1] at `sample_rate`; not scaled to 16-bit integers.
+            audio: `(B, S)` waveforms in [-1, 1] at `sample_rate`; not scaled to 16-bit integers.
 
         Returns:
-            (B, T, F) float32, `T = 1 + (S - frame_length) // hop_length`, lowest band first,
-            normalised as `(x - mean) / (2 * std)` with the configured constants.
+            `(B, T, F)` float32, `T = 1 + (S - frame_length) // hop_length`, lowest band first.
 
         Raises:
             InputError: `audio` is not a batch of mono clips with at least one sample.
         """
         if audio.ndim != 2 or audio.shape[1] == 0:
             raise InputError(f"KaldiFbank takes (n_sounds, n_samples) with samples, got {tuple(audio.shape)}")
-        return (self.log_energies(audio) - self.config.mean) / (2 * self.config.std)
-
-    def log_energies(self, audio: Tensor) -> Tensor:
-        """Compute the log filterbank energies (B, T, F) before normalisation."""
         audio = audio.to(self.window.dtype)
         audio = audio - audio.mean(dim=1, keepdim=True)
         audio = F.pad(audio, (0, max(0, self.config.frame_length - audio.shape[1])))
         frames = audio.unfold(1, self.config.frame_length, self.hop_length)
         blocks = frames.split(max(1, FRAMES_PER_BLOCK // len(frames)), dim=1)
         return torch.cat([self._block(block) for block in blocks], dim=1)
+
+    def normalize(self, log_mel: Tensor) -> Tensor:
+        """Return `(x - mean) / (2 * std)` with the configured constants, as SSAST and SSAMBA do."""
+        return (log_mel - self.config.mean) / (2 * self.config.std)
 
     def _block(self, frames: Tensor) -> Tensor:
         frames = frames - frames.mean(dim=-1, keepdim=True)

@@ -6,9 +6,10 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..config import LogMelConfig
+from .base import Frontend
 
 _EPS = 1.1920928955078125e-07  # the float32 machine epsilon, which the reference code adds before the log
 
@@ -65,7 +66,7 @@ def _slaney_hz(mel: Tensor) -> Tensor:
     return torch.where(mel < 15.0, mel * 200.0 / 3.0, log)
 
 
-class LogMel(nn.Module):
+class LogMel(Frontend):
     """A log-mel spectrogram of centred, reflect-padded, periodic-Hann frames.
 
     Frame i is centred on sample i · hop_length, so a clip of S samples has 1 + S // hop_length frames.
@@ -75,25 +76,21 @@ class LogMel(nn.Module):
     Args:
         config: see `LogMelConfig`.
 
-    Attributes:
-        sample_rate: Hz. hop_length: samples. n_mels: bins.
-        frame_center: samples from the clip's start to the centre of frame 0.
-        pad_value: what stands for padding after normalisation: the clip's mean, or silence where a
-            clip is not normalised.
-
     Source: LogMelSpec of audio-mamba-official (torchaudio MelSpectrogram, power 2).
     """
 
     frame_center = 0.0
+    window: Tensor
+    filterbank: Tensor
 
     def __init__(self, config: LogMelConfig) -> None:
         super().__init__()
         self.config = config
         self.sample_rate, self.hop_length = config.sample_rate, config.hop_length
         self.n_mels = config.n_mels
-        self.pad_value = (
-            0.0 if config.normalize == "clip" else self._log(torch.zeros((), device="cpu")).item()
-        )
+        self.samples_before = self.samples_after = config.n_fft // 2
+        self.clip_normalized = config.normalize == "clip"
+        self.pad_value = 0.0 if self.clip_normalized else self._log(torch.zeros((), device="cpu")).item()
         window = torch.hann_window(config.win_length)
         bank = mel_filterbank(
             config.n_fft // 2 + 1, config.f_min, config.f_max, config.n_mels,
@@ -106,8 +103,8 @@ class LogMel(nn.Module):
         """Return the number of frames of a clip of `n_samples` samples."""
         return 1 + n_samples // self.hop_length
 
-    def forward(self, audio: Tensor) -> Tensor:
-        """Return the normalised log-mel spectrogram.
+    def log_mel(self, audio: Tensor) -> Tensor:
+        """Return the logarithm of the mel power, not normalised.
 
         Args:
             audio: `(B, S)` float, in [-1, 1], S ≥ 1.
@@ -115,10 +112,6 @@ class LogMel(nn.Module):
         Returns:
             `(B, 1 + S // hop_length, n_mels)` float32.
         """
-        return self.normalize(self.log_mel(audio))
-
-    def log_mel(self, audio: Tensor) -> Tensor:
-        """Return the logarithm of the mel power, not normalised, `(B, T, n_mels)` float32."""
         n_samples = audio.shape[-1]
         pad = self.config.n_fft // 2
         audio = audio.float()
@@ -133,14 +126,18 @@ class LogMel(nn.Module):
 
     def normalize(self, log_mel: Tensor) -> Tensor:
         """Return a clip's log-mel after the configured normalisation, `(B, T, n_mels)`."""
-        if self.config.normalize == "none":
+        if not self.clip_normalized:
             return log_mel
-        # In float64: the rounding noise of a float32 mean, divided by the zero spread of a silent clip,
-        # would be its whole embedding, and another one in each batch.
-        exact = log_mel.double()
-        mean = exact.mean(dim=(1, 2), keepdim=True)
-        std = exact.std(dim=(1, 2), keepdim=True)  # unbiased, as in the reference runtime
-        return ((exact - mean) / (std + 1e-8)).float()
+        # The rounding error of a mean, divided by the zero spread of a silent clip, would be its whole
+        # embedding. Less its first value, a silent clip is zero exactly, and the second mean takes away
+        # the error of the first. No float64, which some devices lack.
+        centred = log_mel - log_mel[:, :1, :1]
+        for _ in range(2):
+            centred = centred - centred.mean(dim=(1, 2), keepdim=True)
+        n_values = log_mel.shape[1] * log_mel.shape[2]
+        # Unbiased, as in the reference runtime.
+        std = (centred.square().sum(dim=(1, 2), keepdim=True) / (n_values - 1)).sqrt()
+        return centred / (std + 1e-8)
 
     def _log(self, mel: Tensor) -> Tensor:
         if self.config.log == "db":

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .logmel import LogMel
+from .base import Frontend
 
 
 class SpectrogramStream:
     """Turns consecutive samples into frames, each as soon as its samples are there.
 
-    The frames are those of `features` on all samples together, before a normalisation that needs the
-    whole clip: `LogMel.log_mel`, or for other front ends what they give.
+    The frames are those of `features` on all samples together, normalised unless that needs the whole
+    clip (`Frontend.clip_normalized`).
 
     Args:
         features: the front end of a model.
@@ -26,18 +24,12 @@ class SpectrogramStream:
         n_frames: frames given so far.
     """
 
-    def __init__(self, features: nn.Module) -> None:
-        self._features: Any = features
-        self._hop, self._n_mels = int(features.hop_length), int(features.n_mels)  # type: ignore[arg-type]
-        self._compute: Callable[[Tensor], Tensor]
-        if isinstance(features, LogMel):
-            self._compute = features.log_mel
-            self._lookahead = features.config.n_fft // 2  # behind a frame's reference sample, i · hop
-            self._context = math.ceil(self._lookahead / self._hop)  # frames that touch samples before it
-        else:
-            self._compute = features
-            self._lookahead, self._context = int(features.min_samples), 0  # type: ignore[arg-type]
-        self._tail = torch.zeros(0)
+    def __init__(self, features: Frontend) -> None:
+        self._features, self._hop = features, features.hop_length
+        self._compute = features.log_mel if features.clip_normalized else features
+        self._lookahead = features.samples_after
+        self._context = math.ceil(features.samples_before / self._hop)  # frames that touch samples before
+        self._tail = torch.zeros(0, dtype=torch.float32)
         self._tail_start = 0
         self.n_samples = self.n_frames = 0
 
@@ -54,7 +46,7 @@ class SpectrogramStream:
     def _take(self, ready: int) -> Tensor:
         n_new = ready - self.n_frames
         if n_new <= 0:
-            return self._tail.new_zeros(0, self._n_mels)
+            return self._tail.new_zeros(0, self._features.n_mels)
         first = self.n_frames - self._tail_start // self._hop
         # No further than the last new frame needs: the rest is computed when its turn comes.
         needed = (first + n_new - 1) * self._hop + 2 * self._lookahead
@@ -95,8 +87,3 @@ class RunningStatistics:
     def normalize(self, frames: Tensor) -> Tensor:
         """Return the frames less the mean, divided by the standard deviation as `LogMel` does it."""
         return (frames - self.mean) / (self.std + 1e-8)
-
-
-def needs_statistics(features: nn.Module) -> bool:
-    """Tell whether a front end normalises by statistics of the whole clip."""
-    return isinstance(features, LogMel) and features.config.normalize == "clip"

@@ -7,11 +7,12 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..config import (
     AuMConfig,
     Config,
+    FbankPatchConfig,
     HierMambaConfig,
     KaldiFbankConfig,
     LogMelConfig,
@@ -25,6 +26,7 @@ from ..encoders import aum, ssam, ssamba, ssast, ssast_deit, vmamba
 from ..encoders.base import Encoder
 from ..encoders.hiermamba import HierMamba
 from ..errors import ConfigError, VariantError, did_you_mean
+from ..frontends.base import Frontend
 from ..frontends.kaldi import KaldiFbank
 from ..frontends.logmel import LogMel
 
@@ -43,7 +45,7 @@ class Family:
     name: str
     encoder: Callable[[Any, Any], Encoder]
     encoder_config: type[Config]
-    features: Callable[[Any], nn.Module]
+    features: Callable[[Any], Frontend]
     features_config: type[Config]
     looks_like: Callable[[Mapping[str, Tensor]], bool]
     config_from_state: Callable[[Mapping[str, Tensor]], tuple[Config, Config]]
@@ -211,7 +213,15 @@ def with_options(config: ModelConfig, options: Mapping[str, Any]) -> ModelConfig
     return parts.pop("model").replace(**parts)
 
 
-def build_modules(config: ModelConfig) -> tuple[nn.Module, Encoder]:
+def has_tagging_head(config: ModelConfig) -> bool:
+    """Tell whether the model of a configuration can name what is heard."""
+    encoder = config.encoder
+    if isinstance(encoder, HierMambaConfig):
+        return encoder.head != "none"
+    return isinstance(encoder, FbankPatchConfig) and encoder.num_classes > 0
+
+
+def build_modules(config: ModelConfig) -> tuple[Frontend, Encoder]:
     """Return the features module and the encoder of a configuration, with random weights."""
     family = FAMILIES[config.family]
     return family.features(config.features), family.encoder(config.encoder, config.features)

@@ -9,14 +9,14 @@ from hear_audiomamba.errors import DataError
 from hear_audiomamba.frontends.kaldi import KaldiFbank
 from hear_audiomamba.frontends.logmel import LogMel
 from hear_audiomamba.pretrain.config import DataConfig
-from hear_audiomamba.pretrain.data.stats import corpus_statistics, feature_blocks, raw_features
+from hear_audiomamba.pretrain.data.stats import corpus_statistics, feature_blocks
 
 from .conftest import write_wav
 
 
 @pytest.mark.parametrize("frontend", [LogMel(LogMelConfig()), KaldiFbank(KaldiFbankConfig())])
 def test_statistics_are_those_of_all_features_at_once(tmp_path, frontend):
-    log_mel = raw_features(frontend)
+    log_mel = frontend.log_mel
     clips = [write_wav(tmp_path / f"{i}.wav", s, seed=i)[:, 0] for i, s in enumerate((0.3, 1.0, 62.5))]
     (tmp_path / "broken.flac").write_bytes(b"fLaC nonsense")
     found = corpus_statistics(DataConfig(path=str(tmp_path)), frontend, workers=2)
@@ -37,7 +37,7 @@ def test_blocks_give_the_rows_of_the_whole_file():
     frontend = LogMel(LogMelConfig())
     samples = np.random.default_rng(0).uniform(-1, 1, 50001).astype(np.float32)
     blocks = iter(np.split(samples, [1, 900, 20000, 20100, 44000]))
-    rows = np.concatenate(list(feature_blocks(blocks, frontend, frontend.log_mel)))
+    rows = np.concatenate(list(feature_blocks(blocks, frontend)))
     np.testing.assert_allclose(rows, frontend.log_mel(torch.from_numpy(samples)[None])[0], atol=1e-5)
 
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from ...errors import AudioReadError, DataError
+from ...frontends.base import Frontend
 from ...io.audio import iter_audio
 from ..config import DataConfig
 from .clips import Clips, find_clips
@@ -119,7 +119,7 @@ class CorpusStatistics:
 
 def corpus_statistics(
     data: DataConfig,
-    frontend: nn.Module,
+    frontend: Frontend,
     split: str | None = None,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
@@ -128,7 +128,7 @@ def corpus_statistics(
 
     Args:
         data: where it is.
-        frontend: a `LogMel` or a `KaldiFbank`, whose features are measured before normalisation.
+        frontend: whose features are measured, before normalisation.
         split: only this one; None for everything.
         workers: files decoded at once.
         progress: called with files done and files in all.
@@ -140,12 +140,11 @@ def corpus_statistics(
         DataError: nothing there, or no file can be read.
     """
     clips = find_clips(data, split)
-    log_mel = raw_features(frontend)
     total, moments, lengths = FileStatistics(), Moments(), []
     skipped: list[tuple[str, str]] = []
     kinds: dict[str, float] = {}
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        results = pool.map(lambda i: _measured(clips, i, frontend, log_mel), range(len(clips)))
+        results = pool.map(lambda i: _measured(clips, i, frontend), range(len(clips)))
         for index, found in enumerate(results):
             if progress is not None:
                 progress(index + 1, len(clips))
@@ -173,15 +172,8 @@ def corpus_statistics(
     )  # fmt: skip
 
 
-def raw_features(frontend: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return the function of a front end that gives its features before normalisation."""
-    return frontend.log_mel if hasattr(frontend, "log_mel") else frontend.log_energies
-
-
-def feature_blocks(
-    blocks: Iterator[np.ndarray], frontend: nn.Module, log_mel: Callable[[torch.Tensor], torch.Tensor]
-) -> Iterator[np.ndarray]:
-    """Yield the feature rows of a file from its blocks of samples: those of the whole file, in pieces.
+def feature_blocks(blocks: Iterator[np.ndarray], frontend: Frontend) -> Iterator[np.ndarray]:
+    """Yield the log-mel rows of a file from its blocks of samples: those of the whole file, in pieces.
 
     Each piece is computed with some frames of context on both sides, which are then cut off, so that no
     row sees an edge that is not the file's own.
@@ -195,18 +187,16 @@ def feature_blocks(
         ready = first + len(held) // hop - context  # frames before this one have all their samples
         if ready - done < 64:
             continue
-        rows = log_mel(torch.from_numpy(held)[None])[0].numpy()
+        rows = frontend.log_mel(torch.from_numpy(held)[None])[0].numpy()
         yield rows[done - first : ready - first]
         done = ready
         keep = done - context
         held, first = held[(keep - first) * hop :], keep
-    rows = log_mel(torch.from_numpy(held)[None])[0].numpy()
+    rows = frontend.log_mel(torch.from_numpy(held)[None])[0].numpy()
     yield rows[done - first :]
 
 
-def _measured(
-    clips: Clips, index: int, frontend: nn.Module, log_mel: Callable[[torch.Tensor], torch.Tensor]
-) -> FileStatistics | str:
+def _measured(clips: Clips, index: int, frontend: Frontend) -> FileStatistics | str:
     """Return a file's statistics, or why it cannot be read."""
     found = FileStatistics()
 
@@ -224,7 +214,7 @@ def _measured(
 
     try:
         with torch.inference_mode():
-            for rows in feature_blocks(blocks(), frontend, log_mel):
+            for rows in feature_blocks(blocks(), frontend):
                 found.moments.add(rows)
     except (AudioReadError, OSError) as error:
         return str(error)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...embedding.pooling import pool_rows
-from ...encoders.base import Encoder
+from ...encoders.base import Encoder, PatchDiscriminator, PatchPredictor, Tagger
 from ...errors import ConfigError
 from ..config import PretrainConfig
 from ..data.targets import Teacher
@@ -105,9 +105,8 @@ class MaskedReconstruction(Objective):
     idle = ("classifier.",)
 
     def check(self, encoder: Encoder, config: PretrainConfig) -> None:
-        for needed in ("embed", "encode", "pred"):
-            if not hasattr(encoder, needed):
-                raise ConfigError(f"recipe 'ssam': {config.model} has no head that reconstructs patches")
+        if not isinstance(encoder, PatchPredictor):
+            raise ConfigError(f"recipe 'ssam': {config.model} has no head that reconstructs patches")
 
     def forward(self, features: Tensor, batch: Batch) -> dict[str, Tensor]:
         mask, share = batch["mask"], 1.0
@@ -161,8 +160,7 @@ class MaskedReconstruction(Objective):
     def _reconstruct(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         encoder = self.encoder
         tokens = encoder.encode(encoder.embed(features, mask, self.config.objective.keep_positions))
-        patches = tokens[:, tokens.shape[1] - mask.shape[1] :]  # without the class token
-        return tokens, encoder.pred(patches), encoder.patch_embed.patches(features)
+        return tokens, encoder.predict_patches(tokens), encoder.patch_embed.patches(features)
 
 
 class JointMaskedPatches(Objective):
@@ -178,7 +176,7 @@ class JointMaskedPatches(Objective):
     idle = ("classifier.",)
 
     def check(self, encoder: Encoder, config: PretrainConfig) -> None:
-        if not hasattr(encoder, "contrast"):
+        if not isinstance(encoder, PatchDiscriminator):
             raise ConfigError(f"recipe 'ssamba': {config.model} has no discriminative and generative heads")
 
     def forward(self, features: Tensor, batch: Batch) -> dict[str, Tensor]:
@@ -235,15 +233,14 @@ class Tagging(Objective):
         self.soft_teachers = tuple(teachers or {})
 
     def check(self, encoder: Encoder, config: PretrainConfig) -> None:
-        if n_classes(encoder) < 1:
+        if not isinstance(encoder, Tagger) or encoder.num_classes < 1:
             raise ConfigError(
                 f"recipe 'tagging': {config.model} has no classifier; give model_options.num_classes"
             )
 
     def forward(self, features: Tensor, batch: Batch) -> dict[str, Tensor]:
         encoder, labels = self.encoder, batch["labels"]
-        logits = encoder.tag(features)[0] if hasattr(encoder, "tag") else encoder.classify(features)
-        logits = logits.float()
+        logits = encoder.tag(features)[0]
         smooth = self.config.objective.label_smoothing
         if smooth:
             labels = labels * (1 - smooth) + smooth / labels.shape[1]
@@ -275,11 +272,6 @@ RECIPES: dict[str, Callable[..., Objective]] = {
     "tagging": Tagging,
     "distill": Distillation,
 }
-
-
-def n_classes(encoder: Encoder) -> int:
-    """Return how many classes the encoder's tagging head has, 0 without one."""
-    return int(getattr(encoder, "num_classes", getattr(encoder.config, "num_classes", 0)))
 
 
 def _masked(patches: Tensor, mask: Tensor) -> Tensor:

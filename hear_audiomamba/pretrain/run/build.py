@@ -13,7 +13,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from ...config import ModelConfig
-from ...encoders.base import Encoder
+from ...encoders.base import Encoder, MaskedModel, n_classes
+from ...encoders.hiermamba import HierMamba
 from ...errors import CheckpointError, ConfigError, DataError
 from ...models.convert import name_of, read_checkpoint
 from ...models.registry import build_modules, find_variant, with_options
@@ -24,7 +25,7 @@ from ..data.dataset import Crops
 from ..data.masking import MaskSampler
 from ..data.order import Order, class_weights, entries_by_length, kind_weights
 from ..data.targets import Targets, load_targets
-from ..objectives.objectives import RECIPES, Objective, n_classes
+from ..objectives.objectives import RECIPES, Objective
 from .checkpoint import Checkpoints
 from .distributed import world_size
 from .grow import blocks_of, deepen
@@ -124,7 +125,7 @@ def initialise(encoder: Encoder, name: str) -> None:
         if path is None:
             raise CheckpointError(f"init: no weights are bundled for {name}")
     found, state, _ = read_checkpoint(path)
-    if hasattr(encoder, "backbone"):
+    if isinstance(encoder, HierMamba):
         from ...encoders import vmamba
 
         if found.encoder != encoder.config:
@@ -257,7 +258,7 @@ def _train_order(config: PretrainConfig, clips: Clips) -> Order:
 def _mask_samplers(
     config: PretrainConfig, model: ModelConfig, encoder: Encoder, n_frames: int, n_masks: int
 ) -> list[MaskSampler]:
-    if not n_masks:
+    if not n_masks or not isinstance(encoder, MaskedModel):
         return []
     patches = encoder.patch_embed
     grid = patches.grid_of(n_frames, model.features.n_mels)

@@ -1,0 +1,59 @@
+"""What every front end offers: a spectrogram, before and after normalisation, and where its frames lie."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class Frontend(nn.Module):
+    """Base class of the front ends: waveforms to normalised log-mel spectrograms.
+
+    Attributes:
+        sample_rate: of the audio, Hz.
+        hop_length: samples between two frames.
+        n_mels: F, mel bins of a frame.
+        frame_center: samples from the clip's start to the centre of frame 0.
+        samples_before, samples_after: samples that frame i needs before and behind sample i · hop_length.
+        clip_normalized: `normalize` needs the whole clip; where it is False, frames may be normalised
+            one by one.
+        pad_value: what stands for padding behind a clip, after normalisation.
+    """
+
+    sample_rate: int
+    hop_length: int
+    n_mels: int
+    frame_center: float
+    samples_before: int
+    samples_after: int
+    clip_normalized: bool
+    pad_value: float
+
+    def n_frames(self, n_samples: int) -> int:
+        """Return how many frames a clip of `n_samples` samples has: at least one."""
+        raise NotImplementedError
+
+    def log_mel(self, audio: Tensor) -> Tensor:
+        """Return the logarithm of the mel energies before normalisation.
+
+        Args:
+            audio: `(B, S)` waveforms in [-1, 1] at `sample_rate`, S ≥ 1.
+
+        Returns:
+            `(B, T, n_mels)` float32, lowest band first.
+        """
+        raise NotImplementedError
+
+    def normalize(self, log_mel: Tensor) -> Tensor:
+        """Return what the encoder takes, `(B, T, n_mels)`, of what `log_mel` gives for whole clips."""
+        raise NotImplementedError
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """Return the normalised spectrogram.
+
+        Args:
+            audio: `(B, S)` waveforms in [-1, 1] at `sample_rate`, S ≥ 1.
+
+        Returns:
+            `(B, T, n_mels)` float32.
+        """
+        return self.normalize(self.log_mel(audio))
