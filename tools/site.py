@@ -1,0 +1,79 @@
+"""Hooks of mkdocs: pages that live outside docs/, and pages made from the code.
+
+The site has the README as its start page, the model cards of weights/, the project's own pages, and the model zoo.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).resolve().parents[1]
+OUTSIDE = {
+    "index.md": "README.md",
+    "changelog.md": "CHANGELOG.md",
+    "contributing.md": "CONTRIBUTING.md",
+}
+# In documentation that is read in the repository, links lead to files beside docs/.
+LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)")
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages that live outside docs/, the cards, and the model zoo."""
+    for page, source in {**OUTSIDE, **{f"weights/{p.name}": f"weights/{p.name}" for p in cards()}}.items():
+        files.append(File.generated(config, page, content=(ROOT / source).read_text(encoding="utf-8")))
+    files.append(File.generated(config, "zoo.md", content=zoo()))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, config: MkDocsConfig, files: Files) -> str:
+    """Let links of the repository lead to the same place in the site; other files are named without a link."""
+    here = {v: k for k, v in OUTSIDE.items()}
+    source = OUTSIDE.get(page.file.src_uri) or (
+        page.file.src_uri if page.file.src_uri.startswith("weights/") else f"docs/{page.file.src_uri}"
+    )
+
+    def replace(match: re.Match[str]) -> str:
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(source), match[1]))
+        place = here.get(target, target.removeprefix("docs/"))
+        if files.get_file_from_path(place) is not None:
+            start = posixpath.dirname(page.file.src_uri) or "."
+            return f"]({posixpath.relpath(place, start)}{match[2] or ''})"
+        if files.get_file_from_path(posixpath.normpath(match[1])) is not None:
+            return match[0]  # a page that only the site has
+        return f'](# "{target}, in the repository")'
+
+    return LINK.sub(replace, markdown)
+
+
+def cards() -> list[Path]:
+    """Return the cards of the bundled weights."""
+    return sorted((ROOT / "weights").glob("*.md"))
+
+
+def zoo() -> str:
+    """Return the page of all models: sizes, and which weights there are."""
+    from hear_audiomamba import list_models, model_info
+
+    lines = [
+        "# Model zoo",
+        "",
+        "Every model by name. `load_model(variant=NAME)` builds it; weights that come with the package work offline.",
+        "",
+        "| name | parameters | embedding | weights in the package |",
+        "|---|---|---|---|",
+    ]
+    bundled = {path.name.removesuffix(".md") for path in cards()}
+    for name in list_models():
+        info = model_info(name)
+        tags = sorted(card for card in bundled if card.split(".", 1)[0] == name)
+        links = ", ".join(f"[{tag.split('.', 1)[1]}](weights/{tag}.md)" for tag in tags)
+        millions = info["parameters"] / 1e6
+        size = info["scene_embedding_size"]
+        lines.append(f"| `{name}` | {millions:.1f} M | {size} | {links or '–'} |")
+    return "\n".join(lines) + "\n"
