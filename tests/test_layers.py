@@ -23,6 +23,7 @@ LAYERS = [
     {"embedding"},
     {"hear"},
     {"archive", "pretrain", "evaluate"},
+    {"classify"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

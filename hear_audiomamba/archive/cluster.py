@@ -16,6 +16,7 @@ from .options import EmbedOptions
 from .progress import Progress, Summary
 from .run import Resources, UnitRunner, check_clear, describe, is_open, write_reports
 from .sources import Source
+from .writers import Product
 
 
 def embed_on_ray(
@@ -27,6 +28,7 @@ def embed_on_ray(
     address: str,
     n_actors: int | None = None,
     actor_options: dict[str, Any] | None = None,
+    product: Product | None = None,
 ) -> Summary:
     """Embed sources on a Ray cluster; the same files come out as from `embed_sources`.
 
@@ -42,6 +44,7 @@ def embed_on_ray(
         address: of the cluster ("auto", "ray://host:10001"), or "local" to start one on this machine.
         n_actors: models at once; by default one for each GPU of the cluster, else one for each CPU.
         actor_options: resources of an actor, for instance `{"num_gpus": 0.5}`.
+        product: what to write of each clip; None for its embeddings.
 
     Returns:
         What was done.
@@ -54,18 +57,19 @@ def embed_on_ray(
 
     out = Path(out).absolute()
     model = load_model(**{**model_arguments, "device": "cpu"})  # for its description only
-    provenance = describe(model, options)
+    provenance = describe(model, options, product)
     settings = json.loads(provenance.to_json())
     progress = Progress(len(sources))
     with Journal(out, settings, overwrite=resources.overwrite) as journal:
         sources = [replace(source, path=str(Path(source.path).absolute())) for source in sources]
         units = journal.plan(sources, options.shard_sources)
         if journal.fresh and not resources.overwrite:
-            check_clear(out, units, options)
+            check_clear(out, units, options, product)
         todo = [unit for unit in units if is_open(journal, unit, resources.retry_errors)]
         progress.start(units, [unit for unit in units if unit not in todo], journal)
         if todo:
-            _run(ray, todo, model_arguments, out, options, resources, settings, n_actors, actor_options)
+            work = (model_arguments, str(out), options, resources, settings, product)
+            _run(ray, todo, work, n_actors, actor_options)
         missing = [unit.number for unit in units if journal.record(unit) is None]
         if missing:
             raise DataError(f"{out}: units {missing[:5]} are not complete; run the same command again")
@@ -75,9 +79,12 @@ def embed_on_ray(
 
 
 def _run(
-    ray: Any, todo: Sequence[Unit], model_arguments: dict[str, Any], out: Path, options: EmbedOptions,
-    resources: Resources, settings: dict[str, Any], n_actors: int | None, actor_options: dict[str, Any] | None,
-) -> None:  # fmt: skip
+    ray: Any,
+    todo: Sequence[Unit],
+    work: tuple[Any, ...],
+    n_actors: int | None,
+    actor_options: dict[str, Any] | None,
+) -> None:
     import ray.data
 
     n_gpus = int(ray.cluster_resources().get("GPU", 0))
@@ -92,7 +99,7 @@ def _run(
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
     done = dataset.map_batches(
         _Actor,
-        fn_constructor_args=(model_arguments, str(out), options, resources, settings),
+        fn_constructor_args=work,
         batch_size=1,
         concurrency=n_actors,
         max_restarts=-1,
@@ -107,17 +114,17 @@ class _Actor:
 
     def __init__(
         self, model_arguments: dict[str, Any], out: str, options: EmbedOptions, resources: Resources,
-        settings: dict[str, Any],
+        settings: dict[str, Any], product: Product | None,
     ) -> None:  # fmt: skip
         from ..hear import load_model
 
         self._model = load_model(**model_arguments)
-        self._provenance = describe(self._model, options)
+        self._provenance = describe(self._model, options, product)
         if json.loads(self._provenance.to_json()) != settings:
             raise DataError(
                 "a worker's model differs from the one that planned the run: same files on all nodes?"
             )
-        self._options, self._out = options, out
+        self._options, self._out, self._product = options, out, product
         self._resources = replace(resources, share=None, devices=(), overwrite=False)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -125,7 +132,9 @@ class _Actor:
             row = json.loads(str(text))
             unit = Unit(row["unit"], tuple(Source(**source) for source in row["sources"]))
             journal = _WorkerJournal(Path(self._out), unit)
-            with UnitRunner(self._model, self._options, self._provenance, self._resources) as runner:
+            with UnitRunner(
+                self._model, self._options, self._provenance, self._resources, self._product
+            ) as runner:
                 runner.run([unit], journal, Progress(len(unit.sources)))
             journal.close()
         return batch

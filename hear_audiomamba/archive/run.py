@@ -26,7 +26,7 @@ from .progress import Progress, Summary
 from .sources import Source
 from .windows import WindowBatcher
 from .workers import Failure, decode_all, default_workers
-from .writers import WRITERS, Provenance
+from .writers import WRITERS, Product, Provenance
 
 Decoded = tuple[Source, Iterator[Block | Failure]]
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -58,6 +58,7 @@ def embed_sources(
     options: EmbedOptions | None = None,
     resources: Resources | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    product: Product | None = None,
 ) -> Summary:
     """Embed sources into a folder; go on where an earlier run of the same settings ended.
 
@@ -68,6 +69,7 @@ def embed_sources(
         options: what to make.
         resources: what to use.
         on_progress: called after every source.
+        product: what to write of each clip; None for its embeddings.
 
     Returns:
         What was done; sources that failed are in `errors` and in `errors.jsonl`.
@@ -78,17 +80,17 @@ def embed_sources(
     """
     options, resources = options or EmbedOptions(), resources or Resources()
     out = Path(out)
-    provenance = describe(model, options)
+    provenance = describe(model, options, product)
     settings = json.loads(provenance.to_json())
     progress = Progress(len(sources), on_progress)
     try:
         with Journal(out, settings, resources.share, resources.overwrite) as journal:
             units = journal.plan(sources, options.shard_sources)
             if journal.fresh and not resources.overwrite:
-                check_clear(out, units, options)
+                check_clear(out, units, options, product)
             todo = [unit for unit in units if is_open(journal, unit, resources.retry_errors)]
             progress.start(units, [unit for unit in units if unit not in todo], journal)
-            with UnitRunner(model, options, provenance, resources) as runner:
+            with UnitRunner(model, options, provenance, resources, product) as runner:
                 runner.run(todo, journal, progress)
             summary = progress.summary([journal.record(unit) for unit in units], model, settings)
             write_reports(journal, summary)
@@ -106,14 +108,20 @@ class UnitRunner:
     """Embeds units one after the other with one model, decoding ahead across their borders.
 
     Args:
-        model, options, provenance, resources: see `embed_sources`.
+        model, options, provenance, resources, product: see `embed_sources`.
     """
 
     def __init__(
-        self, model: AudioEmbedder, options: EmbedOptions, provenance: Provenance, resources: Resources
+        self,
+        model: AudioEmbedder,
+        options: EmbedOptions,
+        provenance: Provenance,
+        resources: Resources,
+        product: Product | None = None,
     ) -> None:
         self._model, self._options, self._provenance = model, options, provenance
         self._resources = resources
+        self._new_writer = WRITERS[options.format] if product is None else product.writer
         self._encoder = WindowEncoder(model, resources.devices, keep_rows=options.timestamps)
         self._settings = DecodeSettings(model.sample_rate, options.segment_seconds)
 
@@ -143,9 +151,7 @@ class UnitRunner:
     def _unit(
         self, unit: Unit, decoded: Iterator[Decoded], folder: Path, progress: Progress
     ) -> tuple[list[str], dict[str, Any]]:
-        writer = WRITERS[self._options.format](
-            folder, unit.number, self._model, self._options, self._provenance
-        )
+        writer = self._new_writer(folder, unit.number, self._model, self._options, self._provenance)
         encoder = self._encoder
         batcher = WindowBatcher(
             encoder.encode, encoder.budget, self._model.encoder.causal, self._model.features.pad_value
@@ -182,9 +188,9 @@ class UnitRunner:
         return writer.close(), facts
 
 
-def describe(model: AudioEmbedder, options: EmbedOptions) -> Provenance:
+def describe(model: AudioEmbedder, options: EmbedOptions, product: Product | None = None) -> Provenance:
     """Return all that a run's results depend on, besides the audio."""
-    settings = {
+    settings: dict[str, Any] = {
         "options": options.to_dict(),
         "config": model.config.to_dict(),
         "window_frames": model.window_frames,
@@ -192,6 +198,8 @@ def describe(model: AudioEmbedder, options: EmbedOptions) -> Provenance:
         "timestamps": model.timestamp_kind,
         "compat": model.compat,
     }
+    if product is not None:
+        settings["product"] = product.settings
     return Provenance(model.config.variant, weights_hash(model), settings)
 
 
@@ -210,9 +218,13 @@ def is_open(journal: Journal, unit: Unit, retry_errors: bool) -> bool:
     return record is None or (retry_errors and bool(record["errors"]))
 
 
-def check_clear(out: Path, units: Sequence[Unit], options: EmbedOptions) -> None:
+def check_clear(
+    out: Path, units: Sequence[Unit], options: EmbedOptions, product: Product | None = None
+) -> None:
     """Refuse to write over files that no run of ours is known to have made."""
-    if options.format == "npz":
+    if product is not None:
+        names = [name for unit in units for name in product.names(unit.number)]
+    elif options.format == "npz":
         names = [f"{source.name}.npz" for unit in units for source in unit.sources]
     else:
         names = [

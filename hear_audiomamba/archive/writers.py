@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -242,7 +242,25 @@ class _GrowingArray:
         _write_header(self._file, (self.n_rows, self._width), self._dtype)
 
 
-WRITERS: dict[str, type[UnitWriter]] = {"npz": NpzWriter, "parquet": ParquetWriter, "npy": NpyWriter}
+NewWriter = Callable[[Path, int, AudioEmbedder, EmbedOptions, Provenance], UnitWriter]
+
+
+@dataclass(frozen=True)
+class Product:
+    """What a run makes of clips, where it is not their embeddings; can be pickled.
+
+    Attributes:
+        settings: what the results depend on besides model and options, plain values; kept on record.
+        writer: begins the files of a unit.
+        names: the files that a unit, by its number, may have.
+    """
+
+    settings: dict[str, Any]
+    writer: NewWriter
+    names: Callable[[int], Sequence[str]]
+
+
+WRITERS: dict[str, NewWriter] = {"npz": NpzWriter, "parquet": ParquetWriter, "npy": NpyWriter}
 
 
 def import_pyarrow() -> tuple[Any, Any]:

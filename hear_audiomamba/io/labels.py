@@ -24,7 +24,7 @@ from .label_checks import (
 )
 from .label_formats import Columns, RawRow, read_rows
 
-__all__ = ["Columns", "LabelError", "LabelRow", "LabelTable", "read_labels"]
+__all__ = ["Columns", "Kind", "LabelError", "LabelRow", "LabelTable", "read_labels"]
 
 KINDS = ("single", "multi", "events")
 _OTHER_NAMES = {"validation": "valid", "val": "valid", "dev": "valid", "training": "train", "testing": "test"}
