@@ -46,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
 
     from ..evaluate.study.study import Study
     from ..evaluate.study.suite import check_unique, load_suite, parse_entrant
+    from ..io.files import locked
 
     if args.jobs < 1:
         raise ConfigError(f"--jobs {args.jobs}: at least one process is needed")
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     console = Console(soft_wrap=True)
     view = _View(console)
     study = Study(suite, entrants, args.tasks_dir, args.out, jobs=args.jobs, changed=view.changed)
-    with _only_one(args.out):
+    with locked(args.out / ".lock", f"{args.out}: another study is running in this folder"):
         problems = study.prepare()
         view.cells = study.cells
         for problem in problems:
@@ -100,25 +101,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _interrupt(signum: int, frame: object) -> None:
     raise KeyboardInterrupt
-
-
-class _only_one:
-    """Keeps a second study out of the same folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / ".lock"
-
-    def __enter__(self) -> None:
-        import fcntl
-
-        self.file = self.path.open("w")
-        try:
-            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ConfigError(f"{self.path.parent}: another study is running in this folder") from None
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
 
 
 class _View:

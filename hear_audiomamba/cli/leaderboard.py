@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     from ..evaluate.board.page import page
     from ..evaluate.board.plots import all_plots
     from ..evaluate.board.tables import comma_separated, latex, markdown
-    from ..evaluate.files import write_bytes, write_text
+    from ..io.files import write_bytes, write_text
 
     board = build_board(_files(args.results), published=not args.no_published, form=args.overall)
     for reason in board.refused:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
-from .files import number, read_json
+from ..io.files import read_json
 
 SCORES_FILE = "test.predicted-scores.json"
 DONE_EMBEDDINGS = ".done.embeddings"
@@ -74,7 +74,7 @@ def read_scores(path: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
     if missing:
         raise DataError(f"{path}: half-written, no results for {', '.join(missing)}")
     names = list(metadata["evaluation"])
-    folds = {s: {n: number(report[s].get(f"test_{n}", math.nan)) for n in names} for s in splits}
+    folds = {s: {n: float(report[s].get(f"test_{n}", math.nan)) for n in names} for s in splits}
     first = names[0]
     for split, scores in folds.items():
         if not math.isfinite(scores[first]):

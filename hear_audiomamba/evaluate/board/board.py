@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ...errors import DataError
-from ..files import read_json
+from ...io.files import read_json
 from ..study.results import SCHEMA
 from .aggregate import Estimate, mean_over_tasks, missing, overall_score, t_interval, yardstick
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 
 from ...errors import AudioMambaError
+from ...io.files import write_json
 from ..child import exit_with_parent
-from ..files import write_json
 from .engine import PRECISIONS, Engine
 from .protocol import GRID_POINTS, GRIDS, KIT_SEED
 

@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError
+from ...io.files import read_json, write_json
 from ..child import KEEP_MEMORY, Children, log_tail
-from ..files import read_json, write_json
 from ..heartools import heareval_python
 from ..kit_files import DONE_PREDICTIONS, SCORES_FILE, count_ended_by_nan, finish_embeddings, read_scores
 from ..tasks import TaskCheck, check_tasks
