@@ -52,9 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if verb not in VERBS:
         return _fail(f"unknown verb {verb!r}; {did_you_mean(verb, VERBS)}", 2)
     module = importlib.import_module(f".{verb}", __package__)
-    parser = argparse.ArgumentParser(f"{PROGRAM} {verb}", description=_sentence(VERBS[verb]))
-    module.add_arguments(parser)
-    args = parser.parse_args(words[1:])
+    args = make_parser(verb).parse_args(words[1:])
     warnings.showwarning = _show_warning
     keep_freed_memory()
     try:
@@ -66,6 +64,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe went away, as `head` does
         sys.stderr.close()
         return 141
+
+
+def make_parser(verb: str) -> argparse.ArgumentParser:
+    """Return the parser of a verb's words.
+
+    Args:
+        verb: one of `VERBS`.
+    """
+    parser = argparse.ArgumentParser(f"{PROGRAM} {verb}", description=_sentence(VERBS[verb]))
+    importlib.import_module(f".{verb}", __package__).add_arguments(parser)
+    return parser
 
 
 def _usage() -> str:

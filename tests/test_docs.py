@@ -1,0 +1,60 @@
+"""What README and docs tell people to type is valid: every block parses, every option exists."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from hear_audiomamba.cli.program import VERBS, make_parser
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("weights/*.md"))]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+SHELL = ("sh", "bash")
+
+
+def blocks(page: Path) -> list[tuple[int, str, str]]:
+    """Return line number, language and text of every code block of a page."""
+    text = page.read_text(encoding="utf-8")
+    return [(text[: m.start()].count("\n") + 1, m[1], m[2]) for m in FENCE.finditer(text)]
+
+
+def commands(text: str) -> list[list[str]]:
+    """Return the words of each command line of ours in a shell block, without comments."""
+    lines = re.sub(r"\$\{?\w+\}?", "0", text.replace("\\\n", " ")).splitlines()
+    words = [shlex.split(line, comments=True) for line in lines if "hear-audiomamba" in line]
+    return [line for line in words if line and line[0] == "hear-audiomamba"]
+
+
+PARAMETERS = [
+    pytest.param(page, line, language, text, id=f"{page.name}:{line}")
+    for page in PAGES
+    for line, language, text in blocks(page)
+]
+
+
+@pytest.mark.parametrize(("page", "line", "language", "text"), PARAMETERS)
+def test_every_block_parses(page, line, language, text):
+    assert language or "hear-audiomamba" not in text, "a block with commands must be marked as sh"
+    if language == "python":
+        imports = [n for n in ast.parse(text).body if isinstance(n, ast.Import | ast.ImportFrom)]
+        for node in imports:  # what the page tells people to import is there
+            exec(compile(ast.Module([node], []), page.name, "exec"), {})
+    elif language in SHELL:
+        shell = shutil.which("bash" if language == "bash" else "sh")
+        done = subprocess.run([shell, "-n"], input=text, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        for _, verb, *words in commands(text):
+            assert verb in VERBS, f"no verb {verb!r}"
+            make_parser(verb).parse_args(words)
+
+
+def test_no_block_is_left_open():
+    for page in PAGES:
+        assert page.read_text(encoding="utf-8").count("\n```") % 2 == 0, page.name
