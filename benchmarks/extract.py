@@ -121,7 +121,7 @@ def encoder_seconds(model, files: list[Path]) -> float:
     windows = []
     for file in files:
         audio = torch.from_numpy(load_audio(file, model.sample_rate))[None]
-        windows += list(model.cut_windows(model.features(audio), audio.shape[1]))
+        windows += list(model.plan.cut(model.features(audio), audio.shape[1]))
     windows.sort(key=len)
     elapsed = 0.0
     with torch.inference_mode():

@@ -165,7 +165,7 @@ def test_times_do_not_drift_over_37_minutes(small_model):
     n_rows = small_model.count_rows(samples)
     _, times = small_model.timestamp_grid(samples, n_rows)
     expected = 15 + 40 * torch.arange(len(times), dtype=torch.float64)
-    assert len(times) == 55_500 and (times.float() - expected).abs().max() <= 1
+    assert len(times) == 55_500 and (torch.from_numpy(times).float() - expected).abs().max() <= 1
 
 
 def test_start_times(noise):

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from ..embedding.embedder import AudioEmbedder
-from ..embedding.pooling import smooth_rows, smoothing_reach
+from ..embedding.windows import Window, WindowCutter
 from ..frontends.stream import RunningStatistics, SpectrogramStream
 from .decode import Block
 from .encode import Encoded
 from .options import WHOLE_SECONDS, EmbedOptions
-from .windows import Window, WindowBatcher, WindowCutter
+from .windows import WindowBatcher
 
 SPILL_BYTES = 64 << 20
 TIMESTAMPS_AT_ONCE = 1024
@@ -176,11 +176,11 @@ class SourceJob:
             rows = model.timestamps(samples[None])[0][0] if clip.rows is not None else None
             clip.fill(model.scene(samples[None])[0], rows)
             return
-        cutter = WindowCutter(model)
+        cutter = WindowCutter(model.plan)
         if self._options.normalize == "clip" or not model.features.clip_normalized:
             frames = model.features(samples[None])[0]
         else:
-            cutter = WindowCutter(model, _by_itself)
+            cutter = WindowCutter(model.plan, _by_itself)
             frames = model.features.log_mel(samples[None])[0]
         self._add(clip, [*cutter.push(frames, 0), *cutter.finish(len(samples))])
 
@@ -204,7 +204,7 @@ class _LongClip:
         self._statistics, self._waiting = RunningStatistics(), RowStore(folder)
         self._stream = SpectrogramStream(model.features)
         by_window = not by_clip and model.features.clip_normalized
-        self._cutter = WindowCutter(model, _by_itself if by_window else None)
+        self._cutter = WindowCutter(model.plan, _by_itself if by_window else None)
 
     def feed(self, samples: Tensor) -> list[Window]:
         return self._take(self._stream.push(samples))
@@ -235,18 +235,13 @@ def _by_itself(frames: Tensor) -> Tensor:
 
 def timestamp_pieces(model: AudioEmbedder, clip: Clip) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield a clip's timestamp embeddings `(n, K)` float32 and their times `(n,)` in ms, some at a time."""
-    n_rows = len(clip.rows)
-    positions, times = model.timestamp_grid(clip.n_samples, n_rows)
-    if positions is None:
-        positions = torch.arange(n_rows, dtype=torch.float64)
-    reach = smoothing_reach(model.row_smoothing)
-    for at in range(0, len(times), TIMESTAMPS_AT_ONCE):
-        piece = slice(at, at + TIMESTAMPS_AT_ONCE)
-        between = positions[piece]
-        low = between.floor().long()
-        high = (low + 1).clamp_max(n_rows - 1)
-        first = max(0, int(low[0]) - reach)
-        rows = torch.tensor(clip.rows.read(first, min(int(high[-1]) + 1 + reach, n_rows)))
-        rows = smooth_rows(rows[None], model.row_smoothing)[0]
-        part = (between - low).float()[:, None]
-        yield torch.lerp(rows[low - first], rows[high - first], part).numpy(), times[piece].numpy()
+    rows = clip.rows
+    assert rows is not None  # kept where timestamps are wanted
+    pieces = model.timestamp_pieces(
+        lambda first, last: torch.tensor(rows.read(first, last)),
+        len(rows),
+        clip.n_samples,
+        TIMESTAMPS_AT_ONCE,
+    )
+    for embeddings, times in pieces:
+        yield embeddings.numpy(), times

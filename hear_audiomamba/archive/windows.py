@@ -1,78 +1,16 @@
-"""Windows of any clips in full batches: cut as frames arrive, grouped by length, encoded together."""
+"""Windows of any clips in full batches: grouped by length, encoded together."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..embedding.embedder import AudioEmbedder
+from ..embedding.windows import Window
 from .encode import Deliver, Encoded
-
-
-class Window(NamedTuple):
-    """A window of a clip.
-
-    Attributes:
-        frames: `(t, F)`, normalised and padded to a length the encoder takes.
-        n_rows: how many of the encoder's rows belong to the clip.
-    """
-
-    frames: Tensor
-    n_rows: int
-
-
-class WindowCutter:
-    """Cuts one clip's spectrogram into the windows of `AudioEmbedder.cut_windows`, as frames arrive.
-
-    Args:
-        model: whose windows.
-        finish_window: what to do with a window's true frames before they are padded, for instance
-            normalise them by themselves.
-    """
-
-    def __init__(self, model: AudioEmbedder, finish_window: Callable[[Tensor], Tensor] | None = None) -> None:
-        self._model, self._encoder = model, model.encoder
-        self._finish_window = finish_window
-        self._size = model.window_frames
-        self._rows = self._encoder.count_rows(self._size)
-        self._advance = round(self._rows * self._encoder.step)
-        self._held: Tensor | None = None
-        self._n_windows = 0
-
-    def push(self, frames: Tensor, n_samples: int) -> list[Window]:
-        """Take the next frames `(t, F)`; return the windows complete when the clip has `n_samples` or more."""
-        self._held = frames if self._held is None else torch.cat([self._held, frames])
-        windows = []
-        n_rows = self._model.count_rows(n_samples)
-        while len(self._held) >= self._size and n_rows > (self._n_windows + 1) * self._rows:
-            windows.append(self._window(self._held[: self._size], self._rows))
-        return windows
-
-    def finish(self, n_samples: int) -> list[Window]:
-        """Return the windows left when the clip has `n_samples` samples; the last one is padded."""
-        windows = []
-        while (n_rows := self._model.count_rows(n_samples) - self._n_windows * self._rows) > 0:
-            size = self._size
-            if self._encoder.causal and n_rows < self._rows:
-                # Tokens look back only, so that what stands behind the last row need not be there.
-                size = self._encoder.fit_frames(math.ceil(n_rows * self._encoder.step))
-            windows.append(self._window(self._held[:size], min(n_rows, self._rows), size))
-        return windows
-
-    def _window(self, frames: Tensor, n_rows: int, size: int | None = None) -> Window:
-        if self._finish_window is not None and len(frames):
-            frames = self._finish_window(frames)
-        missing = (size or len(frames)) - len(frames)
-        if missing:
-            frames = F.pad(frames, (0, 0, 0, missing), value=self._model.features.pad_value)
-        self._held = self._held[self._advance :]
-        self._n_windows += 1
-        return Window(frames, n_rows)
 
 
 class Receiver(Protocol):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..config import ModelConfig
@@ -17,10 +19,11 @@ from ..errors import ConfigError
 from ..frontends.base import Frontend
 from ..ops import BACKENDS, use_backend
 from .inputs import check_audio
-from .pooling import pool_rows, smooth_rows
+from .pooling import pool_rows, smooth_rows, smoothing_reach
+from .timestamps import TimestampGrid, published_grid, row_grid, rows_at, timestamp_grid
+from .windows import WindowPlan
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-MAX_TIMESTAMP_STEP_MS = 50.0  # HEAR's advice for event tasks; its validator warns above
 MAX_SMOOTHING_MS = 10_000
 
 
@@ -89,7 +92,9 @@ class AudioEmbedder(nn.Module):
         self.scene_embedding_size = self.timestamp_embedding_size = encoder.frame_embedding_size
         frames = round(seconds * self.sample_rate / features.hop_length)
         self.window_frames = encoder.fit_frames(frames)
-        row_ms = 1000.0 * self._row_times()[1] / self.sample_rate
+        self.row_grid = row_grid(features, encoder)
+        self.plan = WindowPlan(encoder, self.row_grid, self.window_frames, features.pad_value)
+        row_ms = 1000.0 * self.row_grid.step / self.sample_rate
         self.row_smoothing = 0.0 if compat == "published" else config.timestamp_smoothing_ms / row_ms
         _cast(encoder, PRECISIONS[precision])
         self.eval()
@@ -129,15 +134,36 @@ class AudioEmbedder(nn.Module):
             InputError: see `hear_audiomamba.embedding.inputs.check_audio`.
         """
         audio = check_audio(audio)
-        rows = smooth_rows(self._rows(audio), self.row_smoothing)
-        positions, times = self.timestamp_grid(audio.shape[1], rows.shape[1])
-        if positions is not None:
-            positions = positions.to(rows.device)
-            low = positions.floor().long()
-            high = (low + 1).clamp_max(rows.shape[1] - 1)
-            rows = torch.lerp(rows[:, low], rows[:, high], (positions - low)[:, None].to(rows.dtype))
-        times = times.float().to(rows.device)
-        return rows, times.expand(audio.shape[0], -1).contiguous()
+        rows = self._rows(audio)
+        grid = self.timestamp_grid(audio.shape[1], rows.shape[1])
+        embeddings = rows_at(smooth_rows(rows, self.row_smoothing), grid.positions)
+        times = torch.as_tensor(grid.times.astype(np.float32), device=rows.device)
+        return embeddings, times.expand(audio.shape[0], -1).contiguous()
+
+    def timestamp_pieces(
+        self, read: Callable[[int, int], Tensor], n_rows: int, n_samples: int, at_once: int
+    ) -> Iterator[tuple[Tensor, NDArray[np.float64]]]:
+        """Yield the timestamp embeddings of one clip some at a time, from rows that need not be in memory.
+
+        Args:
+            read: returns rows `(last − first, K)` of the clip for `first`, `last`.
+            n_rows: rows the clip has.
+            n_samples: length of the clip in samples.
+            at_once: how many to yield at once.
+
+        Yields:
+            Embeddings `(n, K)` and their times `(n,)` in ms: those of `timestamps` on the whole clip.
+        """
+        positions, times = self.timestamp_grid(n_samples, n_rows)
+        if positions is None:
+            positions = np.arange(n_rows, dtype=np.float64)
+        reach = smoothing_reach(self.row_smoothing)
+        for at in range(0, len(times), at_once):
+            piece = slice(at, at + at_once)
+            first = max(0, math.floor(positions[piece][0]) - reach)
+            last = min(n_rows, math.floor(positions[piece][-1]) + 2 + reach)
+            rows = smooth_rows(read(first, last)[None], self.row_smoothing)
+            yield rows_at(rows, positions[piece], first)[0], times[piece]
 
     @torch.no_grad()
     def hidden_states(self, audio: Tensor) -> list[Tensor]:
@@ -154,7 +180,7 @@ class AudioEmbedder(nn.Module):
             InputError: see `hear_audiomamba.embedding.inputs.check_audio`.
         """
         audio = check_audio(audio)
-        windows = self.cut_windows(self.features(audio), audio.shape[1])
+        windows = self.plan.cut(self.features(audio), audio.shape[1])
         layers = zip(*self.in_pieces(windows, self.encoder.hidden_states))
         return [torch.cat(layer).float().reshape(len(audio), -1, layer[0].shape[-1]) for layer in layers]
 
@@ -164,63 +190,13 @@ class AudioEmbedder(nn.Module):
 
     def count_rows(self, n_samples: int) -> int:
         """Return how many of the encoder's rows a clip of `n_samples` has: those centred within it."""
-        return self._count(n_samples, *self._row_times())
+        return self.row_grid.count(n_samples)
 
-    def timestamp_grid(self, n_samples: int, n_rows: int) -> tuple[Tensor | None, Tensor]:
-        """Return where between a clip's rows its timestamp embeddings lie, and when.
-
-        Args:
-            n_samples: length of the clip in samples.
-            n_rows: rows the clip has.
-
-        Returns:
-            Positions `(n,)` float64, 1.5 being halfway between rows 1 and 2, or None where timestamps are
-            the rows; and times `(n,)` float64 in ms. Rows that lie more than 50 ms apart are interpolated.
-        """
+    def timestamp_grid(self, n_samples: int, n_rows: int) -> TimestampGrid:
+        """Return where between the `n_rows` rows of a clip its timestamp embeddings lie, and when."""
         if self.compat == "published":
-            step = 1000.0 * (n_samples / self.sample_rate) / n_rows
-            return None, torch.arange(n_rows, dtype=torch.float64) * step
-        first, step = self._row_times()
-        factor = math.ceil(1000.0 * step / self.sample_rate / MAX_TIMESTAMP_STEP_MS - 1e-9)
-        positions, n_times = None, n_rows
-        if factor > 1:
-            offset = (factor - 1) / 2
-            step = step / factor
-            first = first - offset * step
-            n_times = self._count(n_samples, first, step)
-            index = torch.arange(n_times, dtype=torch.float64)
-            positions = ((index - offset) / factor).clamp(0, n_rows - 1)
-        times = torch.arange(n_times, dtype=torch.float64) * step
-        if self.timestamp_kind == "center":
-            # A clip that ends before the centre of its only row gets its own middle.
-            times = times + (first if first <= n_samples else n_samples / 2)
-        return positions, times * (1000.0 / self.sample_rate)
-
-    def cut_windows(self, features: Tensor, n_samples: int) -> Tensor:
-        """Cut spectrograms into the windows the encoder takes.
-
-        Args:
-            features: `(n_sounds, T, F)`, normalised.
-            n_samples: length of the clips in samples.
-
-        Returns:
-            `(n_sounds · n_windows, window_frames, F)`, windows of a clip in order, the last one padded.
-            Where the encoder is causal, a clip shorter than a window is padded to the next whole patch
-            only, which changes nothing but the time it takes.
-        """
-        n_rows = self.count_rows(n_samples)
-        size = self.window_frames
-        if self.encoder.causal and n_rows < self.encoder.count_rows(size):
-            size = self.encoder.fit_frames(math.ceil(n_rows * self.encoder.step))
-        per_window = self.encoder.count_rows(size)
-        advance = round(per_window * self.encoder.step)
-        n_windows = -(-n_rows // per_window)
-        needed = (n_windows - 1) * advance + size
-        features = features[:, :needed]
-        features = F.pad(features, (0, 0, 0, needed - features.shape[1]), value=self.features.pad_value)
-        if n_windows == 1:
-            return features
-        return features.unfold(1, size, advance).transpose(2, 3).flatten(0, 1)
+            return published_grid(n_samples, n_rows, self.sample_rate)
+        return timestamp_grid(self.row_grid, n_samples, n_rows, self.sample_rate, self.timestamp_kind)
 
     def encode_windows(self, windows: Tensor) -> Tensor:
         """Return the rows of windows.
@@ -237,7 +213,7 @@ class AudioEmbedder(nn.Module):
         features = self.features(audio.to(self.device))
         if self.compat == "published" and isinstance(self.encoder, PublishedRuntime):
             return self._rows_published(features, self.encoder)
-        rows = self.encode_windows(self.cut_windows(features, audio.shape[1]))
+        rows = self.encode_windows(self.plan.cut(features, audio.shape[1]))
         rows = rows.reshape(len(audio), -1, rows.shape[-1])
         return rows[:, : self.count_rows(audio.shape[1])]
 
@@ -263,15 +239,6 @@ class AudioEmbedder(nn.Module):
         most = self.max_batch_windows or (32 if windows.device.type == "cpu" else 256)
         with use_backend(self.backend) if self.backend else nullcontext():
             return [function(piece) for piece in windows.split(most)]
-
-    def _row_times(self) -> tuple[float, float]:
-        """Centre of the first row and distance between rows, in samples."""
-        hop = self.features.hop_length
-        return self.features.frame_center + self.encoder.first_center * hop, self.encoder.step * hop
-
-    @staticmethod
-    def _count(n_samples: int, first: float, step: float) -> int:
-        return max(1, math.floor((n_samples - first) / step) + 1)
 
 
 def _one_of(name: str, value, allowed) -> None:

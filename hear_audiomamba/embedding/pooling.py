@@ -76,8 +76,8 @@ def smooth_rows(rows: Tensor, time_constant: float) -> Tensor:
         return rows
     n_sounds, n_rows, width = rows.shape
     reach = min(smoothing_reach(time_constant), n_rows - 1)
-    distance = torch.arange(-reach, reach + 1, device=rows.device).abs()
-    weights = torch.exp(-distance / time_constant).to(rows.dtype)
+    distance = torch.arange(-reach, reach + 1, device=rows.device).abs().to(rows.dtype)
+    weights = torch.exp(-distance / time_constant)
     # One product with a banded matrix for each block of rows: convolutions of one channel are slow on CPUs.
     block = max(_BLOCK, reach)
     band = torch.stack([F.pad(weights, (at, block - 1 - at)) for at in range(block)])

@@ -129,13 +129,13 @@ def test_rows_are_in_time_order(name, noise):
     model = quick_model(name)
     n_samples = int(model.window_frames * model.features.hop_length)
     quiet = noise(1, n_samples) * 1e-3
-    first, step = model._row_times()
+    first, step = model.row_grid
     found = []
     for share in (0.2, 0.5, 0.8):
         loud, at = quiet.clone(), int(share * n_samples)
         loud[:, at : at + 1600] = noise(1, 1600, seed=1)
         features = model.features(torch.cat([quiet, loud]))
-        patches = [model.cut_windows(f[None], n_samples) for f in features]
+        patches = [model.plan.cut(f[None], n_samples) for f in features]
         moved = (model.encode_windows(patches[1]) - model.encode_windows(patches[0])).norm(dim=2)[0]
         found.append((moved * torch.arange(len(moved))).sum() / moved.sum() * step + first)
     assert found[0] < found[1] < found[2], f"centres of change {[round(float(f)) for f in found]}"
@@ -261,7 +261,7 @@ def test_the_hub_source_of_ssamba_says_what_it_still_lacks():
 def test_overlapping_patches_go_on_over_the_edge_of_a_window(noise):
     model = load_model(variant="ssamba_tiny", time_stride=10, depth=2, device="cpu")
     features = model.features(noise(1, 90_000))
-    windows = model.cut_windows(features, 90_000)
+    windows = model.plan.cut(features, 90_000)
     assert windows.shape[1:] == (206, 128)
     assert torch.equal(windows[1], features[0, 200:406]) and torch.equal(
         windows[2, :150], features[0, 400:550]

@@ -6,13 +6,15 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from ...embedding.timestamps import row_grid
 from ...encoders.base import Encoder
+from ...frontends.base import Frontend
 from ..config import AugmentConfig
 
 
-def spectrogram(frontend: nn.Module, batch: dict[str, Any], n_frames: int) -> Tensor:
+def spectrogram(frontend: Frontend, batch: dict[str, Any], n_frames: int) -> Tensor:
     """Return the features of a batch.
 
     Args:
@@ -41,7 +43,7 @@ def spectrogram(frontend: nn.Module, batch: dict[str, Any], n_frames: int) -> Te
     return _fit(features, n_frames, frontend.pad_value)
 
 
-def rows_within(frontend: nn.Module, encoder: Encoder, length: Tensor, n_frames: int) -> Tensor:
+def rows_within(frontend: Frontend, encoder: Encoder, length: Tensor, n_frames: int) -> Tensor:
     """Return how many of the encoder's rows are centred within each clip, as the embedder counts them.
 
     Args:
@@ -53,8 +55,7 @@ def rows_within(frontend: nn.Module, encoder: Encoder, length: Tensor, n_frames:
     Returns:
         `(B,)` int64, at least 1.
     """
-    first = frontend.frame_center + encoder.first_center * frontend.hop_length
-    step = encoder.step * frontend.hop_length
+    first, step = row_grid(frontend, encoder)
     return ((length - first) / step).floor().long().add(1).clamp(1, encoder.count_rows(n_frames))
 
 
