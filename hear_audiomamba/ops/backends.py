@@ -1,7 +1,8 @@
 """Which implementation of an operator runs: the caller's wish, then the environment, then the machine.
 
 A backend module holds the operator under its own name plus `unsupported(u, d_state)`, which says in a
-few words why it cannot take a call, or returns None when it can.
+few words why it cannot take a call, or returns None when it can. It may ask `u`, which stands for the
+operator's main input, for its device, its dtype and its number of channels.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def find_backend(op: str, backend: str | None, u: Tensor, d_state: int) -> Modul
     Args:
         op: a key of the operator table: "selective_scan", "selective_scan_2d" or "causal_conv1d".
         backend: the caller's wish; None asks `use_backend`, then `AUDIOMAMBA_BACKEND`, then the machine.
-        u: the operator's main input; its device and dtype decide.
+        u: the operator's main input (batch, L, D); its device, dtype and channels decide.
         d_state: states per channel (0 for the convolution).
 
     Returns:
@@ -87,12 +88,14 @@ def find_backend(op: str, backend: str | None, u: Tensor, d_state: int) -> Modul
     Raises:
         BackendError: the backend asked for is not known, or cannot take this call.
     """
-    return _loaded[_decide(op, backend, u.device.type, u.dtype, d_state)]
+    return _loaded[_decide(op, backend, u.device.type, u.dtype, u.shape[-1], d_state)]
 
 
-def _decide(op: str, backend: str | None, device: str, dtype: torch.dtype, d_state: int) -> str:
+def _decide(
+    op: str, backend: str | None, device: str, dtype: torch.dtype, channels: int, d_state: int
+) -> str:
     wish = backend or _chosen.get() or os.environ.get(ENVIRONMENT_VARIABLE) or None
-    return _resolve(op, wish, device, dtype, d_state)
+    return _resolve(op, wish, device, dtype, channels, d_state)
 
 
 # A compiled graph keeps the backend it was traced with. This is all that
@@ -101,9 +104,9 @@ _decide._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @functools.cache
-def _resolve(op: str, wish: str | None, device: str, dtype: torch.dtype, d_state: int) -> str:
+def _resolve(op: str, wish: str | None, device: str, dtype: torch.dtype, channels: int, d_state: int) -> str:
     modules = _MODULES[op]
-    like = torch.empty(0, device=device, dtype=dtype)
+    like = torch.empty((0, 0, channels), device=device, dtype=dtype)
     reason = None
     if wish is not None and _known(wish) in modules:
         reason = _why_not(modules[wish], like, d_state)

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .eager import records_gradients, watched
+
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return `x @ weight.T + bias`, like `torch.nn.functional.linear`, gradients included.
@@ -31,10 +33,10 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         x.dtype == weight.dtype == torch.float32
         and x.device.type == "cpu"
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()  # the compiler makes this choice itself
+        and not watched(x, weight, bias)
         and _onednn_is_faster()
     ):
-        if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+        if records_gradients(x, weight, bias):
             return _OneDnnLinear.apply(x, weight, bias)
         return _onednn(x, weight, bias)
     return F.linear(x, weight, bias)

@@ -91,16 +91,6 @@ def why_not(u: Tensor) -> str | None:
     return None
 
 
-def plain_call(*tensors: Tensor | None) -> bool:
-    """Tell whether a call may skip torch's dispatcher: no gradients, no tracing, no tensor subclasses."""
-    if torch.compiler.is_compiling() or torch.utils._python_dispatch._get_current_dispatch_mode() is not None:
-        return False
-    present = [t for t in tensors if t is not None]
-    if any(type(t) not in (Tensor, torch.nn.Parameter) for t in present):
-        return False
-    return not (torch.is_grad_enabled() and any(t.requires_grad for t in present))
-
-
 def pointer(tensor: Tensor | None) -> int | None:
     """Return a tensor's address, or None for a null pointer."""
     return None if tensor is None else tensor.data_ptr()

@@ -7,9 +7,11 @@ import os
 import subprocess
 import sys
 import threading
+import warnings
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 
 from hear_audiomamba.errors import BackendError, InputError
 from hear_audiomamba.ops import (
@@ -149,7 +151,7 @@ def test_torch_accepts_the_registration():
     operators = torch.ops.hear_audiomamba
     torch.library.opcheck(
         operators.selective_scan.default,
-        (*arguments, True, False, state.requires_grad_(), 0, 0, True),
+        (*arguments, state.requires_grad_(), True, False, 0, 0, True),
         test_utils=checks,
     )
     torch.library.opcheck(
@@ -177,6 +179,29 @@ def test_export_keeps_the_operators():
 
 
 @needs_kernel
+@pytest.mark.parametrize("shape", ("sequence", "map"))
+def test_the_compiler_is_promised_the_strides_that_the_kernel_gives(shape):
+    """Gradients are dense, also for an input that is a transposed or expanded view."""
+    operators = torch.ops.hear_audiomamba
+    if shape == "sequence":
+        u, delta, A, B, C, D, z, bias, state = scan_inputs(2, 18, 5, 3, 1).values()
+        u, z = u.transpose(0, 1).contiguous().transpose(0, 1), z.transpose(1, 2).contiguous().transpose(1, 2)
+        B = B[:, :1].expand(2, 18, 1, 3)
+        inputs = (u, delta, A, B, C, D, z, bias, state, True, False, 0, 0)
+    else:
+        u, delta, A, B, C, D, bias = map_inputs(2, 3, 6, 5, 3).values()
+        delta = delta.permute(2, 0, 1, 3).contiguous().permute(1, 2, 0, 3)
+        inputs = (u, delta, A, B, C, D, None, bias, None, True, False, 3, 6)
+    y, last, checkpoints = operators.selective_scan(*inputs, True)
+    checks = ("test_schema", "test_faketensor")
+    backward = operators.selective_scan_backward.default
+    torch.library.opcheck(backward, (torch.ones_like(y), last, checkpoints, *inputs), test_utils=checks)
+    x = torch.randn(2, 5, 18).transpose(1, 2)
+    gradients = (torch.ones(2, 18, 5), x, torch.randn(4, 5).t(), None, True, True, None)
+    torch.library.opcheck(operators.causal_conv1d_backward.default, gradients, test_utils=checks)
+
+
+@needs_kernel
 @pytest.mark.parametrize("gradients", (False, True))
 def test_compile_without_graph_breaks(gradients):
     inputs = [*list(scan_inputs(2, 18, 5, 3).values())[:-1], torch.randn(5, 4)]
@@ -187,6 +212,64 @@ def test_compile_without_graph_breaks(gradients):
     if gradients:
         actual = torch.autograd.grad(y.sum(), inputs)
         assert_close(list(actual), [g.double() for g in torch.autograd.grad(expected.sum(), inputs)], 1e-5)
+
+
+def test_a_traced_block_computes_again(engine):
+    inputs = [*list(scan_inputs(2, 18, 5, 3).values())[:-1], torch.randn(5, 4)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # the checks of shapes
+        traced = torch.jit.trace(block, tuple(inputs), check_trace=False)
+    changed = [2 * t if t.ndim == 3 else t for t in inputs]
+    for given in (inputs, changed):
+        assert_close([traced(*given)], [block(*given).double()], 1e-6)
+
+
+def derivative_along(function, inputs, tangents):
+    """Return the directional derivative by two calls in float64."""
+    step = 1e-6
+    ends = [[t.double() + sign * step * v for t, v in zip(inputs, tangents)] for sign in (1, -1)]
+    return (function(*ends[0]) - function(*ends[1])) / (2 * step)
+
+
+@pytest.mark.parametrize("how", ("dual numbers", "torch.func.jvp"))
+def test_forward_mode_derivatives_are_right(engine, how):
+    inputs = [*list(scan_inputs(2, 18, 5, 3).values())[:-1], torch.randn(5, 4)]
+    tangents = [torch.randn_like(t) for t in inputs]
+    if how == "torch.func.jvp":
+        found = torch.func.jvp(block, tuple(inputs), tuple(tangents))[1]
+    else:
+        with forward_ad.dual_level():
+            duals = [forward_ad.make_dual(t, v) for t, v in zip(inputs, tangents)]
+            found = forward_ad.unpack_dual(block(*duals)).tangent
+    with use_backend("reference"):
+        expected = derivative_along(block, inputs, tangents)
+    assert_close([found], [expected], 1e-5)
+
+
+def test_forward_mode_over_a_map(engine):
+    inputs = list(map_inputs(1, 3, 4, 5, 2).values())
+    tangents = [torch.randn_like(t) for t in inputs]
+
+    def scan_map(*tensors):
+        return selective_scan_2d(*tensors, height=3, width=4)
+
+    found = torch.func.jvp(scan_map, tuple(inputs), tuple(tangents))[1]
+    with use_backend("reference"):
+        assert_close([found], [derivative_along(scan_map, inputs, tangents)], 1e-5)
+
+
+def test_transforms_of_torch_func(engine):
+    inputs = [*list(scan_inputs(2, 18, 5, 3).values())[:-1], torch.randn(5, 4)]
+
+    def loss(u):
+        return block(u, *inputs[1:]).sum()
+
+    leaf = inputs[0].clone().requires_grad_()
+    expected = torch.autograd.grad(loss(leaf), leaf)[0]
+    assert_close([torch.func.grad(loss)(inputs[0])], [expected.double()], 1e-5)
+    scales = torch.tensor([0.5, 1.0])
+    by_scale = torch.vmap(lambda s: loss(s * inputs[0]))(scales)
+    assert_close([by_scale], [torch.stack([loss(s * inputs[0]) for s in scales]).double()], 1e-5)
 
 
 def test_autocast_inference_mode_and_parameters(engine):

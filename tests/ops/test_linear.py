@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.autograd import forward_ad
 
 from hear_audiomamba.ops import linear
 from hear_audiomamba.ops.linear import _onednn_is_faster, _OneDnnLinear
@@ -43,6 +44,23 @@ def test_only_what_is_needed_gets_a_gradient():
     x, weight = torch.randn(3, 4), torch.randn(5, 4, requires_grad=True)
     linear(x, weight).sum().backward()
     assert x.grad is None and weight.grad.shape == (5, 4)
+
+
+def test_training_the_bias_alone_gives_it_its_gradient():
+    x, weight, bias = torch.randn(3, 4), torch.randn(5, 4), torch.randn(5, requires_grad=True)
+    linear(x, weight, bias).sum().backward()
+    assert torch.equal(bias.grad, torch.full((5,), 3.0))
+
+
+def test_forward_mode_traces_and_transforms():
+    x, weight, direction = torch.randn(3, 4), torch.randn(5, 4), torch.randn(3, 4)
+    with forward_ad.dual_level():
+        tangent = forward_ad.unpack_dual(linear(forward_ad.make_dual(x, direction), weight)).tangent
+    torch.testing.assert_close(tangent, direction @ weight.t())
+    found = torch.func.vmap(lambda row: linear(row, weight))(x)
+    torch.testing.assert_close(found, x @ weight.t())
+    traced = torch.jit.trace(linear, (x, weight))
+    torch.testing.assert_close(traced(2 * x, weight), 2 * x @ weight.t())
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])

@@ -12,8 +12,10 @@ from types import ModuleType
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses import FakeTensorMode
 
 from hear_audiomamba.errors import BackendError
+from hear_audiomamba.ops import backends
 from hear_audiomamba.ops.causal_conv1d import reference as conv_reference
 from hear_audiomamba.ops.mamba_packages import import_function
 from hear_audiomamba.ops.selective_scan import reference as scan_reference
@@ -135,6 +137,18 @@ def test_what_the_packages_cannot_take_is_said(adaptor):
     scan, conv = adaptor(SCAN), adaptor(CONV)
     assert "CUDA" in scan.unsupported(torch.ones(1, 1, 8), 16)
     assert "CUDA" in conv.unsupported(torch.ones(1, 1, 8), 4)
+
+
+def test_the_dispatch_tells_the_convolution_how_many_channels_there_are(adaptor, monkeypatch):
+    """On a GPU; here its tensors are stand-ins that only know shapes and the device."""
+    module = adaptor(CONV)
+    monkeypatch.setitem(sys.modules, CONV, module)
+    with FakeTensorMode():
+        x, odd = torch.empty(2, 5, 16, device="cuda"), torch.empty(2, 5, 9, device="cuda")
+        assert backends.find_backend("causal_conv1d", "mamba_ssm", x, 4) is module
+        with pytest.raises(BackendError, match="multiples of 8"):
+            backends.find_backend("causal_conv1d", "mamba_ssm", odd, 4)
+    backends._loaded.pop(CONV)
 
 
 def test_a_package_that_does_not_load_gives_one_line(monkeypatch):

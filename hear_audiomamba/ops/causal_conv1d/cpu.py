@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import native
+from ..eager import plain_call
 from ..native import ConvArgs, ConvGradients, View, parameter, pointer, readable
 
 MAX_TAPS = 16
@@ -30,7 +31,7 @@ def causal_conv1d(
     wide = x if x.dtype in native.DTYPES else x.float()
     small = [None if t is None else t.float() for t in (weight, bias, initial_state)]
     flags = (activation == "silu", reverse)
-    if native.plain_call(wide, *small):
+    if plain_call(wide, *small):
         y = _forward(wide, small[0], small[1], *flags, small[2])
     else:
         y = torch.ops.hear_audiomamba.causal_conv1d(wide, small[0], small[1], *flags, small[2])
@@ -111,7 +112,7 @@ def _(x, weight, bias, silu, reverse, initial_state):
 
 @_conv_backward_op.register_fake
 def _(dy, x, weight, bias, silu, reverse, initial_state):
-    return [x.new_empty(0) if t is None else torch.empty_like(t) for t in (x, weight, bias, initial_state)]
+    return [x.new_empty(0 if t is None else t.shape) for t in (x, weight, bias, initial_state)]
 
 
 def _remember(ctx, inputs, output):

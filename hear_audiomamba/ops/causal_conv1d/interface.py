@@ -7,6 +7,7 @@ from torch import Tensor
 from ...errors import InputError
 from ..backends import find_backend
 from ..checks import check, check_kind, check_rank
+from ..eager import transformed
 from .reference import with_past
 
 
@@ -32,7 +33,8 @@ def causal_conv1d(
         initial_state: the W-1 inputs before the first token visited (batch, D, W-1), oldest first; None
             is zero.
         return_last_state: also return the last W-1 inputs visited.
-        backend: one of `ops.BACKENDS`; None chooses (see `ops.use_backend`).
+        backend: one of `ops.BACKENDS`; None chooses (see `ops.use_backend`). Forward-mode derivatives
+            and the transforms of `torch.func` always run on the reference, which alone can follow them.
 
     Returns:
         y (batch, L, D) in x's dtype; with `return_last_state` also the state (batch, D, W-1).
@@ -55,6 +57,8 @@ def causal_conv1d(
     check(weight, "weight", (channels, taps), x)
     check(bias, "bias", (channels,), x)
     check(initial_state, "initial_state", (batch, channels, taps - 1), x)
+    if transformed(x, weight, bias, initial_state):
+        backend = "reference"
     run = find_backend("causal_conv1d", backend, x, taps).causal_conv1d
     y = run(x, weight, bias, activation, reverse, initial_state)
     if not return_last_state:

@@ -6,6 +6,7 @@ import torch
 import triton
 from torch import Tensor
 
+from ..eager import plain_call
 from ..triton_launch import LAUNCH, dense_rows, on_device
 from ..triton_launch import unsupported as _unsupported
 from .triton_kernels import conv_backward, conv_forward
@@ -40,9 +41,8 @@ def causal_conv1d(
     if initial_state is not None:
         initial_state = initial_state.to(x.dtype)
     inputs = (x, weight, bias, initial_state)
-    # Without gradients or a compiler to see it, the operator's registration would only cost its overhead.
-    keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
-    forward = _forward if keep or torch.compiler.is_compiling() else _forward_kernel
+    # Where nothing watches the call, the operator's registration would only cost its overhead.
+    forward = _forward_kernel if plain_call(*inputs) else _forward
     return forward(*inputs, activation == "silu", reverse)
 
 

@@ -7,11 +7,57 @@ goes straight to the kernel.
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import torch
 from torch import Tensor
 
 from .. import native
+from ..eager import plain_call, records_gradients
 from ..native import BLOCK, MAX_STATES, ScanArgs, ScanGradients, View, parameter, pointer, readable
+
+Optional = Tensor | None
+
+
+class Inputs(NamedTuple):
+    """What one call of the kernel reads; `height` and `width` are 0 unless it scans a map."""
+
+    u: Tensor
+    delta: Tensor
+    A: Tensor
+    B: Tensor
+    C: Tensor
+    D: Optional
+    z: Optional
+    delta_bias: Optional
+    initial_state: Optional
+    softplus: bool
+    reverse: bool
+    height: int
+    width: int
+
+    @property
+    def tensors(self) -> tuple[Optional, ...]:
+        """The inputs that may have gradients, those left out as None."""
+        return self[:TENSORS]
+
+    @property
+    def is_map(self) -> bool:
+        return self.height > 0
+
+    def sizes(self) -> dict[str, int]:
+        """Return the sizes the kernel is told, under its own names."""
+        return {
+            "batch": self.u.shape[0],
+            "length": self.u.shape[1],
+            "channels": self.u.shape[2],
+            "states": self.A.shape[1],
+            "groups": 1 if self.is_map else self.B.shape[2],
+            "directions": 4 if self.is_map else 1,
+        }
+
+
+TENSORS = 9  # the first fields of Inputs
 
 
 def unsupported(u: Tensor, d_state: int) -> str | None:
@@ -35,7 +81,9 @@ def selective_scan(
     initial_state: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Scan a sequence; arguments and results as `reference.selective_scan`."""
-    return _call(u, delta, A, B, C, D, z, delta_bias, delta_softplus, reverse, initial_state, 0, 0)
+    return _scan(
+        Inputs(u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus, reverse, height=0, width=0)
+    )
 
 
 def selective_scan_2d(
@@ -51,121 +99,137 @@ def selective_scan_2d(
     delta_softplus: bool,
 ) -> Tensor:
     """Scan a map in four directions; arguments and result as `reference.selective_scan_2d`."""
-    return _call(u, delta, A, B, C, D, None, delta_bias, delta_softplus, False, None, height, width)[0]
+    return _scan(Inputs(u, delta, A, B, C, D, None, delta_bias, None, delta_softplus, False, height, width))[
+        0
+    ]
 
 
-def _call(u, delta, A, B, C, D, z, delta_bias, softplus, reverse, initial_state, height, width):
-    wide = [t if t is None or t.dtype in native.DTYPES else t.float() for t in (u, delta, B, C, z)]
-    small = [None if t is None else t.float() for t in (A, D, delta_bias, initial_state)]
-    tensors = (wide[0], wide[1], small[0], wide[2], wide[3], small[1], wide[4], small[2], small[3])
-    flags = (softplus, reverse, height, width)
-    if native.plain_call(*tensors):
-        y, last_state, _ = _forward(*_order(tensors, flags), False)
+def _scan(given: Inputs) -> tuple[Tensor, Tensor]:
+    def sequence(t: Optional) -> Optional:
+        return t if t is None or t.dtype in native.DTYPES else t.float()
+
+    def small(t: Optional) -> Optional:
+        return None if t is None else t.float()
+
+    inputs = given._replace(
+        **{name: sequence(getattr(given, name)) for name in ("u", "delta", "B", "C", "z")},
+        **{name: small(getattr(given, name)) for name in ("A", "D", "delta_bias", "initial_state")},
+    )
+    if plain_call(*inputs.tensors):
+        y, last_state, _ = _forward(*inputs, save=False)
     else:
-        save = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
-        y, last_state, _ = torch.ops.hear_audiomamba.selective_scan(*_order(tensors, flags), save)
-    return y if y.dtype == u.dtype else y.to(u.dtype), last_state
+        save = records_gradients(*inputs.tensors)
+        y, last_state, _ = torch.ops.hear_audiomamba.selective_scan(*inputs, save)
+    return y if y.dtype == given.u.dtype else y.to(given.u.dtype), last_state
 
 
-def _order(tensors, flags):
-    """Return the operator's arguments: its initial state comes after the two switches."""
-    return (*tensors[:8], *flags[:2], tensors[8], *flags[2:])
-
-
-def _shape(u: Tensor, A: Tensor, B: Tensor, height: int) -> dict[str, int]:
-    directions = 4 if height else 1
-    groups = 1 if height else B.shape[2]
-    return {
-        "batch": u.shape[0],
-        "length": u.shape[1],
-        "channels": u.shape[2],
-        "states": A.shape[1],
-        "groups": groups,
-        "directions": directions,
-    }
-
-
-def _splits(shape: dict[str, int]) -> int:
+def _splits(sizes: dict[str, int]) -> int:
     """Return into how many items the kernel cuts the channels of one group."""
-    per_group = shape["channels"] // shape["groups"]
+    per_group = sizes["channels"] // sizes["groups"]
     return -(-per_group // native.load().audiomamba_channels_per_item())
 
 
-def _map_dtype(u: Tensor, height: int) -> torch.dtype:
+def _map_dtype(inputs: Inputs) -> torch.dtype:
     """Return the dtype of a result that sums over directions: float32 for a map."""
-    return torch.float32 if height else u.dtype
+    return torch.float32 if inputs.is_map else inputs.u.dtype
 
 
-def _arguments(shape, inputs):
+def _arguments(inputs: Inputs) -> tuple[ScanArgs, list[Any]]:
     """Return the kernel's arguments, and the tensors that must outlive the call."""
-    u, delta, A, B, C, D, z, delta_bias, softplus, reverse, initial_state, height, width = inputs
-    views = {"u": readable(u), "delta": readable(delta), "B": readable(B), "C": readable(C), "z": readable(z)}
-    floats = {
-        "A": parameter(A),
-        "D": parameter(D),
-        "delta_bias": parameter(delta_bias),
-        "initial_state": parameter(initial_state),
-    }
+    views = {name: readable(getattr(inputs, name)) for name in ("u", "delta", "B", "C", "z")}
+    floats = {name: parameter(getattr(inputs, name)) for name in ("A", "D", "delta_bias", "initial_state")}
     arguments = ScanArgs(
-        **shape,
-        height=height,
-        width=width,
-        reverse=reverse,
-        softplus=softplus,
+        **inputs.sizes(),
+        height=inputs.height,
+        width=inputs.width,
+        reverse=inputs.reverse,
+        softplus=inputs.softplus,
         **{name: View.of(t) for name, t in views.items()},
         **{name: pointer(t) for name, t in floats.items()},
     )
-    return arguments, (views, floats)
+    return arguments, [views, floats]
 
 
-def _results(u: Tensor, A: Tensor, height: int, save: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _results(inputs: Inputs, save: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Return empty tensors for y, the last state, and the states before each block of tokens."""
+    u, is_map = inputs.u, inputs.is_map
     batch, length, channels = u.shape
-    states = A.shape[1]
-    checkpoints = (batch, 4 if height else 1, -(-length // BLOCK), states, channels) if save else (0,)
+    states = inputs.A.shape[1]
+    checkpoints = (batch, 4 if is_map else 1, -(-length // BLOCK), states, channels) if save else (0,)
     return (
-        u.new_empty((batch, length, channels), dtype=_map_dtype(u, height)),
-        u.new_empty((0 if height else batch, channels, states), dtype=torch.float32),
+        u.new_empty((batch, length, channels), dtype=_map_dtype(inputs)),
+        u.new_empty((0 if is_map else batch, channels, states), dtype=torch.float32),
         u.new_empty(checkpoints, dtype=torch.float32),
     )
 
 
-def _forward(*inputs) -> tuple[Tensor, Tensor, Tensor]:
-    *inputs, save = inputs
-    u, A, B, height = inputs[0], inputs[2], inputs[3], inputs[11]
-    arguments, keep = _arguments(_shape(u, A, B, height), inputs)
-    y, last_state, checkpoints = _results(u, A, height, save)
+def _forward(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Optional,
+    z: Optional,
+    delta_bias: Optional,
+    initial_state: Optional,
+    softplus: bool,
+    reverse: bool,
+    height: int,
+    width: int,
+    save: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    inputs = Inputs(u, delta, A, B, C, D, z, delta_bias, initial_state, softplus, reverse, height, width)
+    arguments, keep = _arguments(inputs)
+    y, last_state, checkpoints = _results(inputs, save)
     arguments.y = View.of(y)
-    arguments.last_state = None if height else pointer(last_state)
+    arguments.last_state = None if inputs.is_map else pointer(last_state)
     arguments.checkpoints = pointer(checkpoints) if save else None
     native.run("scan_forward", arguments)
     del keep
     return y, last_state, checkpoints
 
 
-def _backward(dy, dlast, checkpoints, *inputs) -> list[Tensor]:
-    """Return the gradients in the order of the arguments; an empty tensor for an argument left out."""
-    u, delta, A, B, C, D, z, delta_bias, _, _, initial_state, height, _ = inputs
-    shape = _shape(u, A, B, height)
-    arguments, keep = _arguments(shape, inputs)
+def _backward(
+    dy: Tensor,
+    dlast: Tensor,
+    checkpoints: Tensor,
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Optional,
+    z: Optional,
+    delta_bias: Optional,
+    initial_state: Optional,
+    softplus: bool,
+    reverse: bool,
+    height: int,
+    width: int,
+) -> list[Tensor]:
+    """Return the gradients of `Inputs.tensors`, dense; an empty tensor for an argument left out."""
+    inputs = Inputs(u, delta, A, B, C, D, z, delta_bias, initial_state, softplus, reverse, height, width)
+    sizes = inputs.sizes()
+    arguments, keep = _arguments(inputs)
     arguments.checkpoints = pointer(checkpoints)
-    batch, parameters = shape["batch"], shape["directions"] * shape["channels"]
-    du = u.new_empty(u.shape, dtype=_map_dtype(u, height))
-    ddelta = torch.empty_like(delta, memory_format=torch.contiguous_format)
-    dz = u.new_empty(0) if z is None else torch.empty_like(z, memory_format=torch.contiguous_format)
-    slabs = torch.empty((2, _splits(shape), *B.shape))
-    dA = torch.empty((batch, parameters, shape["states"]))
+    batch, parameters = sizes["batch"], sizes["directions"] * sizes["channels"]
+    du = u.new_empty(u.shape, dtype=_map_dtype(inputs))
+    ddelta = delta.new_empty(delta.shape)
+    dz = _empty_like(z, u)
+    slabs = torch.empty((2, _splits(sizes), *B.shape))
+    dA = torch.empty((batch, parameters, sizes["states"]))
     dD, dbias = torch.empty((2, batch, parameters))
-    dinitial = torch.empty((0,) if initial_state is None else initial_state.shape)
-    dy, dlast = readable(dy), parameter(dlast)
+    dinitial = _empty_like(initial_state, A)
+    dy_rows, dlast_rows = readable(dy), parameter(dlast)
     gradients = ScanGradients(
-        dy=View.of(dy),
+        dy=View.of(dy_rows),
         du=View.of(du),
         ddelta=View.of(ddelta),
         dz=View.of(None if z is None else dz),
         dB=View.of(slabs[0, 0]),
         dC=View.of(slabs[1, 0]),
-        dlast_state=None if height else pointer(dlast),
+        dlast_state=None if inputs.is_map else pointer(dlast_rows),
         dA=pointer(dA),
         dD=pointer(dD),
         ddelta_bias=pointer(dbias),
@@ -174,68 +238,56 @@ def _backward(dy, dlast, checkpoints, *inputs) -> list[Tensor]:
     )
     native.run("scan_backward", arguments, gradients)
     del keep
-    nothing = u.new_empty(0)
     return [
         du.to(u.dtype),
         ddelta,
         dA.sum(0),
         slabs[0].sum(0).to(B.dtype),
         slabs[1].sum(0).to(C.dtype),
-        nothing if D is None else dD.sum(0),
+        _empty_like(D, A) if D is None else dD.sum(0),
         dz,
-        nothing.clone() if delta_bias is None else dbias.sum(0),
+        _empty_like(delta_bias, A) if delta_bias is None else dbias.sum(0),
         dinitial,
     ]
 
 
-_INPUTS = (
-    "Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? z, Tensor? delta_bias, "
-    "bool softplus, bool reverse, Tensor? initial_state, int height, int width"
-)
-_TENSORS_AT = (0, 1, 2, 3, 4, 5, 6, 7, 10)
+def _empty_like(tensor: Optional, default: Tensor) -> Tensor:
+    """Return a dense tensor to fill, or an empty one of the default's dtype for an argument left out."""
+    return default.new_empty(0) if tensor is None else tensor.new_empty(tensor.shape)
+
 
 _scan_op = torch.library.custom_op(
-    "hear_audiomamba::selective_scan",
-    _forward,
-    mutates_args=(),
-    device_types="cpu",
-    schema=f"({_INPUTS}, bool save) -> (Tensor, Tensor, Tensor)",
+    "hear_audiomamba::selective_scan", _forward, mutates_args=(), device_types="cpu"
 )
 _scan_backward_op = torch.library.custom_op(
-    "hear_audiomamba::selective_scan_backward",
-    _backward,
-    mutates_args=(),
-    device_types="cpu",
-    schema=f"(Tensor dy, Tensor dlast, Tensor checkpoints, {_INPUTS}) -> Tensor[]",
+    "hear_audiomamba::selective_scan_backward", _backward, mutates_args=(), device_types="cpu"
 )
 
 
 @_scan_op.register_fake
-def _(*inputs):
-    u, A, height, save = inputs[0], inputs[2], inputs[11], inputs[13]
-    return _results(u, A, height, save)
+def _(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return _results(Inputs(*inputs[:-1]), save=inputs[-1])
 
 
 @_scan_backward_op.register_fake
-def _(dy, dlast, checkpoints, *inputs):
-    return [dy.new_empty(0) if inputs[i] is None else torch.empty_like(inputs[i]) for i in _TENSORS_AT]
+def _(dy: Tensor, dlast: Tensor, checkpoints: Tensor, *inputs: Any) -> list[Tensor]:
+    given = Inputs(*inputs)
+    defaults = {"z": given.u}  # what an empty gradient's dtype is taken from; float32 for the others
+    pairs = zip(Inputs._fields[:TENSORS], given.tensors, strict=True)
+    return [_empty_like(tensor, defaults.get(name, given.A)) for name, tensor in pairs]
 
 
-def _remember(ctx, inputs, output):
-    ctx.save_for_backward(output[2], *(inputs[i] for i in _TENSORS_AT))
-    ctx.others = {i: value for i, value in enumerate(inputs[:-1]) if i not in _TENSORS_AT}
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    given = Inputs(*inputs[:-1])
+    ctx.save_for_backward(output[2], *given.tensors)
+    ctx.options = given[TENSORS:]
 
 
-def _gradients(ctx, dy, dlast, _):
+def _gradients(ctx: Any, dy: Tensor, dlast: Tensor, _: Tensor) -> tuple[Optional, ...]:
     checkpoints, *tensors = ctx.saved_tensors
-    present = dict(zip(_TENSORS_AT, tensors, strict=True))
-    inputs = [ctx.others[i] if i in ctx.others else present[i] for i in range(len(ctx.others) + len(present))]
-    found = torch.ops.hear_audiomamba.selective_scan_backward(dy, dlast, checkpoints, *inputs)
-    result = [None] * (len(inputs) + 1)
-    for i, gradient in zip(_TENSORS_AT, found, strict=True):
-        if present[i] is not None:
-            result[i] = gradient
-    return tuple(result)
+    found = torch.ops.hear_audiomamba.selective_scan_backward(dy, dlast, checkpoints, *tensors, *ctx.options)
+    given = [None if t is None else gradient for t, gradient in zip(tensors, found, strict=True)]
+    return (*given, *(None for _ in ctx.options), None)
 
 
 _scan_op.register_autograd(_gradients, setup_context=_remember)

@@ -8,6 +8,7 @@ from torch import Tensor
 from ...errors import InputError
 from ..backends import find_backend
 from ..checks import check, check_kind, check_rank
+from ..eager import transformed
 
 
 def selective_scan(
@@ -44,7 +45,8 @@ def selective_scan(
         reverse: run from the last token to the first; the output stays in token order.
         initial_state: state before the first token visited (batch, D, N); None is zero.
         return_last_state: also return the state after the last token visited.
-        backend: one of `ops.BACKENDS`; None chooses (see `ops.use_backend`).
+        backend: one of `ops.BACKENDS`; None chooses (see `ops.use_backend`). Forward-mode derivatives
+            and the transforms of `torch.func` always run on the reference, which alone can follow them.
 
     Returns:
         y (batch, L, D) in u's dtype; with `return_last_state` also the state (batch, D, N), float32
@@ -83,6 +85,8 @@ def selective_scan(
     if u.is_meta:  # shapes only, as when a model's operations are counted
         y, last_state = torch.empty_like(u), u.new_empty((batch, channels, d_state), dtype=torch.float32)
         return (y, last_state) if return_last_state else y
+    if transformed(u, delta, A, B, C, D, z, delta_bias, initial_state):
+        backend = "reference"
     run = find_backend("selective_scan", backend, u, d_state).selective_scan
     y, last_state = run(u, delta, A, B, C, D, z, delta_bias, delta_softplus, reverse, initial_state)
     return (y, last_state) if return_last_state else y
@@ -118,7 +122,7 @@ def selective_scan_2d(
         height: rows H of the map.
         width: columns W of the map.
         delta_softplus: pass the steps through softplus.
-        backend: one of `ops.BACKENDS`; None chooses.
+        backend: as in `selective_scan`.
 
     Returns:
         y (batch, H·W, D) in u's dtype.
@@ -147,5 +151,7 @@ def selective_scan_2d(
     check(delta_bias, "delta_bias", (4 * channels,), u)
     if u.is_meta:
         return torch.empty_like(u)
+    if transformed(u, delta, A, B, C, D, delta_bias):
+        backend = "reference"
     run = find_backend("selective_scan_2d", backend, u, d_state).selective_scan_2d
     return run(u, delta, A, B, C, D, delta_bias, height, width, delta_softplus)

@@ -13,6 +13,7 @@ import torch
 import triton
 from torch import Tensor
 
+from ..eager import plain_call, records_gradients
 from ..triton_launch import LAUNCH, dense_rows, on_device
 from ..triton_launch import unsupported as _unsupported
 from .reference import selective_scan_2d as _scan_2d_by
@@ -56,9 +57,9 @@ def selective_scan(
 ) -> tuple[Tensor, Tensor]:
     """Scan on the GPU; arguments and results as `reference.selective_scan`."""
     inputs = (u, delta, A, B, C, D, z, delta_bias, initial_state)
-    keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
-    # Without gradients or a compiler to see it, the operator's registration would only cost its overhead.
-    forward = _forward if keep or torch.compiler.is_compiling() else _forward_kernels
+    keep = records_gradients(*inputs)
+    # Where nothing watches the call, the operator's registration would only cost its overhead.
+    forward = _forward_kernels if plain_call(*inputs) else _forward
     y, last_state, _ = forward(*inputs, delta_softplus, reverse, keep)
     return y, last_state
 

@@ -1,0 +1,46 @@
+"""What torch may be doing around a call: tracing, transforming, differentiating, or nothing at all."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+
+def plain_call(*tensors: Tensor | None) -> bool:
+    """Tell whether a call may go straight to a kernel, past torch's dispatcher and autograd.
+
+    Args:
+        tensors: all that the call reads; None for an argument left out.
+    """
+    return not watched(*tensors) and not records_gradients(*tensors)
+
+
+def watched(*tensors: Tensor | None) -> bool:
+    """Tell whether anything but a backward pass has to see a call.
+
+    That is `torch.compile`, `torch.jit.trace`, a dispatch mode, a tensor subclass, or what `transformed` finds.
+    """
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or _get_current_dispatch_mode() is not None:
+        return True
+    if any(t is not None and type(t) not in (Tensor, torch.nn.Parameter) for t in tensors):
+        return True
+    return transformed(*tensors)
+
+
+def records_gradients(*tensors: Tensor | None) -> bool:
+    """Tell whether a call on these tensors is recorded for a backward pass."""
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
+def transformed(*tensors: Tensor | None) -> bool:
+    """Tell whether a call is inside a transform of `torch.func`, or a tensor has a forward-mode derivative.
+
+    Only the reference, made of PyTorch's own operators, can follow both.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return True
+    return any(t is not None and forward_ad.unpack_dual(t).tangent is not None for t in tensors)
