@@ -17,6 +17,16 @@ N_LABELS = 4
 
 
 @dataclass(frozen=True)
+class Training:
+    """A training of the kit: weights at the start and at each check, predictions at each check and in the test."""
+
+    states: list[dict[str, np.ndarray]]
+    valid: list[np.ndarray]
+    test: np.ndarray
+    log: dict
+
+
+@dataclass(frozen=True)
 class Reference:
     """Inputs that were given to the kit, and its answers."""
 
@@ -25,9 +35,18 @@ class Reference:
     events: list[dict]
     answers: dict
 
-    def start(self, name: str) -> dict[str, np.ndarray]:
-        """Initial weights of the kit's training of this name."""
-        return dict(np.load(self.folder / f"start-{name}.npz"))
+    def training(self, name: str) -> Training:
+        """What the kit kept of the training of this name."""
+        kept = dict(np.load(self.folder / f"curve-{name}.npz"))
+
+        def numbered(start: str) -> dict[str, np.ndarray]:
+            return {k.removeprefix(start): v for k, v in kept.items() if k.startswith(start)}
+
+        count = len({k.partition(".")[0] for k in kept} - {"val", "test"})
+        valid = [kept[f"val.{i}"] for i in range(len(numbered("val.")))]
+        return Training(
+            [numbered(f"{i}.") for i in range(count)], valid, kept["test.0"], self.answers["curves"][name]
+        )
 
 
 def write_embeddings(

@@ -81,35 +81,49 @@ def configuration(**changes) -> dict:
 
 
 def curve(name: str, folder: Path, conf: dict, splits: dict) -> dict:
-    """Train with the kit's own function; keep the initial weights, the validation curve and the test scores."""
+    """Train with the kit's own function; keep, for every check, the weights, the predictions and the scores."""
     metadata = json.loads((folder / "task_metadata.json").read_text())
     vocabulary, nlabels = kit.label_vocab_nlabels(folder)
     label_to_idx = kit.label_vocab_as_dict(vocabulary, key="label", value="idx")
     functions = [available_scores[s](label_to_idx=label_to_idx) for s in metadata["evaluation"]]
     monitored = f"val_{functions[0]}"
-    start = {}
+    states, choices, seen = [], [], {"val": [], "test": []}
     kind = kit.EventPredictionModel if metadata["embedding_type"] == "event" else kit.ScenePredictionModel
-    configure = kind.configure_optimizers
+    configure, score = kind.configure_optimizers, kind._score_epoch_end
 
-    def remember(self):
-        start.update({k: v.clone() for k, v in self.predictor.state_dict().items()})
+    def state_of(model) -> dict:
+        return {k: v.clone().numpy() for k, v in model.predictor.state_dict().items()}
+
+    def remember_start(self):
+        states.append(state_of(self))
         return configure(self)
 
-    kind.configure_optimizers = remember
+    def remember_check(self, part, outputs):
+        if part == "val":
+            states.append(state_of(self))
+        seen[part].append(np.concatenate([np.asarray(batch["prediction"]) for batch in outputs]))
+        score(self, part, outputs)
+        if part == "val" and kind is kit.EventPredictionModel:
+            choices.append(dict(self.epoch_best_postprocessing[self.current_epoch]))
+
+    kind.configure_optimizers, kind._score_epoch_end = remember_start, remember_check
     kit.seed_everything(1, workers=False)
     size = json.loads((folder / f"{metadata['splits'][0]}.embedding-dimensions.json").read_text())[1]
     result = kit.task_predictions_train(
         folder, size, metadata, splits, label_to_idx, nlabels, functions, conf, True, None, True, True
     )
-    kind.configure_optimizers = configure
     log = pd.read_csv(Path(result.trainer.logger.log_dir) / "metrics.csv")
     checks = log[log["val_score"].notna() | log["val_loss"].notna()]
     test = kit.task_predictions_test(folder, result, metadata, splits, label_to_idx, nlabels, True)
-    np.savez(folder.parent.parent / f"start-{name}.npz", **{k: v.numpy() for k, v in start.items()})
+    kind.configure_optimizers, kind._score_epoch_end = configure, score
+    kept = {f"{i}.{k}": v for i, state in enumerate(states) for k, v in state.items()}
+    kept.update({f"{part}.{i}": v for part, rows in seen.items() for i, v in enumerate(rows)})
+    np.savez(folder.parent.parent / f"curve-{name}.npz", **kept)
     return {
         "epochs": [int(e) for e in checks["epoch"]],
         "scores": [float(v) for v in checks[monitored]],
         "losses": [float(v) for v in checks["val_loss"]],
+        "choices": choices,
         "best_epoch": result.epoch,
         "best_score": result.validation_score,
         "postprocessing": dict(result.postprocessing),

@@ -6,7 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ...errors import DataError
@@ -65,7 +67,10 @@ class Judge:
         """Return the monitored value of a split, and the post-processing that gave it."""
         if self.by_loss:
             return Check(self.loss(logits, split.targets), dict(self.choices[0]) if self.choices else {})
-        probabilities = self.probabilities(logits).cpu().numpy()
+        return self.choose(self.probabilities(logits).cpu().numpy(), split)
+
+    def choose(self, probabilities: NDArray[np.float32], split: SplitData) -> Check:
+        """Return the task's own score of a split's class probabilities (n, K), with the best post-processing."""
         if not self.is_event:
             return Check(SCENE_SCORES[self.names[0]](probabilities, split.targets.cpu().numpy()))
         assert split.frames is not None
@@ -83,8 +88,13 @@ class Judge:
 
     def test(self, logits: Tensor, split: SplitData, postprocessing: Mapping[str, float]) -> dict[str, float]:
         """Return loss and all scores of a split under the names that the kit's result files use."""
-        results = {"test_loss": self.loss(logits, split.targets)}
-        probabilities = self.probabilities(logits).cpu().numpy()
+        scores = self.score(self.probabilities(logits).cpu().numpy(), split, postprocessing)
+        return {"test_loss": self.loss(logits, split.targets), **scores}
+
+    def score(
+        self, probabilities: NDArray[np.float32], split: SplitData, postprocessing: Mapping[str, float]
+    ) -> dict[str, float]:
+        """Return all scores of a split's class probabilities (n, K), named as in the kit's result files."""
         scores: dict[str, float] = {}
         if self.is_event:
             assert split.frames is not None
@@ -96,10 +106,11 @@ class Judge:
         else:
             targets = split.targets.cpu().numpy()
             scores = {f"test_{name}": SCENE_SCORES[name](probabilities, targets) for name in self.names}
-        results["test_score"] = scores[f"test_{self.names[0]}"]
-        return {**results, **scores}
+        return {"test_score": scores[f"test_{self.names[0]}"], **scores}
 
-    def _events(self, probabilities: Any, frames: Frames, choice: Mapping[str, float]) -> dict[str, Events]:
+    def _events(
+        self, probabilities: NDArray[np.float32], frames: Frames, choice: Mapping[str, float]
+    ) -> dict[str, Events]:
         found = {}
         for i, file in enumerate(frames.files):
             rows = frames.file_of_row == i

@@ -61,11 +61,15 @@ class Trained:
     curve: list[tuple[int, float]] = field(default_factory=list)
 
 
-class _Stopper:
+class Stopper:
     """The kit's early stopping and choice of checkpoint for one model.
 
     Both compare float32 values strictly, so of equal scores the first check wins; a value that is not finite ends
     the training at once, and as a first checkpoint it counts as the worst possible score.
+
+    Args:
+        point: its grid point, with the patience and how often it is checked.
+        maximize: whether a higher monitored value is better.
 
     Source: pytorch-lightning 1.8.6 `EarlyStopping` (min_delta 0, check_finite) and `ModelCheckpoint` (top 1).
     """
@@ -137,7 +141,7 @@ def train_stack(
         device=train.embeddings.device,
         dtype=dtype,
     )
-    stoppers = [_Stopper(m.point, maximize) for m in models]
+    stoppers = [Stopper(m.point, maximize) for m in models]
     running = list(stoppers)
     batches = list(zip(train.embeddings.split(batch_size), train.targets.split(batch_size), strict=True))
     epoch = 0
