@@ -52,6 +52,10 @@ class OutputError(AudioMambaError, OSError):
         return made
 
 
+class DownloadError(AudioMambaError, OSError):
+    """A file cannot be had from the web: no network, no such file, or not the file that was expected."""
+
+
 class UntrainedWeightsWarning(UserWarning):
     """The model was built from a fixed seed because no trained weights are at hand."""
 
