@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from ..io.moments import Moments
 from .base import Frontend
 
 
@@ -18,15 +19,16 @@ class SpectrogramStream:
 
     Args:
         features: the front end of a model.
+        raw: give the frames before normalisation, whatever the front end.
 
     Attributes:
         n_samples: samples so far.
         n_frames: frames given so far.
     """
 
-    def __init__(self, features: Frontend) -> None:
+    def __init__(self, features: Frontend, raw: bool = False) -> None:
         self._features, self._hop = features, features.hop_length
-        self._compute = features.log_mel if features.clip_normalized else features
+        self._compute = features.log_mel if raw or features.clip_normalized else features
         self._lookahead = features.samples_after
         self._context = math.ceil(features.samples_before / self._hop)  # frames that touch samples before
         self._tail = torch.zeros(0, dtype=torch.float32)
@@ -59,31 +61,26 @@ class SpectrogramStream:
 
 
 class RunningStatistics:
-    """Mean and standard deviation of all values of the frames seen, in float64.
-
-    Source: Chan, Golub & LeVeque, "Updating formulae and a pairwise algorithm" (1979).
-    """
+    """Mean and standard deviation of all values of the frames seen, in float64 on the CPU."""
 
     def __init__(self) -> None:
-        self.count, self.mean, self._squares = 0, 0.0, 0.0
+        self._moments = Moments()
 
     def update(self, frames: Tensor) -> None:
-        """Take more frames, any shape."""
-        n = frames.numel()
-        if not n:
-            return
-        values = frames.double()
-        mean = float(values.mean())
-        delta, total = mean - self.mean, self.count + n
-        self._squares += float((values - mean).square().sum()) + delta * delta * self.count * n / total
-        self.mean += delta * n / total
-        self.count = total
+        """Take more frames `(…, F)`."""
+        self._moments.add(frames.reshape(-1, frames.shape[-1]).cpu().numpy())
+
+    @property
+    def mean(self) -> float:
+        """Of all values; 0 before there are some."""
+        return self._moments.overall()[0]
 
     @property
     def std(self) -> float:
         """The unbiased standard deviation; 0 before two values are there."""
-        return math.sqrt(self._squares / (self.count - 1)) if self.count > 1 else 0.0
+        return self._moments.overall(ddof=1)[1]
 
     def normalize(self, frames: Tensor) -> Tensor:
         """Return the frames less the mean, divided by the standard deviation as `LogMel` does it."""
-        return (frames - self.mean) / (self.std + 1e-8)
+        mean, std = self._moments.overall(ddof=1)
+        return (frames - mean) / (std + 1e-8)

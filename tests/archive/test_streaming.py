@@ -102,10 +102,12 @@ def test_what_cannot_be_streamed(tiny_model):
 def test_frames_do_not_depend_on_the_pieces(tiny_model, n_samples, cuts, variant):
     features = tiny_model.features if variant == "ssam_tiny" else _kaldi()
     audio = torch.randn(n_samples, generator=torch.Generator().manual_seed(n_samples)) * 0.1
-    pieces = SpectrogramStream(features)
+    pieces, raw = SpectrogramStream(features), SpectrogramStream(features, raw=True)
     edges = sorted({0, n_samples, *(cut for cut in cuts if cut < n_samples)})
     frames = [pieces.push(audio[a:b]) for a, b in pairwise(edges)]
     frames = torch.cat([*frames, pieces.finish()])
+    unscaled = torch.cat([*(raw.push(audio[a:b]) for a, b in pairwise(edges)), raw.finish()])
+    torch.testing.assert_close(unscaled, features.log_mel(audio[None])[0], atol=5e-4, rtol=0)
     whole = features.log_mel(audio[None])[0] if variant == "ssam_tiny" else features(audio[None])[0]
     torch.testing.assert_close(frames, whole, atol=5e-4, rtol=0)
 

@@ -228,7 +228,7 @@ def test_a_path_without_audio_is_named(tmp_path, make, text):
         ("", "no rows"),
         ("file,split\na.wav,train\n", "no column 'path'"),
         ("path,split\na.wav,test\n", "no row has the split 'train'; there are test"),
-        ("path,seconds\na.wav,long\n", "'seconds' holds 'long'"),
+        ("path,seconds\na.wav,long\n", "line 2: seconds is 'long'"),
     ],
 )
 def test_a_manifest_that_does_not_fit_is_explained(tmp_path, content, text):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,8 +12,10 @@ import numpy as np
 
 from ...errors import ConfigError, DataError
 from ...io.audio import AUDIO_EXTENSIONS
+from ...io.manifest import TABLE_EXTENSIONS, Row, read_rows, seconds_of
+from ...io.tars import TarMember
 from ..config import DataConfig
-from .shards import TarMember, expand_shards, index_shards
+from .shards import expand_shards, index_shards
 
 
 @dataclass
@@ -85,10 +86,11 @@ def find_clips(data: DataConfig, split: str | None) -> Clips:
         path = path / "manifest.csv"
     if path.is_dir():
         clips = _from_folder(path, data, split)
-    elif path.suffix in (".csv", ".json", ".jsonl"):
+    elif path.suffix in TABLE_EXTENSIONS:
         clips = _from_manifest(path, data, split)
     else:
-        raise DataError(f"data.path: {data.path} is neither a folder nor a .csv, .json or .jsonl manifest")
+        endings = ", ".join(sorted(TABLE_EXTENSIONS))
+        raise DataError(f"data.path: {data.path} is neither a folder nor a manifest ({endings})")
     if not len(clips) and split != data.valid_split:
         what = "log-mel (.npy)" if data.format == "logmel" else "audio"
         raise DataError(
@@ -145,51 +147,43 @@ def _from_manifest(path: Path, data: DataConfig, split: str | None) -> Clips:
     rows = _read_rows(path)
     if not rows:
         raise DataError(f"{path}: the manifest has no rows")
-    if "path" not in rows[0]:
-        raise DataError(f"{path}: no column 'path'; columns are {', '.join(rows[0])}")
-    if split is not None and "split" in rows[0]:
-        known = sorted({row["split"] for row in rows})
-        rows = [row for row in rows if row["split"] == split]
+    columns = set(rows[0].values)
+    for row in rows:
+        if not isinstance(row.values.get("path"), str) or not row.values["path"]:
+            raise DataError(f"{row.where}: no column 'path'; columns are {', '.join(map(str, row.values))}")
+    if split is not None and "split" in columns:
+        known = sorted({str(row.values.get("split")) for row in rows})
+        rows = [row for row in rows if row.values.get("split") == split]
         if not rows and split != data.valid_split:
             raise DataError(f"{path}: no row has the split {split!r}; there are {', '.join(known)}")
     elif split is not None and split == data.valid_split:
         rows = []
-    rows = sorted(rows, key=lambda row: str(row["path"]))
-    seconds = np.array([_seconds(row.get("seconds"), path) for row in rows], dtype=np.float64)
-    kinds = [str(row.get("kind", "")) for row in rows] if rows and "kind" in rows[0] else None
-    clips = Clips(path.parent, [str(row["path"]) for row in rows], seconds, kinds)
+    rows = sorted(rows, key=lambda row: str(row.values["path"]))
+    seconds = np.array([_seconds(row) for row in rows], dtype=np.float64)
+    kinds = [str(row.values.get("kind", "")) for row in rows] if rows and "kind" in columns else None
+    clips = Clips(path.parent, [row.values["path"] for row in rows], seconds, kinds)
     clips.format = "logmel" if data.format == "logmel" else "audio"
-    column = next((name for name in ("labels", "label") if rows and name in rows[0]), None)
+    column = next((name for name in ("labels", "label") if rows and name in columns), None)
     if column is not None:
-        names = [_label_list(row[column]) for row in rows]
+        names = [_label_list(row.values.get(column)) for row in rows]
         _set_labels(clips, names, label_vocabulary(data), path)
     return clips
 
 
-def _read_rows(path: Path) -> list[dict]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        if path.suffix == ".csv":
-            return list(csv.DictReader(text.splitlines()))
-        if path.suffix == ".jsonl":
-            return [json.loads(line) for line in text.splitlines() if line.strip()]
-        rows = json.loads(text)
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"{path}: the manifest cannot be read: {error}") from None
-    if isinstance(rows, dict):  # {"data": [...]} as AST writes it
-        rows = next((value for value in rows.values() if isinstance(value, list)), [])
-    if not all(isinstance(row, dict) for row in rows):
-        raise DataError(f"{path}: expected a list of objects, each with a 'path'")
-    if rows and "path" not in rows[0] and "wav" in rows[0]:
-        rows = [{**row, "path": row["wav"]} for row in rows]
-    return rows
+def _read_rows(path: Path) -> list[Row]:
+    rows = list(read_rows(path))
+    # AST's own lists call it "wav".
+    return [
+        row._replace(values={**row.values, "path": row.values["wav"]})
+        if "path" not in row.values and "wav" in row.values
+        else row
+        for row in rows
+    ]
 
 
-def _seconds(value: object, path: Path) -> float:
-    try:
-        return float(value) if value not in (None, "") else float("nan")
-    except (TypeError, ValueError):
-        raise DataError(f"{path}: 'seconds' holds {value!r}, expected a number") from None
+def _seconds(row: Row) -> float:
+    seconds = seconds_of(row, "seconds")
+    return float("nan") if seconds is None else seconds
 
 
 def _label_list(value: object) -> list[str]:
@@ -223,8 +217,9 @@ def _from_tars(data: DataConfig, split: str | None) -> Clips:
     if not members and split != data.valid_split:
         raise DataError(f"data.path: the {len(shards)} tars of {data.path} hold no audio")
     root = shards[0].parent if shards else Path()
-    paths = [f"{member.shard.name}/{member.name}" for member in members]
-    seconds = np.array([_seconds(extra.get("seconds"), root) for extra in extras], dtype=np.float64)
+    paths = [f"{member.archive.name}/{member.name}" for member in members]
+    said = [Row(path, extra) for path, extra in zip(paths, extras)]
+    seconds = np.array([_seconds(row) for row in said], dtype=np.float64)
     clips = Clips(root, paths, seconds, members=members)
     if extras and any("kind" in extra for extra in extras):
         clips.kinds = [str(extra.get("kind", "")) for extra in extras]

@@ -13,33 +13,18 @@ import json
 import os
 import re
 import shutil
-import tarfile
-import tempfile
 import urllib.request
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ...errors import DataError
+from ...io.files import replacing
+from ...io.tars import TarMember, tar_members
 
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_MAX_NOTE_BYTES = 16 << 20
 _URL = re.compile(r"^(https?|file|s3|gs)://")
-
-
-@dataclass(frozen=True)
-class TarMember:
-    """Where a clip lies in a tar: bytes `offset` to `offset + size` of the shard."""
-
-    shard: Path
-    name: str
-    offset: int
-    size: int
-
-    def read(self) -> bytes:
-        """Return the member's bytes."""
-        with open(self.shard, "rb") as file:
-            file.seek(self.offset)
-            return file.read(self.size)
 
 
 def expand_shards(pattern: str, cache: str | None) -> list[Path]:
@@ -65,7 +50,9 @@ def expand_shards(pattern: str, cache: str | None) -> list[Path]:
     return shards
 
 
-def index_shards(shards: Sequence[Path], suffixes: tuple[str, ...]) -> tuple[list[TarMember], list[dict]]:
+def index_shards(
+    shards: Sequence[Path], suffixes: tuple[str, ...]
+) -> tuple[list[TarMember], list[dict[str, Any]]]:
     """Return the clips of some tars, and what the `.json` member of the same name says of each.
 
     Raises:
@@ -73,28 +60,32 @@ def index_shards(shards: Sequence[Path], suffixes: tuple[str, ...]) -> tuple[lis
     """
     members, extras = [], []
     for shard in shards:
-        notes: dict[str, dict] = {}
+        notes: dict[str, dict[str, Any]] = {}
         found: list[TarMember] = []
-        try:
-            with tarfile.open(shard) as tar:
-                for info in tar:
-                    stem, suffix = os.path.splitext(info.name)
-                    if not info.isfile():
-                        continue
-                    if suffix.lower() in suffixes:
-                        found.append(TarMember(shard, info.name, info.offset_data, info.size))
-                    elif suffix == ".json":
-                        notes[stem] = json.loads(tar.extractfile(info).read())
-                    elif suffix in (".cls", ".txt"):
-                        text = tar.extractfile(info).read().decode("utf-8").strip()
-                        notes.setdefault(stem, {}).setdefault("labels", text)
-        except (tarfile.TarError, OSError, ValueError) as error:
-            raise DataError(f"{shard}: not a readable tar: {error}") from None
+        for member in tar_members(shard):
+            stem, suffix = os.path.splitext(member.name)
+            if suffix.lower() in suffixes:
+                found.append(member)
+            elif suffix in (".json", ".cls", ".txt"):
+                _note(notes, stem, suffix, member)
         members += found
-        for member in found:
-            note = notes.get(os.path.splitext(member.name)[0], {})
-            extras.append(note if isinstance(note, dict) else {})
+        extras += [notes.get(os.path.splitext(member.name)[0], {}) for member in found]
     return members, extras
+
+
+def _note(notes: dict[str, dict[str, Any]], stem: str, suffix: str, member: TarMember) -> None:
+    """Add what a text member says of the clip of the same name."""
+    where = f"{member.archive}/{member.name}"
+    if member.size > _MAX_NOTE_BYTES:
+        raise DataError(f"{where}: {member.size} bytes, expected at most {_MAX_NOTE_BYTES}")
+    try:
+        if suffix == ".json":
+            said = json.loads(member.read())
+            notes[stem] = said if isinstance(said, dict) else {}
+        else:
+            notes.setdefault(stem, {}).setdefault("labels", member.read().decode("utf-8").strip())
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: cannot be read: {error}") from None
 
 
 def _braces(pattern: str) -> list[str]:
@@ -118,12 +109,13 @@ def _fetch(url: str, folder: Path) -> Path:
     target = folder / f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{url.rsplit('/', 1)[-1]}"
     if target.is_file():
         return target
-    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=folder)
     try:
-        with os.fdopen(handle, "wb") as file, urllib.request.urlopen(url, timeout=60) as answer:
+        with (
+            urllib.request.urlopen(url, timeout=60) as answer,
+            replacing(target) as partial,
+            open(partial, "wb") as file,
+        ):
             shutil.copyfileobj(answer, file, 1 << 20)
-        os.replace(temporary, target)
     except (OSError, ValueError) as error:
-        Path(temporary).unlink(missing_ok=True)
         raise DataError(f"{url}: cannot be fetched: {error}") from None
     return target

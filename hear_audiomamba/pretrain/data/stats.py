@@ -17,57 +17,13 @@ import torch
 
 from ...errors import AudioReadError, DataError
 from ...frontends.base import Frontend
+from ...frontends.stream import SpectrogramStream
 from ...io.audio import iter_audio
+from ...io.moments import Moments
 from ..config import DataConfig
 from .clips import Clips, find_clips
 
 _BLOCK_SECONDS = 30.0
-
-
-@dataclass
-class Moments:
-    """Count, mean and sum of squared differences of vectors seen so far, `(F,)` each, float64.
-
-    Source: Chan, Golub & LeVeque, "Updating formulae and a pairwise algorithm for computing sample
-        variances" (1979).
-    """
-
-    count: int = 0
-    mean: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    squares: np.ndarray = field(default_factory=lambda: np.zeros(0))
-
-    def add(self, rows: np.ndarray) -> None:
-        """Take rows `(n, F)` in."""
-        if not len(rows):
-            return
-        rows = rows.astype(np.float64)
-        mean = rows.mean(axis=0)
-        self.merge(Moments(len(rows), mean, np.square(rows - mean).sum(axis=0)))
-
-    def merge(self, other: Moments) -> None:
-        """Take in what other moments have seen."""
-        if not other.count:
-            return
-        if not self.count:
-            self.count, self.mean, self.squares = other.count, other.mean.copy(), other.squares.copy()
-            return
-        total = self.count + other.count
-        difference = other.mean - self.mean
-        self.squares += other.squares + difference**2 * (self.count * other.count / total)
-        self.mean += difference * (other.count / total)
-        self.count = total
-
-    def overall(self) -> tuple[float, float]:
-        """Return mean and deviation over all values of all columns."""
-        mean = float(self.mean.mean())
-        between = self.count * np.square(self.mean - mean).sum()
-        variance = (self.squares.sum() + between) / (self.count * len(self.mean))
-        return mean, float(np.sqrt(variance))
-
-    @property
-    def std(self) -> np.ndarray:
-        """Deviation of each column, `(F,)`, divided by the count (not one less)."""
-        return np.sqrt(self.squares / max(self.count, 1))
 
 
 @dataclass
@@ -172,30 +128,6 @@ def corpus_statistics(
     )  # fmt: skip
 
 
-def feature_blocks(blocks: Iterator[np.ndarray], frontend: Frontend) -> Iterator[np.ndarray]:
-    """Yield the log-mel rows of a file from its blocks of samples: those of the whole file, in pieces.
-
-    Each piece is computed with some frames of context on both sides, which are then cut off, so that no
-    row sees an edge that is not the file's own.
-    """
-    hop = frontend.hop_length
-    context = 4  # frames; more than half a window
-    held = np.zeros(0, dtype=np.float32)
-    first = done = 0  # first frame whose start `held` begins with, and first frame not yet given
-    for block in blocks:
-        held = np.concatenate([held, block])
-        ready = first + len(held) // hop - context  # frames before this one have all their samples
-        if ready - done < 64:
-            continue
-        rows = frontend.log_mel(torch.from_numpy(held)[None])[0].numpy()
-        yield rows[done - first : ready - first]
-        done = ready
-        keep = done - context
-        held, first = held[(keep - first) * hop :], keep
-    rows = frontend.log_mel(torch.from_numpy(held)[None])[0].numpy()
-    yield rows[done - first :]
-
-
 def _measured(clips: Clips, index: int, frontend: Frontend) -> FileStatistics | str:
     """Return a file's statistics, or why it cannot be read."""
     found = FileStatistics()
@@ -214,8 +146,10 @@ def _measured(clips: Clips, index: int, frontend: Frontend) -> FileStatistics | 
 
     try:
         with torch.inference_mode():
-            for rows in feature_blocks(blocks(), frontend):
-                found.moments.add(rows)
+            stream = SpectrogramStream(frontend, raw=True)
+            for block in blocks():
+                found.moments.add(stream.push(torch.from_numpy(block)).numpy())
+            found.moments.add(stream.finish().numpy())
     except (AudioReadError, OSError) as error:
         return str(error)
     found.seconds = found.samples / frontend.sample_rate

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import ConfigError, DataError, did_you_mean
+from ...io.manifest import read_rows
 from ..config import DistillConfig
 from .clips import Clips
 
@@ -133,10 +134,7 @@ def _of_split(crops: dict[str, np.ndarray], root: Path, split: str | None) -> np
         return crops["split"] == split
     if split is None or not manifest.is_file():
         return everything
-    import csv
-
-    with open(manifest, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = [row.values for row in read_rows(manifest, ("path",))]
     if not rows or "split" not in rows[0]:
         return everything
     members = {row["path"] for row in rows if row["split"] == split}

@@ -8,12 +8,10 @@ the optimiser's moments. A checkpoint's folder appears under its name only when 
 from __future__ import annotations
 
 import json
-import os
 import platform
 import re
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from torch import Tensor, nn
 
 from ...config import ModelConfig
 from ...errors import CheckpointError
+from ...io.files import remove_unfinished, replacing_folder, write_text
 from ...models.weights import read_safetensors, save_weights
 from .optim import WeightAverage
 
@@ -65,9 +64,8 @@ class Checkpoints:
         """Keep the checkpoint of `step` as the best if its `value` is higher than that of the best so far."""
         best = self.best()
         if best is None or best["metric"] != metric or value > best["value"]:
-            write_text(
-                self.folder / "best.json", json.dumps({"step": step, "metric": metric, "value": value})
-            )
+            best = {"step": step, "metric": metric, "value": value}
+            write_text(self.folder / "best.json", json.dumps(best))
 
     def save(
         self,
@@ -95,29 +93,16 @@ class Checkpoints:
         """
         target = self.path(step)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=self.folder))
-            try:
+            with replacing_folder(target) as folder:
                 weights = dict(objective.encoder.state_dict())
                 if average is not None:
                     weights.update(average.values)
-                save_weights(temporary / "model.safetensors", weights, model, notes={**notes, "step": step})
+                save_weights(folder / "model.safetensors", weights, model, notes={**notes, "step": step})
                 tensors = {f"state/{k}": v for k, v in objective.state_dict().items()}
                 tensors.update(_optimizer_tensors(objective, optimizer))
                 tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-                save_file(
-                    tensors, temporary / "training.safetensors", {_KEY: json.dumps({**state, "step": step})}
-                )
-                _sync(temporary / "training.safetensors")
-                umask = os.umask(0)
-                os.umask(umask)
-                os.chmod(temporary, 0o777 & ~umask)
-                if target.exists():
-                    shutil.rmtree(target)
-                os.replace(temporary, target)
-            except BaseException:
-                shutil.rmtree(temporary, ignore_errors=True)
-                raise
+                facts = {_KEY: json.dumps({**state, "step": step})}
+                save_file(tensors, folder / "training.safetensors", facts)
         except OSError as error:
             raise CheckpointError(f"{target}: cannot be written: {error}") from None
         return target
@@ -129,8 +114,7 @@ class Checkpoints:
         for step in steps[: -self.keep]:
             if best is None or step != best["step"]:
                 shutil.rmtree(self.path(step), ignore_errors=True)
-        for left in self.folder.glob(".writing-*"):
-            shutil.rmtree(left, ignore_errors=True)
+        remove_unfinished(self.folder)
 
     def facts(self, step: int) -> dict[str, Any]:
         """Return the `state` a checkpoint was saved with.
@@ -172,14 +156,6 @@ class Checkpoints:
             device = next(objective.parameters()).device
             averaged, _ = read_safetensors(self.path(step) / "model.safetensors")
             average.load({k: v.to(device) for k, v in averaged.items()})
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small file that appears only when it is complete."""
-    temporary = path.with_name(f".{path.name}.writing")
-    temporary.write_text(text, encoding="utf-8")
-    _sync(temporary)
-    os.replace(temporary, path)
 
 
 def provenance() -> dict[str, Any]:
@@ -227,8 +203,3 @@ def _load_optimizer(
             name, field = key.removeprefix("optimizer/").rsplit("/", 1)
             parameter = parameters[name]
             optimizer.state[parameter][field] = value.to(parameter.device)
-
-
-def _sync(path: Path) -> None:
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())

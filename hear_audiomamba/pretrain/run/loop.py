@@ -18,12 +18,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ...errors import AudioMambaError, CheckpointError, ConfigError
+from ...io.files import write_text
 from ...ops import use_backend
 from ..config import PretrainConfig, changed_settings, plain
 from ..data.dataset import training_batches
 from . import distributed
 from .build import build, check_disk
-from .checkpoint import Checkpoints, provenance, write_text
+from .checkpoint import Checkpoints, provenance
 from .evaluation import Evaluation, Forward, on_device
 from .optim import Schedule, WeightAverage, build_optimizer
 from .pictures import check_pictures, course_picture

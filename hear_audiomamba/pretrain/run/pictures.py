@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ...errors import ConfigError
+from ...io.files import replacing
 from ...modules.patch_embed import PatchEmbed
 from ..config import PretrainConfig
 from ..objectives.objectives import Picture
@@ -113,8 +114,5 @@ def course_picture(events: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def _save(figure: Any, path: Path) -> None:
-    """Write a figure under its name only when it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.writing.png")
-    figure.savefig(temporary, dpi=90)
-    temporary.replace(path)
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=90)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ConfigError
+from ...io.files import write_text
 from ..config import PretrainConfig, RunConfig
-from .checkpoint import write_text
 
 
 def check_loggers(config: RunConfig) -> None:
