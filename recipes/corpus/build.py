@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from hear_audiomamba.errors import AudioReadError, DataError
+from hear_audiomamba.io.files import sha256_of
 
 from . import decode, packages
 from .licences import Copyright, is_non_commercial
-from .manifest import Clip, Label, SourceReport, file_hash, licence_summary, read_table, write_table
+from .manifest import Clip, Label, SourceReport, licence_summary, read_table, write_table
 from .recipe import CorpusRecipe, PackageSource, SynthSource
 from .synth import DERIVED, check_engine, sounds_of
 from .synth.sound import SAMPLE_RATE
@@ -299,7 +300,7 @@ def _rows(folder: Path, names: list[str], table: str, kind: type) -> Iterator[ob
 
 def _clip(out: Path, path: Path, split: str, source: str, licence: str, kind: str) -> Clip:
     seconds = round(decode.duration(path), 3)
-    return Clip(path.relative_to(out).as_posix(), split, source, licence, seconds, file_hash(path), kind)
+    return Clip(path.relative_to(out).as_posix(), split, source, licence, seconds, sha256_of(path), kind)
 
 
 def _flac_name(inside: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from hear_audiomamba.errors import AudioReadError
 from hear_audiomamba.io.audio import duration_of, load_audio
+from hear_audiomamba.io.files import replacing
 
 SILENCE = 1e-4
 
@@ -70,13 +70,8 @@ def write_flac(path: Path, samples: np.ndarray, sample_rate: int) -> None:
     peak = float(np.abs(samples).max(initial=0.0))
     if not np.isfinite(peak) or peak < SILENCE:
         raise AudioReadError(f"{path.name}: silent or not finite")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with replacing(path) as partial:
         soundfile.write(str(partial), samples / max(1.0, peak), sample_rate, format="FLAC", subtype="PCM_16")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _tool(command: list[str], path: Path, rest: list[str] | None = None) -> bytes:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import hashlib
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hear_audiomamba.errors import DataError
+from hear_audiomamba.io.files import replacing
+from hear_audiomamba.io.manifest import read_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,14 +55,11 @@ def write_table(path: Path, kind: type, rows: Iterable[object]) -> None:
         rows: instances of it.
     """
     names = [field.name for field in dataclasses.fields(kind)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with partial.open("w", newline="", encoding="utf-8") as stream:
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(names)
         for row in rows:
             writer.writerow([getattr(row, name) for name in names])
-    partial.replace(path)
 
 
 def read_table(path: Path, kind: type) -> list:
@@ -75,15 +72,13 @@ def read_table(path: Path, kind: type) -> list:
         field.name: float if field.type == "float" else int if field.type == "int" else str
         for field in dataclasses.fields(kind)
     }
-    try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            reader = csv.DictReader(stream)
-            missing = sorted(set(fields) - set(reader.fieldnames or ()))
-            if missing:
-                raise DataError(f"{path}: no column {', '.join(missing)}")
-            return [kind(**{name: cast(row[name]) for name, cast in fields.items()}) for row in reader]
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from None
+    made = []
+    for row in read_rows(path, tuple(fields)):
+        try:
+            made.append(kind(**{name: cast(row.values[name]) for name, cast in fields.items()}))
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{row.where}: {error}") from None
+    return made
 
 
 def read_manifest(corpus: str | Path) -> list[Clip]:
@@ -93,15 +88,6 @@ def read_manifest(corpus: str | Path) -> list[Clip]:
         DataError: there is no readable `manifest.csv`.
     """
     return read_table(Path(corpus) / "manifest.csv", Clip)
-
-
-def file_hash(path: Path) -> str:
-    """Return a file's SHA-256 in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def licence_summary(clips: Sequence[Clip]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from hear_audiomamba.errors import AudioMambaError, DataError
+from hear_audiomamba.io.files import replacing, write_text
 
 from .crops import Crop, read_crop
 from .manifest import Clip, read_table
@@ -185,9 +186,7 @@ def _describe(teacher: Teacher, out: Path) -> None:
         "mean": [round(float(x), 6) for x in np.nan_to_num(np.nanmean(values, axis=0))],
         "std": [round(float(x), 6) for x in np.nan_to_num(np.nanstd(values, axis=0))],
     }
-    partial = path.with_name(".targets.json")
-    partial.write_text(json.dumps({"teachers": known}), encoding="utf-8")
-    partial.replace(path)
+    write_text(path, json.dumps({"teachers": known}))
 
 
 def _keep_crops(path: Path, crops: Sequence[Crop]) -> list[Crop]:
@@ -200,9 +199,8 @@ def _keep_crops(path: Path, crops: Sequence[Crop]) -> list[Crop]:
         raise DataError(f"{path}: no crops were chosen")
     paths, starts, seconds = zip(*crops)
     table = pyarrow.table({"path": paths, "start_seconds": starts, "seconds": seconds})
-    partial = path.with_name(".crops.parquet")
-    parquet.write_table(table, partial)
-    partial.replace(path)
+    with replacing(path) as partial:
+        parquet.write_table(table, partial)
     return list(crops)
 
 

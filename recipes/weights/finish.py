@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from hear_audiomamba.io.files import sha256_of
+from hear_audiomamba.io.files import sha256_of, write_text
 from hear_audiomamba.models.registry import build_modules, find_variant
 from hear_audiomamba.models.weights import own_metadata, read_safetensors, save_weights
 from hear_audiomamba.pretrain.run.grow import deepen
@@ -74,9 +74,7 @@ def main() -> None:
     }
     if args.default:
         listing["defaults"][variant] = tag
-    partial = args.out / ".manifest.json"
-    partial.write_text(json.dumps(listing, indent=2) + "\n", encoding="utf-8")
-    partial.replace(args.out / "manifest.json")
+    write_text(args.out / "manifest.json", json.dumps(listing, indent=2) + "\n")
     print(f"{path.name}: {path.stat().st_size} bytes, grown model within {gap:.1g} of the run's")
 
 

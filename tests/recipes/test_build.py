@@ -10,9 +10,9 @@ import pytest
 import soundfile
 
 from hear_audiomamba.errors import ConfigError, DataError
+from hear_audiomamba.io.files import sha256_of
 from recipes.corpus import build, build_corpus, packages, read_manifest
 from recipes.corpus.build import fair_shares
-from recipes.corpus.manifest import file_hash
 from recipes.corpus.recipe import CorpusRecipe, load_recipe
 
 pytestmark = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="needs dpkg-deb")
@@ -116,7 +116,7 @@ def test_takes_what_the_rules_say_and_names_source_and_licence(tmp_path, cache):
     for clip in (effect, song):
         samples, rate = soundfile.read(tmp_path / "out" / clip.path)
         assert rate == 16000 and samples.ndim == 1
-        assert file_hash(tmp_path / "out" / clip.path) == clip.sha256
+        assert sha256_of(tmp_path / "out" / clip.path) == clip.sha256
     # 440 Hz is still 440 Hz after resampling from 22.05 kHz.
     samples, _ = soundfile.read(tmp_path / "out" / effect.path)
     peak = np.abs(np.fft.rfft(samples * np.hanning(len(samples)))).argmax() * 16000 / len(samples)
