@@ -312,6 +312,7 @@ class ModelConfig(Config):
     `scene_pooling` makes a scene embedding of a clip's rows: see `modules.pooling.pool_rows`. Timestamp
     embeddings are the rows, averaged with their neighbours by weights that decay with the time constant
     `timestamp_smoothing_ms`: see `modules.pooling.smooth_rows`; 0, as in the papers, leaves them as they are.
+    `labels` names the classes of a tagging head in the order of its outputs; empty where the file does not say.
     """
 
     family: str
@@ -321,3 +322,4 @@ class ModelConfig(Config):
     window_seconds: float = 2.0
     scene_pooling: typing.Literal["mean", "mean_plus_max"] = "mean"
     timestamp_smoothing_ms: float = 0.0
+    labels: tuple[str, ...] = ()

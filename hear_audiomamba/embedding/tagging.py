@@ -18,7 +18,7 @@ from ..models.registry import VARIANTS, has_tagging_head
 from .embedder import AudioEmbedder
 from .inputs import check_audio
 
-CLIP_SECONDS = 10.0  # AudioSet's clips, which all tagging heads were trained on
+CLIP_SECONDS = 10.0  # AudioSet's clips, which most tagging heads were trained on
 _WINDOWS_AT_ONCE = 4
 
 
@@ -58,8 +58,10 @@ def audioset_classes() -> tuple[tuple[str, str], ...]:
         return tuple((row["mid"], row["display_name"]) for row in csv.DictReader(file))
 
 
-def class_names(n_classes: int) -> tuple[str, ...]:
-    """Return names for a head's outputs: AudioSet's if it has 527, else "class 0" and so on."""
+def class_names(n_classes: int, labels: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Return names for a head's outputs: those of the weights, or AudioSet's of 527, else "class 0" and so on."""
+    if len(labels) == n_classes:
+        return labels
     known = audioset_classes()
     if n_classes == len(known):
         return tuple(name for _, name in known)
@@ -76,8 +78,9 @@ def no_head_error(model: AudioEmbedder) -> ConfigError:
 def tag_audio(model: AudioEmbedder, audio: Tensor | np.ndarray, sample_rate: int) -> Tags:
     """Tell what is heard in a recording.
 
-    A recording of up to 10.24 s is one window, padded with silence to the 10 s of a training clip; a
-    longer one is cut into windows of 10 s, the last of which ends with the recording.
+    A recording no longer than the head's training clip (10.24 s for most) is one window, padded with silence
+    to the clip's length; a longer one is cut into windows of that length, the last of which ends with the
+    recording.
 
     Args:
         model: what `load_model` returned; it must have a tagging head.
@@ -121,7 +124,7 @@ def tag_audio(model: AudioEmbedder, audio: Tensor | np.ndarray, sample_rate: int
             kept.append(rows[fresh])
             times.append(at[fresh])
             covered = (start + length) / sample_rate
-    return Tags(class_names(classes), best, np.concatenate(times), np.concatenate(kept), len(starts))
+    return Tags(class_names(classes, model.config.labels), best, np.concatenate(times), np.concatenate(kept), len(starts))
 
 
 def _cut(n_samples: int, model: AudioEmbedder, tagger: Tagger) -> tuple[list[int], int]:
@@ -129,13 +132,13 @@ def _cut(n_samples: int, model: AudioEmbedder, tagger: Tagger) -> tuple[list[int
     longest = tagger.tag_frames * model.features.hop_length
     if n_samples <= longest:
         return [0], n_samples
-    length = round(CLIP_SECONDS * model.sample_rate)
+    length = min(round(CLIP_SECONDS * model.sample_rate), longest)
     starts = list(range(0, n_samples - length, length))
     return [*starts, n_samples - length], length
 
 
 def _tag_windows(model: AudioEmbedder, tagger: Tagger, windows: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Return clip probabilities `(n, C)` and rows `(n, t, C)` of windows of at most 10.24 s."""
+    """Return clip probabilities `(n, C)` and rows `(n, t, C)` of windows no longer than a training clip."""
     features = model.features(windows.to(model.device))[:, : tagger.tag_frames]
     missing = max(0, tagger.tag_padding - features.shape[1])
     features = F.pad(features, (0, 0, 0, missing), value=model.features.pad_value)

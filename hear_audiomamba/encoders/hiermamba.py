@@ -180,7 +180,28 @@ class HierMamba(Tagger):
             (`pooling="multi_scale"`), or that of the last stage alone. A coarse stage's position is
             repeated over the rows it covers.
         """
+        return self._rows(self.backbone(self._image(features)))
+
+    def rows_and_tags(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what `embed_frames` returns and the clip's class logits, from one pass.
+
+        Args:
+            features: `(N, T, n_mels)`, T a multiple of fold · 4. They are not stretched: at T = `canvas_frames`
+                the logits are those of `tag`.
+
+        Returns:
+            Rows `(N, T / 4, K)`, and logits `(N, classes)` float32.
+
+        Raises:
+            ConfigError: the model has no tagging head.
+        """
+        if self.head is None:
+            raise ConfigError("this model has no tagging head")
         maps = self.backbone(self._image(features))
+        return self._rows(maps), self.head(self._in_time_order(maps[-1])).float().mean(dim=1)
+
+    def _rows(self, maps: list[Tensor]) -> Tensor:
+        """Return one row for every 4 frames, `(N, T / 4, K)`, of the stages' maps."""
         fine = maps[0].shape[2]
         chosen = list(enumerate(maps))
         if self.config.pooling == "last":
@@ -246,7 +267,10 @@ class HierMamba(Tagger):
 
     def _last_tokens(self, image: Tensor) -> Tensor:
         """Return the last stage's normed tokens in time order, `(N, t, frequency, D)`."""
-        x = self.norm(self.backbone(image)[-1])
+        return self._in_time_order(self.backbone(image)[-1])
+
+    def _in_time_order(self, last: Tensor) -> Tensor:
+        x = self.norm(last)
         return x.unflatten(1, (self.config.fold, -1)).transpose(2, 3).flatten(1, 2)
 
     def _covering(self, stage: int, n_fine: int, n_coarse: int, device: torch.device) -> Tensor:

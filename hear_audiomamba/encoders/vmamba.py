@@ -27,6 +27,16 @@ HTSAT_FEATURES = LogMelConfig(
 # VMamba-T [s1l8], of which ImageNet weights are released; and the paper's 40 M parameters, which the
 # second generation has with the classical depths 2-2-9-2 (docs/models.md says what the paper leaves open).
 HIERMAMBA_SIZES = {"tiny": {}, "small": {"depths": (2, 2, 9, 2), "ssm_ratio": 2.0}}
+# The size for any CPU. It hears two seconds, not folded: 96 mel bins keep more of the pitch than 64.
+NANO_FEATURES = LogMelConfig(
+    sample_rate=16000, n_fft=1024, win_length=512, hop_length=160, n_mels=96, f_min=40.0, f_max=8000.0,
+    mel_scale="htk", log="db", normalize="none",
+)  # fmt: skip
+NANO_SECONDS = 1.92
+HIERMAMBA_NANO = {
+    "dim": 64, "depths": (1, 1, 3, 1), "mlp_ratio": 3.0, "fold": 1, "canvas_frames": 192, "clip_frames": 192,
+    "head": "pooled", "num_classes": 521,
+}  # fmt: skip
 _DASS = {"fold": 1, "clip_frames": 1024, "input_norm": False, "head": "pooled"}
 DASS_SIZES = {"small": _DASS, "medium": _DASS | {"depths": (2, 2, 20, 2)}}
 

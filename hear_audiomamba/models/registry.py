@@ -148,6 +148,12 @@ def _variants() -> dict[str, Variant]:
         for size, options in sizes.items():
             config = ModelConfig(family, f"{family}_{size}", features, HierMambaConfig(**options))
             entries.append(Variant(config.variant, text.format(size), source, config))
+    nano = ModelConfig(
+        "hiermamba", "hiermamba_nano", vmamba.NANO_FEATURES, HierMambaConfig(**vmamba.HIERMAMBA_NANO),
+        window_seconds=vmamba.NANO_SECONDS, scene_pooling="mean_plus_max",
+    )  # fmt: skip
+    text = "hierarchical Audio Mamba nano: 2-d scans in four stages over two seconds, YAMNet's tags"
+    entries.append(Variant(nano.variant, text, "this package, after arXiv 2405.13636", nano))
     return {entry.name: entry for entry in entries}
 
 

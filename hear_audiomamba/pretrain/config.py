@@ -85,7 +85,8 @@ class DistillConfig(Config):
     teachers' losses, `reconstruction_weight` that of the recipe's own loss, which is taken on the share
     `masked` of the clips; the others are seen whole. With the recipe "tagging" and `soft_labels`, a
     teacher's row is a logit for each class, softened by `temperature`, and `weight` between 0 and 1 is
-    the share of the loss against them.
+    the share of the loss against them. With the recipe "distill", `tags` names the teacher whose rows of
+    class scores the model's own tagging head predicts, in place of a head beside it.
     """
 
     targets: str | None = None
@@ -99,6 +100,7 @@ class DistillConfig(Config):
     soft_labels: bool = False
     temperature: float = 1.0
     jitter_seconds: float = 0.0
+    tags: str | None = None
 
 
 @dataclass(frozen=True)

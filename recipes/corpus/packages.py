@@ -11,6 +11,8 @@ from pathlib import Path
 
 from hear_audiomamba.errors import DataError
 
+from .game_archives import unpack_queen
+
 AUDIO_SUFFIXES = frozenset(
     [
         ".wav",
@@ -114,6 +116,8 @@ def unpack(deb: Path, folder: Path) -> None:
             for member in opened.infolist():
                 if Path(member.filename).suffix.lower() in AUDIO_SUFFIXES:
                     opened.extract(member, inside)
+    for archive in sorted(folder.rglob("queen.1c")):
+        unpack_queen(archive, archive.with_name(archive.name + ".d"))
 
 
 def audio_files(folder: Path) -> Iterator[tuple[str, Path]]:

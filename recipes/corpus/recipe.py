@@ -100,7 +100,8 @@ def load_recipe(path: str | Path) -> CorpusRecipe:
     """Read a corpus recipe.
 
     Args:
-        path: a YAML or JSON file with the fields of `CorpusRecipe`.
+        path: a YAML or JSON file with the fields of `CorpusRecipe`. Its key `base` names a recipe beside it,
+            whose fields it takes where it has none of its own.
 
     Returns:
         The recipe, checked.
@@ -108,4 +109,8 @@ def load_recipe(path: str | Path) -> CorpusRecipe:
     Raises:
         ConfigError: the file is not readable, or holds an unknown key or a bad value.
     """
-    return CorpusRecipe.from_dict(load_config(path))
+    values = load_config(path)
+    base = values.pop("base", None)
+    if base is not None:
+        values = {**load_config(Path(path).with_name(str(base))), **values}
+    return CorpusRecipe.from_dict(values)

@@ -33,6 +33,8 @@ class TeacherHeads(nn.Module):
         self.coverage = {name: teacher.coverage for name, teacher in teachers.items()}
         self.heads = nn.ModuleDict()
         for name, teacher in teachers.items():
+            if name == config.tags:
+                continue
             # Without a scale of its own the norm keeps all directions of the scene vector alike.
             layers: list[nn.Module] = [nn.LayerNorm(width, elementwise_affine=False)]
             if config.head == "mlp":
@@ -55,19 +57,23 @@ class TeacherHeads(nn.Module):
         finally:
             self.coverage = own
 
-    def forward(self, scene: Tensor, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(
+        self, scene: Tensor, batch: Mapping[str, Tensor], own: Mapping[str, Tensor] | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted mean of the teachers' losses, and each of them.
 
         Args:
             scene: `(B, K)`.
             batch: holds `target_<teacher>` `(B, width)`; rows with a NaN are left out.
+            own: predictions `(B, width)` that the model makes itself, by the teacher's name.
         """
+        own = own or {}
         total = scene.new_zeros((), dtype=torch.float32)
         parts = {}
         for name in self.names:
             target = batch[f"target_{name}"]
             known = ~target.isnan().any(dim=1)
-            prediction = self.heads[name](scene.float()).float()
+            prediction = own[name].float() if name in own else self.heads[name](scene.float()).float()
             # Unknown rows get a target of no consequence, so that every head has a gradient at every step.
             each = teacher_loss(prediction, torch.where(known[:, None], target, 0.0), self.losses[name])
             # Divided by how many rows are known on average, so that a teacher who knows few crops is not

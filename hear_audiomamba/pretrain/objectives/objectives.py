@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -257,11 +258,44 @@ class Tagging(Objective):
 
 
 class Distillation(Objective):
-    """Teachers only: predict their embeddings of whole clips from the scene vector."""
+    """Teachers only: predict their embeddings of whole clips from the scene vector.
+
+    With `distill.tags` the model's own tagging head learns a teacher's class scores beside them, from the
+    same pass.
+    """
 
     idle = ("pred.", "mask_token", "contrast_head.", "reconstruct_head.", "classifier.", "head.")
 
+    def __init__(
+        self,
+        encoder: Encoder,
+        config: PretrainConfig,
+        teachers: dict[str, Teacher] | None = None,
+        scene_pooling: str = "mean",
+    ) -> None:
+        super().__init__(encoder, config, teachers, scene_pooling)
+        self.tags = config.distill.tags
+        if self.tags is None:
+            return
+        teacher = (teachers or {}).get(self.tags)
+        if teacher is None or teacher.dim != n_classes(encoder):
+            raise ConfigError(
+                f"distill.tags: {self.tags!r} must be one of distill.teachers and have a score for each of "
+                f"the {n_classes(encoder)} classes"
+            )
+        self.idle = tuple(prefix for prefix in self.idle if prefix != "head.")
+        if config.init is None:
+            _start_at_prior(encoder.head, teacher)
+
+    def check(self, encoder: Encoder, config: PretrainConfig) -> None:
+        if config.distill.tags and not (n_classes(encoder) and hasattr(encoder, "rows_and_tags")):
+            raise ConfigError(f"distill.tags: {config.model} has no tagging head that can learn beside its rows")
+
     def forward(self, features: Tensor, batch: Batch) -> dict[str, Tensor]:
+        if self.tags is not None:
+            rows, logits = self.encoder.rows_and_tags(features)
+            loss, parts = self.heads(self.scene(rows, batch), batch, {self.tags: logits})
+            return {"loss": loss, **parts}
         loss, parts = self.heads(self.scene(self.encoder.embed_frames(features), batch), batch)
         return {"loss": loss, **parts}
 
@@ -272,6 +306,16 @@ RECIPES: dict[str, Callable[..., Objective]] = {
     "tagging": Tagging,
     "distill": Distillation,
 }
+
+
+def _start_at_prior(head: nn.Module, teacher: Teacher) -> None:
+    """Set a tagging head's bias to the mean scores, so that training does not begin by unlearning halves."""
+    rows = np.asarray(teacher.values[:: max(1, len(teacher.values) // 20000)], dtype=np.float32)
+    prior = torch.from_numpy(np.nanmean(rows, axis=0)).clamp(1e-4, 1 - 1e-4)
+    with torch.no_grad():
+        for name, parameter in head.named_parameters():
+            if name.endswith("bias"):
+                parameter.copy_(prior.logit())
 
 
 def _masked(patches: Tensor, mask: Tensor) -> Tensor:

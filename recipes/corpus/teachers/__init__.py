@@ -14,14 +14,19 @@ from hear_audiomamba.errors import ConfigError, did_you_mean
 
 from .base import Teacher
 from .crepe import CrepeTeacher
+from .effects import EffectsTeacher
 from .labels import EXCLUSIVE, SEVERAL, LabelTeacher
+from .own import OwnTeacher
 from .signals import Contour, Spectrum
 from .speaker import SpeakerTeacher
 from .speech import SpeechTeacher
-from .yamnet import YAMNetTeacher
+from .yamnet import YAMNetTagsTeacher, YAMNetTeacher
 
 TEACHERS: dict[str, Callable[[Path], Teacher]] = {
     "yamnet": YAMNetTeacher,
+    "yamnet_tags": YAMNetTagsTeacher,
+    "effects": EffectsTeacher,
+    "own": OwnTeacher,
     "speech": SpeechTeacher,
     "speaker": SpeakerTeacher,
     "crepe": CrepeTeacher,

@@ -44,6 +44,8 @@ class YAMNetTeacher(Teacher):
             reader = tensorflow.train.load_checkpoint(str(saved))
         except (ValueError, tensorflow.errors.OpError) as error:
             raise BackendError(f"YAMNet's weights cannot be read from {saved}: {error}") from None
+        head = (reader.get_tensor(KEY.format(2 + 4 * len(LAYERS), part)) for part in ("kernel", "bias"))
+        self.head = [torch.from_numpy(values.astype(np.float32)) for values in head]
         self.layers = []
         for index in range(1 + 2 * len(LAYERS)):
             kernel = "depthwise_kernel" if index % 2 else "kernel"
@@ -64,6 +66,14 @@ class YAMNetTeacher(Teacher):
             features = self._features(torch.cat(patches))
         return torch.stack([part.mean(0) for part in features.split(counts)]).numpy()
 
+    def scores(self, clips: Sequence[np.ndarray]) -> np.ndarray:
+        """Return YAMNet's scores of its 521 classes, the mean over patches, (len(clips), 521) within 0 to 1."""
+        patches = [self._patches(clip) for clip in clips]
+        with torch.inference_mode():
+            kernel, bias = self.head
+            values = (self._features(torch.cat(patches)) @ kernel + bias).sigmoid()
+        return torch.stack([part.mean(0) for part in values.split([len(patch) for patch in patches])]).numpy()
+
     def _patches(self, samples: np.ndarray) -> Tensor:
         """Return a clip's log-mel patches `(n, 96, 64)`, at least one."""
         shortest = WINDOW + HOP * (PATCH_FRAMES - 1)
@@ -79,6 +89,20 @@ class YAMNetTeacher(Teacher):
             maps = F.relu(F.conv2d(_same(maps, stride), weight, bias, stride, groups=maps.shape[1]))
             maps = F.relu(F.conv2d(maps, *self.layers[2 + 2 * index]))
         return maps.mean(dim=(2, 3))
+
+
+class YAMNetTagsTeacher(YAMNetTeacher):
+    """YAMNet's scores of 521 AudioSet classes, as soft labels of a tagging head.
+
+    Source: as `YAMNetTeacher`; the classes in the order of `yamnet_class_map.csv`.
+    """
+
+    name = "yamnet_tags"
+    dim = 521
+    loss = "bce"
+
+    def embed(self, clips: Sequence[np.ndarray], paths: Sequence[str]) -> np.ndarray:
+        return self.scores(clips)
 
 
 def _same(maps: Tensor, stride: int) -> Tensor:
