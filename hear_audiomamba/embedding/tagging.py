@@ -124,7 +124,8 @@ def tag_audio(model: AudioEmbedder, audio: Tensor | np.ndarray, sample_rate: int
             kept.append(rows[fresh])
             times.append(at[fresh])
             covered = (start + length) / sample_rate
-    return Tags(class_names(classes, model.config.labels), best, np.concatenate(times), np.concatenate(kept), len(starts))
+    names = class_names(classes, model.config.labels)
+    return Tags(names, best, np.concatenate(times), np.concatenate(kept), len(starts))
 
 
 def _cut(n_samples: int, model: AudioEmbedder, tagger: Tagger) -> tuple[list[int], int]:

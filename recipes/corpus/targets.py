@@ -183,6 +183,7 @@ def _describe(teacher: Teacher, out: Path) -> None:
         "source": teacher.source,
         "loss": teacher.loss,
         **({"classes": teacher.classes} if teacher.loss == "cross_entropy" else {}),
+        **({"labels": list(teacher.labels)} if teacher.labels else {}),
         "mean": [round(float(x), 6) for x in np.nan_to_num(np.nanmean(values, axis=0))],
         "std": [round(float(x), 6) for x in np.nan_to_num(np.nanstd(values, axis=0))],
     }

@@ -45,7 +45,9 @@ def main() -> None:
     trained, _ = own_metadata(metadata)
     notes = json.loads(args.notes.read_text(encoding="utf-8"))
     config = find_variant(variant).config.replace(
-        scene_pooling=trained.scene_pooling, timestamp_smoothing_ms=args.timestamp_smoothing_ms
+        scene_pooling=trained.scene_pooling,
+        timestamp_smoothing_ms=args.timestamp_smoothing_ms,
+        labels=trained.labels,
     )
     torch.manual_seed(0)
     grown = deepen(state, build_modules(config)[1])

@@ -1,9 +1,10 @@
 """Teachers' embeddings of listed crops: what a student learns to predict.
 
 The folder holds `crops.parquet` (path, start_seconds, seconds), `<teacher>.npy` `(n_crops, dim)` for
-each teacher, and `targets.json`: `{"teachers": {name: {dim, licence, source, mean, std, loss}}}`, where
-mean and std are lists or names of `.npy` files beside it. Known labels are a teacher too: with the loss
-"bce" a row holds a 0 or 1 for each class, with "cross_entropy" one class number, NaN where not known.
+each teacher, and `targets.json`: `{"teachers": {name: {dim, licence, source, mean, std, loss, labels}}}`,
+where mean and std are lists or names of `.npy` files beside it, and labels the names of classes. Known
+labels are a teacher too: with the loss "bce" a row holds a 0 or 1 for each class (or a score between), with
+"cross_entropy" one class number, NaN where not known.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Teacher:
         weight: factor of the loss.
         mean, std: `(width,)` for standardising, or None for rows taken as they are.
         coverage: share of the rows that are known.
+        labels: names of the classes, where the folder has them.
     """
 
     values: np.ndarray
@@ -43,6 +45,7 @@ class Teacher:
     mean: np.ndarray | None = None
     std: np.ndarray | None = None
     coverage: float = 1.0
+    labels: tuple[str, ...] = ()
 
     def row(self, index: int) -> np.ndarray:
         """Return a row `(width,)` float32, standardised and then limited to ±10 deviations."""
@@ -96,6 +99,7 @@ def load_targets(config: DistillConfig, corpus: str, split: str | None) -> tuple
     for name, weight in wanted.items():
         teacher = _read_teacher(folder, name, teachers[name], config, len(keep))
         teacher.weight = float(weight)
+        teacher.labels = tuple(teachers[name].get("labels", ()))
         if not keep.all():
             teacher.values = teacher.values[keep]
         teacher.coverage = 1.0 - float(np.isnan(teacher.values[:, 0]).mean()) if len(teacher.values) else 1.0

@@ -289,7 +289,9 @@ class Distillation(Objective):
 
     def check(self, encoder: Encoder, config: PretrainConfig) -> None:
         if config.distill.tags and not (n_classes(encoder) and hasattr(encoder, "rows_and_tags")):
-            raise ConfigError(f"distill.tags: {config.model} has no tagging head that can learn beside its rows")
+            raise ConfigError(
+                f"distill.tags: {config.model} has no tagging head that can learn beside its rows"
+            )
 
     def forward(self, features: Tensor, batch: Batch) -> dict[str, Tensor]:
         if self.tags is not None:

@@ -28,7 +28,8 @@ class Teacher:
         listens: whether it needs the samples, or only the clips' paths.
         network: whether it is a network, and so takes most of the time.
         loss: how a student's prediction is compared: "mse" on standardised vectors, "bce" for a 0 or 1
-            a class, or "cross_entropy" for one class number out of `classes`.
+            a class (or a score between), or "cross_entropy" for one class number out of `classes`.
+        labels: names of the classes, where it has any.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Teacher:
     network: bool = False
     loss: str = "mse"
     classes: int | None = None
+    labels: Sequence[str] = ()
 
     def __init__(self, corpus: Path) -> None:
         self.corpus = corpus

