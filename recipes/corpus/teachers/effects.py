@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hear_audiomamba.errors import BackendError
 from hear_audiomamba.frontends.logmel import mel_filterbank
+
 from ..synth.sound import SAMPLE_RATE
 from .base import Teacher, needed, package_folder
 

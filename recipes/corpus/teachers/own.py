@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from hear_audiomamba import get_scene_embeddings, load_model
+
 from .base import Teacher, by_length
 
 
@@ -28,15 +30,12 @@ class OwnTeacher(Teacher):
 
     def __init__(self, corpus: Path) -> None:
         super().__init__(corpus)
-        from hear_audiomamba.hear import get_scene_embeddings, load_model
-
         self.model = load_model(variant="ssam_tiny_200_16x4.open-distilled")
-        self.scene = get_scene_embeddings
 
     def embed(self, clips: Sequence[np.ndarray], paths: Sequence[str]) -> np.ndarray:
         result = np.empty((len(clips), self.dim), np.float32)
         with torch.inference_mode():
             for indices in by_length(clips).values():
                 batch = torch.from_numpy(np.stack([clips[i] for i in indices]))
-                result[indices] = self.scene(batch, self.model).numpy()
+                result[indices] = get_scene_embeddings(batch, self.model).numpy()
         return result
