@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...embedding.pooling import pool_rows
-from ...encoders.base import Encoder, PatchDiscriminator, PatchPredictor, Tagger
+from ...encoders.base import Encoder, PatchDiscriminator, PatchPredictor, Tagger, n_classes
+from ...encoders.hiermamba import HierMamba
 from ...errors import ConfigError
 from ..config import PretrainConfig
 from ..data.targets import Teacher
@@ -285,16 +286,16 @@ class Distillation(Objective):
             )
         self.idle = tuple(prefix for prefix in self.idle if prefix != "head.")
         if config.init is None:
-            _start_at_prior(encoder.head, teacher)
+            _start_at_prior(encoder, teacher)
 
     def check(self, encoder: Encoder, config: PretrainConfig) -> None:
-        if config.distill.tags and not (n_classes(encoder) and hasattr(encoder, "rows_and_tags")):
+        if config.distill.tags and not (isinstance(encoder, HierMamba) and n_classes(encoder)):
             raise ConfigError(
                 f"distill.tags: {config.model} has no tagging head that can learn beside its rows"
             )
 
     def forward(self, features: Tensor, batch: Batch) -> dict[str, Tensor]:
-        if self.tags is not None:
+        if self.tags is not None and isinstance(self.encoder, HierMamba):
             rows, logits = self.encoder.rows_and_tags(features)
             loss, parts = self.heads(self.scene(rows, batch), batch, {self.tags: logits})
             return {"loss": loss, **parts}
@@ -310,13 +311,13 @@ RECIPES: dict[str, Callable[..., Objective]] = {
 }
 
 
-def _start_at_prior(head: nn.Module, teacher: Teacher) -> None:
+def _start_at_prior(encoder: Encoder, teacher: Teacher) -> None:
     """Set a tagging head's bias to the mean scores, so that training does not begin by unlearning halves."""
     rows = np.asarray(teacher.values[:: max(1, len(teacher.values) // 20000)], dtype=np.float32)
     prior = torch.from_numpy(np.nanmean(rows, axis=0)).clamp(1e-4, 1 - 1e-4)
     with torch.no_grad():
-        for name, parameter in head.named_parameters():
-            if name.endswith("bias"):
+        for name, parameter in encoder.named_parameters():
+            if name.startswith("head.") and name.endswith("bias"):
                 parameter.copy_(prior.logit())
 
 
