@@ -45,11 +45,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _describe(config) -> int:
+    import torch
+
     from ..pretrain.run.build import build, check_disk
+    from ..pretrain.run.evaluation import Forward
+    from ..pretrain.run.memory import choose_micro_batch, clips_of_process
     from ..pretrain.run.optim import Schedule
 
+    share = clips_of_process(config)
     parts = build(config)
     check_disk(config, parts.objective)
+    micro = choose_micro_batch(config, parts, Forward(config, parts, torch.device("cpu")), None)
     schedule = Schedule(config.optim, len(parts.train) / config.optim.batch)
     encoder = sum(p.numel() for p in parts.encoder.parameters())
     print(
@@ -58,6 +64,6 @@ def _describe(config) -> int:
     print(f"data       {len(parts.train.clips)} clips, {len(parts.train)} crops an epoch")
     print(f"valid      {len(parts.valid.clips) if parts.valid else 0} clips")
     print(f"steps      {schedule.steps} of {config.optim.batch} crops, {schedule.warmup} of warm-up")
-    print(f"batches    {parts.accumulation} × {parts.micro} crops a step in each process")
+    print(f"batches    {share // micro} × {micro} crops a step in each process")
     print(f"rate       {schedule.peak:.3g} at its peak")
     return 0

@@ -136,7 +136,8 @@ class OptimConfig(Config):
     """AdamW and its schedule.
 
     `lr` is for `lr_batch` clips a step and scales with the batch; None takes it as it is. The batch of a
-    step is `batch` clips; every process takes `micro_batch` of them at a time (None: its whole share).
+    step is `batch` clips; every process takes `micro_batch` of them at a time (None: as many as fit into
+    memory; see `run/memory.py`).
     The rate rises linearly for `warmup_epochs` (or `warmup_steps`), then falls: `cosine` to `min_lr`, or
     stays `constant` until a linear fall over the last `cooldown` share of the steps.
     """

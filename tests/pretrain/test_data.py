@@ -11,10 +11,12 @@ import soxr
 import torch
 
 from hear_audiomamba.errors import AudioReadError, ConfigError, DataError
+from hear_audiomamba.models.registry import build_modules, find_variant
 from hear_audiomamba.pretrain import pretrain
 from hear_audiomamba.pretrain.config import AugmentConfig, DataConfig, MaskConfig
 from hear_audiomamba.pretrain.data.clips import find_clips
-from hear_audiomamba.pretrain.data.dataset import Crops, training_batches
+from hear_audiomamba.pretrain.data.dataset import Crops, collate, training_batches
+from hear_audiomamba.pretrain.data.inputs import rows_within, spectrogram
 from hear_audiomamba.pretrain.data.masking import MaskSampler
 from hear_audiomamba.pretrain.data.order import Order, class_weights, entries_by_length, kind_weights
 from hear_audiomamba.pretrain.data.reading import read_crop, read_logmel, tile
@@ -197,15 +199,39 @@ def test_a_corpus_of_corrupt_files_ends_with_one_line(config, tmp_path):
         pretrain(config(f"data.path={tmp_path / 'only'}", "optim.steps=1"))
 
 
-def test_log_mels_are_normalised_by_the_whole_clip(config, tmp_path):
+@pytest.mark.parametrize("name", ["ssam_tiny", "ssamba_tiny", "hiermamba_tiny"])
+def test_stored_log_mels_are_what_the_encoder_sees_of_their_audio(tmp_path, name):
+    frontend, encoder = build_modules(find_variant(name).config)
+    (tmp_path / "logmel").mkdir()
+    for stem, seconds in (("a", 2.0), ("b", 0.5)):  # as long as a crop, and shorter
+        samples = write_wav(tmp_path / "audio" / f"{stem}.wav", seconds, frontend.sample_rate)[:, 0]
+        np.save(tmp_path / "logmel" / f"{stem}.npy", frontend.log_mel(torch.from_numpy(samples)[None])[0])
+    features, rows = {}, {}
+    for kind in ("audio", "logmel"):
+        data = DataConfig(path=str(tmp_path / kind), format=kind, short_clips="pad")
+        crop_frames = frontend.n_frames(2 * frontend.sample_rate)
+        order = Order(np.arange(2), seed=0)
+        crops = Crops(find_clips(data, None), order, data, frontend.sample_rate, crop_frames, [])
+        batch = collate([crops[i] for i in range(2)])
+        n_frames = encoder.fit_frames(200)
+        features[kind] = spectrogram(frontend, batch, n_frames)
+        rows[kind] = rows_within(frontend, encoder, batch, n_frames)
+    # Noise has no silent bins, so that float32 gives all values to a few parts in a million.
+    torch.testing.assert_close(features["logmel"], features["audio"], atol=1e-4, rtol=1e-5)
+    assert torch.equal(rows["logmel"], rows["audio"])
+
+
+def test_a_run_on_stored_log_mels_and_what_it_skips(config, tmp_path):
     folder = tmp_path / "mels"
     folder.mkdir()
-    stored = np.random.default_rng(0).normal(-8, 3, (500, 80)).astype(np.float32)
-    np.save(folder / "a.npy", stored)
-    crop = read_logmel(folder / "a.npy", 200, None)
-    np.testing.assert_allclose(crop, ((stored - stored.mean()) / stored.std())[:200], atol=1e-5)
+    rng = np.random.default_rng(0)
+    np.save(folder / "a.npy", rng.normal(-8, 3, (500, 80)).astype(np.float32))
+    np.save(folder / "other.npy", rng.normal(-8, 3, (500, 64)).astype(np.float32))
     run = pretrain(config(f"data.path={folder}", "data.format=logmel", "optim.steps=2"))
     assert run.finished
+    skipped = events(run.out, "skipped")
+    assert [e["path"] for e in skipped] == ["other.npy"] and "64 mel bins" in skipped[0]["reason"]
+    np.testing.assert_array_equal(read_logmel(folder / "a.npy", 200, None), np.load(folder / "a.npy")[:200])
 
 
 @pytest.mark.parametrize(

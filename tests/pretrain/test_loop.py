@@ -11,9 +11,12 @@ from hear_audiomamba.errors import CheckpointError, ConfigError, DataError
 from hear_audiomamba.models.weights import own_metadata, read_safetensors
 from hear_audiomamba.pretrain import Diverged, pretrain
 from hear_audiomamba.pretrain.data.dataset import collate
+from hear_audiomamba.pretrain.run import memory
 from hear_audiomamba.pretrain.run.build import build
+from hear_audiomamba.pretrain.run.distributed import choose_device
 from hear_audiomamba.pretrain.run.evaluation import Forward
 from hear_audiomamba.pretrain.run.grow import deepen
+from hear_audiomamba.pretrain.run.memory import bytes_per_clip, choose_micro_batch
 
 from .conftest import QUIET, SMALL, command, events, losses
 
@@ -108,6 +111,45 @@ def test_two_processes_compute_what_one_does_with_accumulation(config, corpus, t
     assert list(found) == [1, 2, 3, 4]
     for step, loss in expected.items():
         assert found[step] == pytest.approx(loss, abs=1e-5)
+
+
+def test_a_batch_is_split_until_it_fits_and_stays_so_on_resume(config, monkeypatch):
+    run = config("optim.steps=2", "optim.batch=8", "run.max_seconds=0")
+    forward = Forward(run, parts := build(run), torch.device("cpu"))
+    clip = bytes_per_clip(parts, forward)
+    assert choose_micro_batch(run, parts, forward, None) == 8
+    monkeypatch.setattr(memory, "CPU_BYTES", 1.3 * 4.5 * clip)
+    assert choose_micro_batch(run, parts, forward, None) == 4
+    monkeypatch.setattr(memory, "CPU_BYTES", 1)
+    assert choose_micro_batch(run, parts, forward, None) == 1
+    assert choose_micro_batch(config("optim.batch=8", "optim.micro_batch=2"), parts, forward, None) == 2
+    monkeypatch.setattr(memory, "CPU_BYTES", 1.3 * 2.5 * clip)
+    out = pretrain(run).out
+    monkeypatch.undo()
+    pretrain(run, resume=True)
+    assert [e["micro_batch"] for e in events(out, "start")] == [2, 2]
+
+
+def test_what_a_clip_keeps_grows_with_depth_and_not_with_checkpointing(config):
+    sizes = {}
+    for depth, saving in ((2, "false"), (4, "false"), (4, "true")):
+        model = f"model_options={{embed_dim: 32, depth: {depth}, d_state: 4, expand: 2}}"
+        run = config(model, f"activation_checkpointing={saving}")
+        parts = build(run)
+        sizes[depth, saving] = bytes_per_clip(parts, Forward(run, parts, torch.device("cpu")))
+    assert 1.6 * sizes[2, "false"] < sizes[4, "false"] < 2.2 * sizes[2, "false"]
+    assert sizes[4, "true"] < 0.5 * sizes[4, "false"]
+
+
+def test_each_process_gets_a_gpu_of_its_own():
+    assert choose_device(None, False, 0, 0).type == "cpu"
+    assert choose_device("cuda", True, 3, 4) == torch.device("cuda", 3)
+    assert choose_device("cuda:1", False, 0, 2) == torch.device("cuda", 1)
+    with pytest.raises(ConfigError, match="use device=cuda,"):
+        choose_device("cuda:0", True, 1, 4)
+    for name in ("mps", "foo", "meta", "cuda:7"):
+        with pytest.raises(ConfigError, match=name):
+            choose_device(name, False, 0, 4)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -19,7 +19,7 @@ from hear_audiomamba.pretrain.data.inputs import rows_within, spec_augment, spec
 from hear_audiomamba.pretrain.run.optim import Schedule, WeightAverage, parameter_groups
 from hear_audiomamba.pretrain.run.probe import Probe
 
-from .conftest import events, write_wav
+from .conftest import QUIET, SMALL, command, events, write_wav
 
 
 def test_the_published_schedule():
@@ -113,7 +113,7 @@ def test_the_scene_vector_of_a_padded_clip_is_what_the_embedder_gives(noise, poo
         clip[length:] = 0.0
     with torch.no_grad():
         features = spectrogram(frontend, {"audio": audio, "length": lengths}, 200)
-        n_rows = rows_within(frontend, encoder, lengths, 200)
+        n_rows = rows_within(frontend, encoder, {"length": lengths}, 200)
         scenes = pool_rows(encoder.embed_frames(features), pooling, n_rows)
     for clip, length, scene in zip(audio, lengths, scenes):
         torch.testing.assert_close(scene, model.scene(clip[None, :length])[0], atol=1e-5, rtol=1e-4)
@@ -163,6 +163,30 @@ def test_probes_are_logged_and_choose_the_best_checkpoint(tasks, config):
     run = pretrain(config(f"probe.tasks_dir={tasks}", "probe.every=1", "optim.steps=2"))
     assert [e["step"] for e in events(run.out, "probe")] == [0, 1, 2]
     assert json.loads((run.out / "checkpoints" / "best.json").read_text())["metric"] == "probe"
+
+
+def test_the_best_checkpoint_is_the_probes_also_where_validation_comes_between(tasks, config):
+    run = pretrain(
+        config(
+            f"probe.tasks_dir={tasks}", "probe.every=2", "run.valid_every=1", "optim.steps=5", "run.keep=1"
+        )
+    )
+    scores = {e["step"]: e["mean"] for e in events(run.out, "probe") if e["step"]}
+    best = json.loads((run.out / "checkpoints" / "best.json").read_text())
+    assert best["metric"] == "probe" and scores[best["step"]] == best["value"] == max(scores.values())
+    assert (run.out / "checkpoints" / f"step-{best['step']:08d}" / "model.safetensors").is_file()
+
+
+def test_two_processes_with_a_probe_come_to_the_end(tasks, corpus, tmp_path):
+    words = ["ssam_tiny", f"data.path={corpus}", f"run.out={tmp_path / 'two'}", "optim.batch=4", *QUIET, *SMALL,
+             "optim.steps=4", f"probe.tasks_dir={tasks}", "probe.every=3", "run.valid_every=2"]  # fmt: skip
+    process = command(*words, processes=2)
+    try:
+        _, err = process.communicate(timeout=180)
+    finally:
+        process.kill()
+    assert process.returncode == 0, err
+    assert [e["step"] for e in events(tmp_path / "two", "probe")] == [0, 3, 4]
 
 
 def test_a_probe_that_cannot_be_is_said_before_training(tasks, config, tmp_path):

@@ -135,7 +135,7 @@ def test_a_teachers_valid_loss_is_the_mean_over_the_crops_it_knows(config, targe
     )  # fmt: skip
     parts = build(run)
     forward, heads = Forward(run, parts, torch.device("cpu")), parts.objective.heads
-    evaluation = Evaluation(run, parts, forward, None, False)
+    evaluation = Evaluation(run, parts, forward, None, micro=2, probing=False)
     found = evaluation.valid_losses()
     assert "teacher_narrow" not in found  # it knows none of the valid crops
     heads.coverage = dict.fromkeys(heads.names, 1.0)

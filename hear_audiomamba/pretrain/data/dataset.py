@@ -33,10 +33,12 @@ class Crops(Dataset):
         order: which clip stands at a position.
         data: crop length and what to do with short clips.
         sample_rate: Hz of the crops.
-        n_frames: frames of a crop, for corpora of log-mels.
+        n_frames: frames of a crop before they are fitted to the encoder, for corpora of log-mels.
         masks: draws the masks (a list of samplers draws one mask for each), or none.
         augmentation: changes of the waveform; None for validation.
         targets: teachers' embeddings; then `clips` is their list of crops, each with its own start.
+        jitter_seconds: listed crops start at most so much earlier or later in training.
+        n_mels: mel bins that stored log-mels must have; None takes any.
     """
 
     def __init__(
@@ -50,8 +52,10 @@ class Crops(Dataset):
         augmentation: AugmentConfig | None = None,
         targets: Targets | None = None,
         jitter_seconds: float = 0.0,
+        n_mels: int | None = None,
     ) -> None:
         self.clips, self.order, self.data = clips, order, data
+        self.n_mels = n_mels
         self.sample_rate, self.n_frames = sample_rate, n_frames
         self.n_samples = round(data.crop_seconds * sample_rate)
         self.masks, self.augmentation, self.targets = masks, augmentation, targets
@@ -104,10 +108,7 @@ class Crops(Dataset):
 
     def _sample(self, index: int, position: int, rng: np.random.Generator) -> dict[str, Any]:
         if self.clips.format == "logmel":
-            chooser = None if self._stream == VALID else rng
-            return {
-                "features": read_logmel(self._source(index), self.n_frames, chooser, self.clips.paths[index])
-            }
+            return self._log_mel(index, None if self._stream == VALID else rng)
         if self.targets is not None:
             start = self.targets.start_seconds[index]
             if self.jitter_seconds and self._stream == TRAIN:
@@ -130,6 +131,16 @@ class Crops(Dataset):
         padded[:length] = samples[:length]
         return {"audio": padded, "length": length}
 
+    def _log_mel(self, index: int, rng: np.random.Generator | None) -> dict[str, Any]:
+        crop = read_logmel(self._source(index), self.n_frames, rng, self.clips.paths[index])
+        if self.n_mels not in (None, crop.shape[1]):
+            raise AudioReadError(
+                f"{self.clips.paths[index]}: {crop.shape[1]} mel bins, but the model takes {self.n_mels}"
+            )
+        length = len(crop) if self.data.short_clips == "pad" else self.n_frames
+        # The rows behind `length` count for nothing: what stands there is only to make batches.
+        return {"features": tile(crop, self.n_frames), "length": length}
+
     def _read(self, index: int, rng: np.random.Generator | None, **place: float) -> np.ndarray:
         source = self._source(index)
         return read_crop(source, self.n_samples, self.sample_rate, rng, name=self.clips.paths[index], **place)
@@ -144,7 +155,7 @@ class Crops(Dataset):
         alpha = self.augmentation.mixup_alpha
         share = np.float32(rng.beta(alpha, alpha))
         index = self.order.partner(rng)
-        key = "audio" if "audio" in sample else "features"
+        key = "audio" if "audio" in sample else "features"  # padding: silence, or a log-mel over again
         try:
             other = self._sample(index, position, rng)[key]
         except AudioReadError:

@@ -19,7 +19,8 @@ def spectrogram(frontend: Frontend, batch: dict[str, Any], n_frames: int) -> Ten
 
     Args:
         frontend: the model's features module.
-        batch: "audio" `(B, S)` with "length" `(B,)` in samples, or "features" `(B, T, F)`.
+        batch: "audio" `(B, S)`, or "features" `(B, T, F)` before normalisation; and "length" `(B,)` in
+            samples or in frames, on the CPU, so that nothing waits for a GPU.
         n_frames: frames the encoder takes.
 
     Returns:
@@ -30,31 +31,32 @@ def spectrogram(frontend: Frontend, batch: dict[str, Any], n_frames: int) -> Ten
         the whole clip; here by the crop, which is what the model sees of a clip of that length.
     """
     if "features" in batch:
-        features = batch["features"].float()
+        clips, compute = batch["features"].float(), frontend.normalize
     else:
-        audio, length = batch["audio"], batch["length"]
-        if bool((length == audio.shape[1]).all()):
-            features = frontend(audio)
-        else:
-            features = torch.stack([
-                _fit(frontend(clip[None, : int(n)]), n_frames, frontend.pad_value)[0]
-                for clip, n in zip(audio, length.tolist())
-            ])  # fmt: skip
-    return _fit(features, n_frames, frontend.pad_value)
+        clips, compute = batch["audio"], frontend
+    lengths = batch["length"].tolist()
+    if min(lengths) == clips.shape[1]:
+        return _fit(compute(clips), n_frames, frontend.pad_value)
+    return torch.cat([
+        _fit(compute(clip[None, :n]), n_frames, frontend.pad_value) for clip, n in zip(clips, lengths)
+    ])  # fmt: skip
 
 
-def rows_within(frontend: Frontend, encoder: Encoder, length: Tensor, n_frames: int) -> Tensor:
+def rows_within(frontend: Frontend, encoder: Encoder, batch: dict[str, Any], n_frames: int) -> Tensor:
     """Return how many of the encoder's rows are centred within each clip, as the embedder counts them.
 
     Args:
         frontend: the model's features module.
         encoder: the model's encoder.
-        length: `(B,)` samples of each clip before padding.
+        batch: "length" `(B,)` of each clip before padding, in samples; in frames beside "features".
         n_frames: frames of a crop.
 
     Returns:
-        `(B,)` int64, at least 1.
+        `(B,)` int64, at least 1, on the CPU.
     """
+    length = batch["length"]
+    if "features" in batch:  # a clip of as many frames has at least so many samples
+        length = (length - 1) * frontend.hop_length + 2 * frontend.frame_center
     first, step = row_grid(frontend, encoder)
     return ((length - first) / step).floor().long().add(1).clamp(1, encoder.count_rows(n_frames))
 

@@ -75,24 +75,24 @@ def read_crop(
     return np.ascontiguousarray(mono[:n_samples], dtype=np.float32)
 
 
-def tile(samples: np.ndarray, n_samples: int) -> np.ndarray:
-    """Repeat a short clip until it is `n_samples` long; a longer one is cut."""
-    return np.resize(samples, n_samples) if len(samples) < n_samples else samples[:n_samples]
+def tile(rows: np.ndarray, n: int) -> np.ndarray:
+    """Repeat a short clip `(S,)` or `(T, F)` until it is `n` long; a longer one is cut."""
+    return np.resize(rows, (n, *rows.shape[1:])) if len(rows) < n else rows[:n]
 
 
 def read_logmel(
     source: Path | bytes, n_frames: int, rng: np.random.Generator | None, name: str = ""
 ) -> np.ndarray:
-    """Read `n_frames` frames of a stored log-mel, normalised by the whole clip's mean and deviation.
+    """Read at most `n_frames` frames of a stored log-mel, as they are.
 
     Args:
-        source: a `.npy` file `(T, F)` of the natural logarithm of mel powers, or its bytes.
-        n_frames: length of the crop; a shorter clip is repeated.
+        source: a `.npy` file `(T, F)` of the logarithm of mel powers, not normalised, or its bytes.
+        n_frames: length of the crop; a shorter clip gives fewer frames.
         rng: chooses the place; None takes the start.
         name: for the error when `source` is bytes.
 
     Returns:
-        `(n_frames, F)` float32.
+        `(≤ n_frames, F)` float32.
 
     Raises:
         AudioReadError: not a readable two-dimensional array of finite numbers.
@@ -103,12 +103,10 @@ def read_logmel(
         log_mel = np.asarray(stored, dtype=np.float32)
     except (OSError, ValueError, TypeError) as error:
         raise AudioReadError(f"{where}: {error}") from None
-    if log_mel.ndim != 2 or not len(log_mel):
+    if log_mel.ndim != 2 or not log_mel.size:
         raise AudioReadError(f"{where}: shape {log_mel.shape}, expected (frames, mel bins)")
-    if not np.isfinite(log_mel).all():
+    start = int(rng.integers(0, max(0, len(log_mel) - n_frames) + 1)) if rng is not None else 0
+    crop = np.ascontiguousarray(log_mel[start : start + n_frames])
+    if not np.isfinite(crop).all():
         raise AudioReadError(f"{where}: holds NaN or infinite values")
-    log_mel = (log_mel - log_mel.mean()) / (log_mel.std() + 1e-8)
-    if len(log_mel) < n_frames:
-        log_mel = np.tile(log_mel, (-(-n_frames // len(log_mel)), 1))
-    start = int(rng.integers(0, len(log_mel) - n_frames + 1)) if rng is not None else 0
-    return np.ascontiguousarray(log_mel[start : start + n_frames])
+    return crop

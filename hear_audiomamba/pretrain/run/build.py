@@ -27,7 +27,6 @@ from ..data.order import Order, class_weights, entries_by_length, kind_weights
 from ..data.targets import Targets, load_targets
 from ..objectives.objectives import RECIPES, Objective
 from .checkpoint import Checkpoints
-from .distributed import world_size
 from .grow import blocks_of, deepen
 
 
@@ -41,8 +40,6 @@ class Parts:
         objective: encoder and heads.
         train, valid: the data; valid is None where the corpus has no such split.
         n_frames: frames of a crop as the encoder takes it.
-        micro: clips of a micro-batch.
-        accumulation: micro-batches of a step, in each process.
     """
 
     model: ModelConfig
@@ -51,8 +48,6 @@ class Parts:
     train: Crops
     valid: Crops | None
     n_frames: int
-    micro: int
-    accumulation: int
 
     @property
     def encoder(self) -> Encoder:
@@ -66,8 +61,6 @@ def build(config: PretrainConfig) -> Parts:
         ConfigError, DataError, CheckpointError, VariantError: one line each on what does not fit.
     """
     model = with_options(find_variant(config.model).config, config.model_options)
-    if config.data.format == "logmel" and config.model.startswith(("ssamba", "aum")):
-        raise ConfigError("data.format: stored log-mels are those of ssam and hiermamba; ssamba needs audio")
     torch.manual_seed(config.seed)
     frontend, encoder = build_modules(model)
     model = model.replace(encoder=encoder.config, window_seconds=config.data.crop_seconds)
@@ -88,21 +81,21 @@ def build(config: PretrainConfig) -> Parts:
     if config.activation_checkpointing:
         recompute_blocks(encoder)
     masks = _mask_samplers(config, model, encoder, n_frames, objective.n_masks)
-    common = (config.data, frontend.sample_rate, n_frames, masks)
+    crop_frames = frontend.n_frames(round(config.data.crop_seconds * frontend.sample_rate))
+    common = (config.data, frontend.sample_rate, crop_frames, masks)
     train = Crops(
         train_clips, _train_order(config, train_clips), *common, config.augment, train_targets,
-        config.distill.jitter_seconds,
+        config.distill.jitter_seconds, frontend.n_mels,
     )  # fmt: skip
     valid = None
     if valid_clips is not None and len(valid_clips):
         order = Order(np.arange(len(valid_clips)), config.seed)
-        valid = Crops(valid_clips, order, *common, None, valid_targets)
-    micro, accumulation = _split_batch(config)
+        valid = Crops(valid_clips, order, *common, None, valid_targets, n_mels=frontend.n_mels)
     if valid is None and config.run.valid_every:
         raise DataError(
             f"run.valid_every is set, but {config.data.path} has no split {config.data.valid_split!r}"
         )
-    return Parts(model, frontend, objective, train, valid, n_frames, micro, accumulation)
+    return Parts(model, frontend, objective, train, valid, n_frames)
 
 
 def initialise(encoder: Encoder, name: str) -> None:
@@ -265,15 +258,3 @@ def _mask_samplers(
     patches = encoder.patch_embed
     grid = patches.grid_of(n_frames, model.features.n_mels)
     return [MaskSampler(config.mask, tuple(grid), patches.order) for _ in range(n_masks)]
-
-
-def _split_batch(config: PretrainConfig) -> tuple[int, int]:
-    """Return the micro-batch of a process and how many make its share of a step."""
-    batch, world = config.optim.batch, world_size()
-    if batch % world:
-        raise ConfigError(f"optim.batch: {batch} clips cannot be shared evenly by {world} processes")
-    share = batch // world
-    micro = min(config.optim.micro_batch or share, share)
-    if share % micro:
-        raise ConfigError(f"optim.micro_batch: {micro} does not divide a process's {share} clips of a step")
-    return micro, share // micro

@@ -61,7 +61,10 @@ class Checkpoints:
             return None
 
     def note_metric(self, step: int, metric: str, value: float) -> None:
-        """Keep the checkpoint of `step` as the best if its `value` is higher than that of the best so far."""
+        """Keep the checkpoint of `step` as the best if its `value` is higher than that of the best so far.
+
+        A best by another metric, as a run resumed with other settings may leave, is replaced.
+        """
         best = self.best()
         if best is None or best["metric"] != metric or value > best["value"]:
             best = {"step": step, "metric": metric, "value": value}

@@ -5,11 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 
 from ...errors import ConfigError
+
+T = TypeVar("T")
+
+# One process may probe or write while the others wait; PyTorch's own limit of 10 minutes is too short.
+_PATIENCE = timedelta(hours=2)
 
 
 @contextmanager
@@ -22,28 +29,53 @@ def process_group(device: str | None) -> Iterator[torch.device]:
     Raises:
         ConfigError: a GPU was asked for and there is none for this process.
     """
-    name = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(name)
-    except RuntimeError:
-        raise ConfigError(f"device: {name!r} is not a device; use 'cpu', 'cuda' or 'cuda:1'") from None
     launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    chosen = choose_device(device, launched, local_rank, torch.cuda.device_count())
     if chosen.type == "cuda":
-        if chosen.index is None:
-            chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        if chosen.index >= torch.cuda.device_count():
-            raise ConfigError(
-                f"device: {chosen} was asked for, but {torch.cuda.device_count()} GPUs are here"
-            )
         torch.cuda.set_device(chosen)
     if not launched:
         yield chosen
         return
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    # Gloo for what lies on the CPU, so that control messages never wait for the GPU.
+    dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:
         yield chosen
     finally:
         dist.destroy_process_group()
+
+
+def choose_device(name: str | None, launched: bool, local_rank: int, n_gpus: int) -> torch.device:
+    """Return the device of one process.
+
+    Args:
+        name: "cpu", "cuda", "cuda:1"; None takes a GPU if there is one.
+        launched: several processes were started by `torchrun`.
+        local_rank: number of this process on its machine.
+        n_gpus: GPUs of the machine.
+
+    Raises:
+        ConfigError: the name is not a device, the GPU is not there, or every process would share one GPU.
+    """
+    name = name or ("cuda" if n_gpus else "cpu")
+    try:
+        chosen = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"device: {name!r} is not a device; use 'cpu', 'cuda' or 'cuda:1'") from None
+    if chosen.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device: {name!r} cannot be trained on; use 'cpu', 'cuda' or 'cuda:1'")
+    if chosen.type == "cpu":
+        return chosen
+    if chosen.index is None:
+        chosen = torch.device("cuda", local_rank)
+    elif launched:
+        raise ConfigError(
+            f"device: under torchrun every process would train on {name}; use device=cuda, "
+            "which gives each process a GPU of its own"
+        )
+    if chosen.index >= n_gpus:
+        raise ConfigError(f"device: {chosen} was asked for, but {n_gpus} GPUs are here")
+    return chosen
 
 
 def rank() -> int:
@@ -56,10 +88,23 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def from_main(value: T) -> T:
+    """Return the value of process 0 in every process: all must take the same decisions.
+
+    Args:
+        value: anything that can be pickled; only that of process 0 counts.
+    """
+    if not dist.is_initialized():
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+    return box[0]
+
+
 def barrier() -> None:
     """Wait for the other processes."""
     if dist.is_initialized():
-        dist.barrier()
+        dist.all_reduce(torch.zeros(1))
 
 
 def mean(values: torch.Tensor) -> torch.Tensor:
@@ -70,11 +115,11 @@ def mean(values: torch.Tensor) -> torch.Tensor:
     return values
 
 
-def any_true(flag: bool, device: torch.device) -> bool:
+def any_true(flag: bool) -> bool:
     """Tell whether the flag is set in any process: all must leave the loop at the same step."""
     if not dist.is_initialized():
         return flag
-    value = torch.tensor(float(flag), device=device)
+    value = torch.tensor(float(flag))
     dist.all_reduce(value, op=dist.ReduceOp.MAX)
     return bool(value.item())
 

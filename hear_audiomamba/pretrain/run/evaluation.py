@@ -45,7 +45,10 @@ class Forward:
         return torch.autocast(self.device.type, dtype) if dtype else contextlib.nullcontext()
 
     def _without_padding(self, features: Tensor, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
-        """Cut a batch behind its longest clip; what a causal encoder says of the clips stays the same."""
+        """Cut a batch behind its longest clip; what a causal encoder says of the clips stays the same.
+
+        `n_rows` lies on the CPU here.
+        """
         longest, full = int(batch["n_rows"].max()), self.encoder.count_rows(self.n_frames)
         if longest == full:
             return features, batch
@@ -61,10 +64,11 @@ class Forward:
         """Return the losses of a batch that lies on the device."""
         features = self.features(batch)
         if self.config.data.short_clips == "pad" and "length" in batch:
-            rows = rows_within(self.frontend, self.encoder, batch["length"], self.n_frames)
+            rows = rows_within(self.frontend, self.encoder, batch, self.n_frames)
             batch = {**batch, "n_rows": rows}
             if self.encoder.causal:
                 features, batch = self._without_padding(features, batch)
+            batch["n_rows"] = rows.to(self.device, non_blocking=True)
         augment = self.config.augment
         if model.training and (augment.spec_time or augment.spec_freq):
             features = spec_augment(features, batch["chance"], augment)
@@ -80,7 +84,8 @@ class Evaluation:
         parts: model and data.
         forward: from a batch to its losses.
         average: of the encoder's weights, or None.
-        main: this process does the probe and the pictures.
+        micro: clips that go through the model at once.
+        probing: this process does the probe.
     """
 
     def __init__(
@@ -89,10 +94,12 @@ class Evaluation:
         parts: Parts,
         forward: Forward,
         average: WeightAverage | None,
-        main: bool,
+        micro: int,
+        probing: bool,
     ) -> None:
         self.config, self.parts, self.forward, self.average = config, parts, forward, average
-        self.probe = Probe(config.probe, parts.frontend, parts.model) if main else None
+        self.micro = micro
+        self.probe = Probe(config.probe, parts.frontend, parts.model) if probing else None
 
     @torch.no_grad()
     def valid_losses(self) -> dict[str, float]:
@@ -102,17 +109,17 @@ class Evaluation:
         """
         valid, heads = self.parts.valid, self.parts.objective.heads
         shares = valid.known_shares(self.config.run.valid_clips)
-        sums: dict[str, float] = {}
+        sums: dict[str, Tensor] = {}  # on the device until the end, so that nothing waits for it
         clips = 0
         with self._kept_weights(), heads.covering(shares):
-            for batch in fixed_batches(valid, self.config.run.valid_clips, self.parts.micro, 0):
+            for batch in fixed_batches(valid, self.config.run.valid_clips, self.micro, 0):
                 batch = on_device(batch, self.forward.device)
                 n = len(batch["chance"])
                 for name, value in self.forward(batch, self.parts.objective).items():
-                    sums[name] = sums.get(name, 0.0) + n * float(value)
+                    sums[name] = sums.get(name, 0.0) + n * value.double()
                 clips += n
         unknown = {f"teacher_{name}" for name, share in shares.items() if not share}
-        return {name: value / clips for name, value in sums.items() if name not in unknown}
+        return {name: float(value) / clips for name, value in sums.items() if name not in unknown}
 
     def probe_scores(self) -> dict[str, float]:
         """Return the score of each probe task; empty where there are none."""
@@ -150,8 +157,12 @@ class Evaluation:
 
 
 def on_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """Return the tensors of a batch on a device."""
-    return {k: v.to(device, non_blocking=True) for k, v in batch.items() if isinstance(v, Tensor)}
+    """Return the tensors of a batch on a device, all but the lengths: the CPU decides by them."""
+    return {
+        name: value if name == "length" else value.to(device, non_blocking=True)
+        for name, value in batch.items()
+        if isinstance(value, Tensor)
+    }
 
 
 @torch.no_grad()

@@ -26,6 +26,7 @@ from . import distributed
 from .build import build, check_disk
 from .checkpoint import Checkpoints, provenance
 from .evaluation import Evaluation, Forward, on_device
+from .memory import choose_micro_batch, clips_of_process
 from .optim import Schedule, WeightAverage, build_optimizer
 from .pictures import check_pictures, course_picture
 from .runlog import RunLog, check_loggers, read_log
@@ -93,6 +94,7 @@ class Run:
             )
         check_loggers(config.run)
         check_pictures(config)
+        clips_of_process(config)
         self.parts = build(config)
         self.objective = self.parts.objective.to(device).train()
         check_disk(config, self.objective)
@@ -102,15 +104,19 @@ class Run:
         self.average = WeightAverage(self.objective.encoder, ema) if ema is not None else None
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
         self.forward = Forward(config, self.parts, device)
-        self.evaluation = Evaluation(config, self.parts, self.forward, self.average, self.main)
         self.step, self.seconds = 0, 0.0
-        if resume and self.checkpoints.steps():
-            self._restore()
+        before = self._restore() if resume and self.checkpoints.steps() else None
+        self.micro = choose_micro_batch(config, self.parts, self.forward, before)
+        self.evaluation = Evaluation(
+            config, self.parts, self.forward, self.average, self.micro, probing=self.main
+        )
         self.model: nn.Module = torch.compile(self.objective) if config.compile else self.objective
         if distributed.world_size() > 1:
             ids = [device.index] if device.type == "cuda" else None
             self.model = DistributedDataParallel(self.model, device_ids=ids)
         self.log: RunLog | None = None
+        # One criterion for the whole run: a validation loss and a probe's score cannot be compared.
+        self._criterion = "probe" if config.probe.every else "valid_loss"
         self._stop: str | None = None
         self._skipped: set[str] = set()
 
@@ -126,7 +132,7 @@ class Run:
         try:
             with self._signals():
                 self._announce(total)
-                if self.step == 0 and self.config.probe.at_start:
+                if self.step == 0 and self.config.probe.tasks_dir and self.config.probe.at_start:
                     self._probe()
                 loss = self._loop(total)
             self._event("end", reason="finished" if self.step >= total else self._stop, seconds=self.seconds)
@@ -139,7 +145,7 @@ class Run:
         run, probe_every = self.config.run, self.config.probe.every
         batches = iter(
             training_batches(
-                self.parts.train, batch=self.config.optim.batch, micro=self.parts.micro,
+                self.parts.train, batch=self.config.optim.batch, micro=self.micro,
                 rank=distributed.rank(), world=distributed.world_size(), steps=range(self.step, total),
                 workers=self.config.data.workers, pin=self.device.type == "cuda",
             )
@@ -160,15 +166,15 @@ class Run:
                 sums, since, mark = {}, 0, time.monotonic()
             if not ends and not self._anything_due():
                 continue
-            metric = None
+            scores: dict[str, float] = {}  # by which a checkpoint may be the best; higher is better
             if run.valid_every and (ends or _due(run.valid_every, self.step)):
-                metric = ("valid_loss", -self._validate())
+                scores["valid_loss"] = -self._validate()
             if _due(probe_every, self.step) or (self.step == total and self.config.probe.tasks_dir):
-                metric = self._probe() or metric
+                scores["probe"] = self._probe()
             if _due(run.picture_every, self.step):
                 self._draw()
-            if ends or metric or _due(run.checkpoint_every, self.step):
-                self._save(metric)
+            if ends or scores or _due(run.checkpoint_every, self.step):
+                self._save(scores.get(self._criterion))
             mark = time.monotonic()
             if ends:
                 break
@@ -186,7 +192,7 @@ class Run:
         # Whatever draws from torch's own generator (stochastic depth) depends on the step alone.
         torch.manual_seed((self.config.seed * 1_000_003 + self.step) * 4099 + distributed.rank())
         sums: dict[str, Tensor] = {}
-        parts = self.parts.accumulation
+        parts = self.config.optim.batch // (self.micro * distributed.world_size())
         for part in range(parts):
             batch = next(batches)
             self._count_skipped(batch.pop("skipped"))
@@ -240,15 +246,13 @@ class Run:
         self._say(f"step {self.step}: valid loss {losses['loss']:.4f}")
         return losses["loss"]
 
-    def _probe(self) -> tuple[str, float] | None:
-        scores = self.evaluation.probe_scores()
-        distributed.barrier()
-        if not scores:
-            return None
+    def _probe(self) -> float:
+        """Return the mean of the probe's scores, the same in every process."""
+        scores = distributed.from_main(self.evaluation.probe_scores())
         mean = sum(scores.values()) / len(scores)
         self._event("probe", mean=mean, **scores)
         self._say(f"step {self.step}: probe " + ", ".join(f"{k} {v:.3f}" for k, v in scores.items()))
-        return "probe", mean
+        return mean
 
     def _draw(self) -> None:
         path = self.out / "pictures" / f"step-{self.step:08d}.png"
@@ -256,7 +260,8 @@ class Run:
             self.log.picture(path, self.step)
             course_picture(read_log(self.log.path), self.out / "pictures" / "course.png")
 
-    def _save(self, metric: tuple[str, float] | None) -> None:
+    def _save(self, score: float | None) -> None:
+        """Write a checkpoint; `score` is that of the run's criterion, None where it was not measured."""
         if self.main:
             config = plain(self.config.to_dict())
             hours = self.step * self.config.optim.batch * self.config.data.crop_seconds / 3600
@@ -266,12 +271,17 @@ class Run:
                 "audio_hours_seen": round(hours, 3),
                 "training_seconds": round(self.seconds),
             }
-            state = {"config": config, "scaler": self.scaler.state_dict(), "seconds": self.seconds}
+            state = {
+                "config": config,
+                "scaler": self.scaler.state_dict(),
+                "seconds": self.seconds,
+                "micro_batch": self.micro,
+            }
             path = self.checkpoints.save(
                 self.step, self.objective, self.optimizer, self.average, self.parts.model, notes, state
             )
-            if metric is not None:
-                self.checkpoints.note_metric(self.step, *metric)
+            if score is not None:
+                self.checkpoints.note_metric(self.step, self._criterion, score)
             self.checkpoints.remove_old()
             # A rename puts the whole file in place, so that whoever loads it never sees half of one.
             temporary = self.out / ".model.safetensors.writing"
@@ -280,7 +290,8 @@ class Run:
             self._event("checkpoint", path=str(path.relative_to(self.out)))
         distributed.barrier()
 
-    def _restore(self) -> None:
+    def _restore(self) -> int | None:
+        """Go on from the newest checkpoint; return the micro-batch it was made with."""
         step = self.checkpoints.steps()[-1]
         stored = self.checkpoints.facts(step)
         now = plain(self.config.to_dict())
@@ -295,14 +306,16 @@ class Run:
         self.checkpoints.load(step, self.objective, self.optimizer, self.average)
         self.scaler.load_state_dict(stored["scaler"])
         self.step, self.seconds = step, stored["seconds"]
+        return stored.get("micro_batch")
 
     def _announce(self, total: int) -> None:
         parameters = sum(p.numel() for p in self.objective.parameters() if p.requires_grad)
         train, batch = self.parts.train, self.config.optim.batch
         self._event(
             "start", steps=total, clips=len(train.clips), crops_per_epoch=len(train), parameters=parameters,
-            batch=batch, peak_lr=self.schedule.peak, device=self.device.type, threads=torch.get_num_threads(),
-            processes=distributed.world_size(), versions=provenance() if self.main else None,
+            batch=batch, micro_batch=self.micro, peak_lr=self.schedule.peak, device=self.device.type,
+            threads=torch.get_num_threads(), processes=distributed.world_size(),
+            versions=provenance() if self.main else None,
         )  # fmt: skip
         self._say(
             f"{self.parts.model.variant}: {parameters / 1e6:.2f} M parameters, {len(train.clips)} clips, "
@@ -327,7 +340,9 @@ class Run:
         limit = self.config.run.max_seconds
         if limit is not None and time.monotonic() - begin >= limit:
             self._stop = self._stop or "run.max_seconds"
-        return distributed.any_true(self._stop is not None, self.device)
+        if distributed.any_true(self._stop is not None):
+            self._stop = self._stop or "another process was stopped"
+        return self._stop is not None
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
