@@ -5,13 +5,20 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from typing import TYPE_CHECKING
 
-HELP = "train an encoder by one of the published recipes"
+if TYPE_CHECKING:
+    from ..pretrain import Outcome, PretrainConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
     parser.add_argument("config", help="a YAML file, or the name of a bundled one, for instance ssam_tiny")
+    add_run_arguments(parser)
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what every verb that trains takes besides."""
     parser.add_argument(
         "overrides",
         nargs="*",
@@ -22,19 +29,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="check everything, say what would be done, and stop"
     )
-    # argparse takes settings behind an option for a mistake, unless told that they may be mixed.
-    parser.parse_args = parser.parse_intermixed_args  # type: ignore[method-assign]
 
 
 def run(args: argparse.Namespace) -> int:
     """Train, and return the exit status: 0 finished, 3 stopped before the last step."""
-    from ..pretrain import pretrain, read_config
+    from ..pretrain import read_config
+
+    return train(read_config(args.config, args.overrides), args.resume, args.dry_run)
+
+
+def train(config: PretrainConfig, resume: bool, dry_run: bool) -> int:
+    """Train or describe a run, and return the exit status."""
+    from ..pretrain import pretrain
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
-    config = read_config(args.config, args.overrides)
-    if args.dry_run:
+    if dry_run:
         return _describe(config)
-    outcome = pretrain(config, resume=args.resume)
+    return _report(pretrain(config, resume=resume))
+
+
+def _report(outcome: Outcome) -> int:
     from ..pretrain.run.distributed import launched_rank
 
     if launched_rank() == 0:
@@ -44,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     return 0 if outcome.finished else 3
 
 
-def _describe(config) -> int:
+def _describe(config: PretrainConfig) -> int:
     import torch
 
     from ..pretrain.run.build import build, check_disk

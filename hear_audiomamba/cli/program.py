@@ -7,13 +7,15 @@ import importlib
 import sys
 import warnings
 from collections.abc import Sequence
+from types import ModuleType
 
 from ..errors import AudioMambaError, did_you_mean
 from ..ops.memory import keep_freed_memory
 
 PROGRAM = "hear-audiomamba"
 
-# verb: (one line of help). Each has a module of its name here, with add_arguments(parser) and run(args).
+# verb: (one line of help). Each has a module of its name here, with add_arguments(parser) and run(args); a
+# verb of two words has one with an underscore between them.
 VERBS = {
     "list": "the models by name, with their sizes and weights",
     "info": "everything about one model or weights file",
@@ -22,6 +24,7 @@ VERBS = {
     "evaluate": "the HEAR benchmark: tasks, seeds, scores, resumable",
     "leaderboard": "tables, plots and a page from evaluation results",
     "pretrain": "train an encoder by one of the published recipes",
+    "pretrain stats": "how much audio a corpus holds, how loud, and the mean and deviation of its log-mels",
     "convert": "published checkpoints to this package's format",
     "tag": "AudioSet labels of audio files",
     "map": "a picture of a folder of embeddings",
@@ -48,15 +51,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(f"{PROGRAM} {__version__}")
         return 0
-    verb = words[0]
+    n_words = 2 if " ".join(words[:2]) in VERBS else 1
+    verb = " ".join(words[:n_words])
     if verb not in VERBS:
         return _fail(f"unknown verb {verb!r}; {did_you_mean(verb, VERBS)}", 2)
-    module = importlib.import_module(f".{verb}", __package__)
-    args = make_parser(verb).parse_args(words[1:])
+    # Options may stand between words: `pretrain ssam_tiny --resume optim.steps=100`.
+    args = make_parser(verb).parse_intermixed_args(words[n_words:])
     warnings.showwarning = _show_warning
     keep_freed_memory()
     try:
-        return module.run(args)
+        return _module(verb).run(args)
     except AudioMambaError as error:
         return _fail(str(error), 1)
     except KeyboardInterrupt:
@@ -73,13 +77,17 @@ def make_parser(verb: str) -> argparse.ArgumentParser:
         verb: one of `VERBS`.
     """
     parser = argparse.ArgumentParser(f"{PROGRAM} {verb}", description=_sentence(VERBS[verb]))
-    importlib.import_module(f".{verb}", __package__).add_arguments(parser)
+    _module(verb).add_arguments(parser)
     return parser
+
+
+def _module(verb: str) -> ModuleType:
+    return importlib.import_module(f".{verb.replace(' ', '_')}", __package__)
 
 
 def _usage() -> str:
     lines = [f"usage: {PROGRAM} VERB …    ({PROGRAM} VERB --help tells more)", ""]
-    return "\n".join(lines + [f"  {verb:12} {text}" for verb, text in VERBS.items()])
+    return "\n".join(lines + [f"  {verb:14} {text}" for verb, text in VERBS.items()])
 
 
 def _sentence(text: str) -> str:

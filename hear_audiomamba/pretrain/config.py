@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import yaml
 
-from ..config import Config, load_config
+from ..config import Config, load_config, parse_yaml
 from ..errors import ConfigError, did_you_mean
 from ..models.bundled import bundled_path
 
@@ -250,13 +250,11 @@ def read_config(name: str | Path, overrides: Sequence[str] = ()) -> PretrainConf
         if not equals or not key:
             raise ConfigError(f"{text!r} is not of the form key=value, for instance optim.batch=64")
         try:
-            parsed = yaml.safe_load(value)
+            parsed = parse_yaml(value)
         except yaml.YAMLError:
             raise ConfigError(f"{text!r}: the value is not YAML") from None
-        if isinstance(parsed, str):
-            parsed = _number(parsed)
         _set(values, key.split("."), parsed, text)
-    config = PretrainConfig.from_dict(_numbers(values))
+    config = PretrainConfig.from_dict(values)
     _check(config)
     return config
 
@@ -295,22 +293,6 @@ def _set(values: dict[str, Any], keys: list[str], value: Any, text: str) -> None
         if not isinstance(values, dict):
             raise ConfigError(f"{text!r}: {key!r} is a value and has no keys")
     values[keys[-1]] = value
-
-
-def _number(text: str) -> Any:
-    """Return "1e-4" as a number: YAML 1.1, which PyYAML speaks, takes it for a string."""
-    try:
-        return float(text) if "e" in text.lower() else text
-    except ValueError:
-        return text
-
-
-def _numbers(values: Any) -> Any:
-    if isinstance(values, dict):
-        return {key: _numbers(value) for key, value in values.items()}
-    if isinstance(values, list):
-        return [_numbers(value) for value in values]
-    return _number(values) if isinstance(values, str) else values
 
 
 def _check(config: PretrainConfig) -> None:

@@ -1,4 +1,4 @@
-"""`python -m recipes.corpus build|stats|targets`, from the top of a checkout."""
+"""`python -m recipes.corpus build|targets`, from the top of a checkout."""
 
 import sys
 

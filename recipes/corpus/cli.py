@@ -1,17 +1,16 @@
-"""The command line of the corpora: build an open one, measure any, ask the teachers."""
+"""The command line of the corpora: build an open one, ask the teachers."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hear_audiomamba.errors import AudioMambaError, DataError
+from hear_audiomamba.errors import AudioMambaError
 
 OPEN_CORPUS = Path(__file__).resolve().parents[1] / "weights" / "open-corpus.yaml"
-HELP = "build and measure corpora for pretraining"
+HELP = "build corpora for pretraining, and ask teachers about them"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
-    verbs = parser.add_subparsers(dest="action", required=True, metavar="build|stats|targets")
+    verbs = parser.add_subparsers(dest="action", required=True, metavar="build|targets")
 
     build = verbs.add_parser("build", help="build or continue a corpus from a recipe")
     build.add_argument("out", type=Path, help="the corpus folder")
@@ -52,18 +51,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="WORD",
         help="only sources whose name holds WORD; may be repeated",
-    )
-
-    stats = verbs.add_parser(
-        "stats", help="hours, level, and the mean and deviation of the log-mels, exactly"
-    )
-    stats.add_argument("corpus", type=Path, help="a corpus folder, any folder of audio, a manifest or tars")
-    stats.add_argument("--model", default="ssam_tiny_200_16x4", help="whose spectrogram is measured")
-    stats.add_argument("--split", help="only this split of the manifest")
-    stats.add_argument("--workers", type=int, default=1, help="files decoded at once")
-    stats.add_argument("--json", type=Path, help="write everything here, per mel bin too")
-    stats.add_argument(
-        "--no-features", action="store_true", help="only what the manifest says: hours and licences"
     )
 
     targets = verbs.add_parser("targets", help="write what free teachers say of a corpus, for distillation")
@@ -98,7 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run one action; 0 only when all of it was done."""
-    return {"build": _build, "stats": _stats, "targets": _targets}[args.action](args)
+    return {"build": _build, "targets": _targets}[args.action](args)
 
 
 def _build(args: argparse.Namespace) -> int:
@@ -128,48 +115,6 @@ def _build(args: argparse.Namespace) -> int:
     if missing:
         print(f"skipped: {', '.join(missing)}; sources.csv says why", file=sys.stderr)
     return 1 if missing else 0
-
-
-def _stats(args: argparse.Namespace) -> int:
-    if args.no_features:
-        return _manifest_hours(args.corpus, args.split)
-    from hear_audiomamba.models.registry import build_modules, find_variant
-    from hear_audiomamba.pretrain.config import DataConfig
-    from hear_audiomamba.pretrain.data.stats import corpus_statistics
-
-    frontend, _ = build_modules(find_variant(args.model).config)
-
-    def tell(done: int, count: int) -> None:
-        _tell(f"{done} of {count} files", done == count)
-
-    found = corpus_statistics(DataConfig(path=str(args.corpus)), frontend, args.split, args.workers, tell)
-    print(
-        f"files      {found.clips}, {found.seconds / 3600:.2f} h, {found.shortest:.2f} to {found.longest:.2f} s"
-    )
-    for kind, hours in found.hours_by_kind.items():
-        print(f"{kind:10} {hours:.2f} h")
-    print(f"level      peak {found.peak:.3f}, rms {found.rms:.4f}")
-    print(f"log-mel    mean {found.mean:.6f}, deviation {found.std:.6f}, over {found.frames} frames")
-    for path, reason in found.skipped:
-        print(f"skipped {path}: {reason}", file=sys.stderr)
-    if args.json:
-        args.json.write_text(json.dumps(found.to_dict(), indent=1), encoding="utf-8")
-    return 1 if found.skipped else 0
-
-
-def _manifest_hours(corpus: Path, split: str | None) -> int:
-    from . import read_manifest
-
-    clips = [clip for clip in read_manifest(corpus) if split in (None, clip.split)]
-    if not clips:
-        raise DataError(f"{corpus}: the manifest lists no clips{f' of split {split!r}' if split else ''}")
-    for column in ("kind", "split", "licence"):
-        hours: dict[str, list[float]] = {}
-        for clip in clips:
-            hours.setdefault(getattr(clip, column) or "(see the package)", []).append(clip.seconds / 3600)
-        for name, parts in sorted(hours.items(), key=lambda item: -sum(item[1])):
-            print(f"{column:8} {name[:60]:60} {len(parts):7} files {sum(parts):9.2f} h")
-    return 0
 
 
 def _tell(progress: str, done: bool) -> None:

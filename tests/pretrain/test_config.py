@@ -47,6 +47,13 @@ def test_an_unknown_configuration_names_the_bundled_ones():
         read_config("ssam_tinny")
 
 
+@pytest.mark.parametrize("text", ["1e-4", "1.0e-4", "1E-4", ".1e-3", "+1e-4", "0.0001"])
+def test_numbers_are_numbers_with_and_without_a_point(tmp_path, text):
+    (tmp_path / "mine.yaml").write_text(f"base: ssam_tiny\noptim: {{lr: {text}}}\ndata: {{path: 1e-4.wav}}\n")
+    run = read_config(tmp_path / "mine.yaml", ["run.out=y", f"optim.min_lr={text}"])
+    assert run.optim.lr == run.optim.min_lr == 1e-4 and run.data.path == "1e-4.wav"
+
+
 def test_bases_in_a_circle(tmp_path):
     (tmp_path / "a.yaml").write_text("base: b.yaml\n")
     (tmp_path / "b.yaml").write_text("base: a.yaml\n")
@@ -57,7 +64,7 @@ def test_bases_in_a_circle(tmp_path):
 def test_the_command_line(corpus, tmp_path, capsys):
     words = ["pretrain", "ssam_tiny", f"data.path={corpus}", f"run.out={tmp_path / 'run'}", "optim.batch=4",
              "model_options={embed_dim: 32, depth: 1, d_state: 4}", "run.progress=false"]  # fmt: skip
-    assert main([*words, "--dry-run", "optim.steps=2"]) == 0
+    assert main([*words, "--dry-run", "optim.steps=2", "optim.lr=1e-4"]) == 0  # a setting behind an option
     assert "15 clips" in capsys.readouterr().out and not (tmp_path / "run").exists()
     assert main([*words, "optim.steps=2"]) == 0
     assert "finished at step 2" in capsys.readouterr().out

@@ -1,9 +1,12 @@
 """Corpus statistics are exact: as from all files' features in one array."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
+from hear_audiomamba.cli import main
 from hear_audiomamba.config import KaldiFbankConfig, LogMelConfig
 from hear_audiomamba.errors import DataError
 from hear_audiomamba.frontends.kaldi import KaldiFbank
@@ -48,3 +51,17 @@ def test_a_corpus_without_a_readable_file_is_an_error(tmp_path):
     (tmp_path / "broken.wav").write_bytes(b"RIFF")
     with pytest.raises(DataError, match="none of the 1 files"):
         corpus_statistics(DataConfig(path=str(tmp_path)), LogMel(LogMelConfig()))
+
+
+def test_the_verb_measures_and_names_what_it_skipped(tmp_path, capsys):
+    write_wav(tmp_path / "corpus" / "a.wav", 1.5)
+    (tmp_path / "corpus" / "broken.flac").write_bytes(b"fLaC nonsense")
+    words = ["pretrain", "stats", str(tmp_path / "corpus"), "--json", str(tmp_path / "stats.json")]
+    assert main(words) == 1
+    captured = capsys.readouterr()
+    assert "files      1, 0.00 h, 1.50 to 1.50 s" in captured.out and "skipped broken.flac" in captured.err
+    found = json.loads((tmp_path / "stats.json").read_text())
+    assert found["clips"] == 1 and len(found["mean_per_bin"]) == 80
+    (tmp_path / "corpus" / "manifest.csv").write_text("path,seconds,kind\na.wav,1.5,noise\n")
+    assert main([*words[:3], "--no-features"]) == 0
+    assert "noise" in capsys.readouterr().out

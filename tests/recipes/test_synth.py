@@ -10,6 +10,7 @@ import soundfile
 import yaml
 from scipy.signal import lfilter
 
+from hear_audiomamba.cli import main as audiomamba
 from hear_audiomamba.errors import DataError
 from recipes.corpus.cli import main
 from recipes.corpus.manifest import Clip, Label, write_table
@@ -76,13 +77,13 @@ def test_the_verb_builds_measures_and_says_what_failed(tmp_path, capsys):
     tones = {"name": "tones", "engine": "tones", "count": 8, "licence": "CC0-1.0"}
     recipe.write_text(yaml.safe_dump({"name": "r", "synthesis": [tones]}))
     assert main(["build", str(tmp_path / "out"), "--recipe", str(recipe)]) == 0
-    assert main(["stats", str(tmp_path / "out"), "--no-features"]) == 0
+    assert audiomamba(["pretrain", "stats", str(tmp_path / "out"), "--no-features"]) == 0
     assert "CC0-1.0" in capsys.readouterr().out
     broken = {"name": "notes", "engine": "notes", "count": 2, "voices": ["/no/font.sf2"]}
     recipe.write_text(yaml.safe_dump({"name": "r", "synthesis": [tones, broken]}))
     assert main(["build", str(tmp_path / "out"), "--recipe", str(recipe)]) == 1
     assert "skipped: notes" in capsys.readouterr().err
-    assert main(["stats", str(tmp_path / "nothing"), "--no-features"]) == 1
+    assert audiomamba(["pretrain", "stats", str(tmp_path / "nothing"), "--no-features"]) == 1
     assert main(["build", str(tmp_path / "out"), "--recipe", str(tmp_path / "no.yaml")]) == 1
 
 
