@@ -63,11 +63,10 @@ def build(side: str) -> tuple[nn.ModuleList, Callable[[Tensor], Tensor]]:
     if side == "mamba":
         blocks = nn.ModuleList(MambaBlock(WIDTH, "rms", bidirectional="v2") for _ in range(DEPTHS[side]))
 
-        def run(hidden: Tensor) -> Tensor:
-            residual = None
+        def run(stream: Tensor) -> Tensor:
             for block in blocks:
-                hidden, residual = block(hidden, residual)
-            return hidden + residual
+                stream = stream + block(stream)
+            return stream
 
         return blocks, run
     blocks = nn.ModuleList(TransformerBlock(WIDTH, HEADS) for _ in range(DEPTHS[side]))

@@ -215,12 +215,17 @@ class LogMelPatchConfig(Config):
 
 @dataclasses.dataclass(frozen=True)
 class SSAMConfig(LogMelPatchConfig):
-    """The SSAM encoder (Yadav & Tan, arXiv 2406.02178): causal Mamba over spectrogram patches."""
+    """The SSAM encoder (Yadav & Tan, arXiv 2406.02178): causal Mamba over spectrogram patches.
+
+    `trained_depth` blocks are run, the rest are left out: their weights are there for further training,
+    but still add nothing. None runs all.
+    """
 
     d_state: int = 24
     d_conv: int = 4
     expand: int = 3
     norm: typing.Literal["layer", "rms"] = "layer"
+    trained_depth: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -259,7 +264,7 @@ class FbankPatchConfig(Config):
 class SSAMBAConfig(FbankPatchConfig):
     """The SSAMBA encoder (Shams et al., arXiv 2405.11831): pairs of bidirectional Mamba layers.
 
-    `depth` counts layers, two to a pair, and is even.
+    `depth` counts layers, two to a pair, and is even; so is `trained_depth` (see `SSAMConfig`).
     """
 
     d_state: int = 16
@@ -267,6 +272,7 @@ class SSAMBAConfig(FbankPatchConfig):
     expand: int = 2
     norm: typing.Literal["layer", "rms"] = "layer"
     norm_eps: float = 1e-5
+    trained_depth: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -274,7 +280,7 @@ class AuMConfig(FbankPatchConfig):
     """The AuM encoder (Erol et al., arXiv 2406.03344): Mamba blocks around a class token in the middle.
 
     `direction`: "fofo" scans forward only, "fobi" scans both ways behind one forward convolution,
-    "bibi" has a convolution and a scan for each way.
+    "bibi" has a convolution and a scan for each way. `trained_depth` as in `SSAMConfig`.
     """
 
     direction: typing.Literal["fofo", "fobi", "bibi"] = "fobi"
@@ -283,6 +289,7 @@ class AuMConfig(FbankPatchConfig):
     expand: int = 2
     norm: typing.Literal["layer", "rms"] = "rms"
     norm_eps: float = 1e-5
+    trained_depth: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)

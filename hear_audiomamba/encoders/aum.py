@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..config import AuMConfig, KaldiFbankConfig
 from ..errors import CheckpointError
-from ..modules.mamba import Bidirectional, make_norm, mamba_blocks
+from ..modules.mamba import Bidirectional, check_trained_depth, make_norm, mamba_blocks
 from .fbank_patches import FbankPatchEncoder, count_blocks, strip_wrapper
 
 BIDIRECTIONAL: dict[str, Bidirectional] = {"fofo": None, "fobi": "v1", "bibi": "v2"}
@@ -41,6 +41,7 @@ class AuM(FbankPatchEncoder):
     def __init__(self, config: AuMConfig, features: KaldiFbankConfig) -> None:
         super().__init__(config, features)
         self.depth = config.depth
+        self.n_run = check_trained_depth(config.trained_depth, config.depth)
         self.blocks = mamba_blocks(
             config.depth, config.embed_dim, config.norm, config.norm_eps,
             bidirectional=BIDIRECTIONAL[config.direction], d_state=config.d_state, d_conv=config.d_conv,
@@ -51,16 +52,17 @@ class AuM(FbankPatchEncoder):
             self.classifier = nn.Linear(config.embed_dim, config.num_classes)
 
     def encode(self, tokens: Tensor) -> Tensor:
-        hidden, residual = _class_in_the_middle(tokens), None
-        for block in self.blocks:
-            hidden, residual = block(hidden, residual)
-        return self.norm(_class_first(residual + hidden))
+        stream = _class_in_the_middle(tokens).float()
+        for block in self.blocks[: self.n_run]:
+            stream = stream + block(stream)
+        normed: Tensor = self.norm(_class_first(stream))
+        return normed
 
     def streams(self, tokens: Tensor) -> Iterator[Tensor]:
-        hidden, residual = _class_in_the_middle(tokens), None
-        for block in self.blocks:
-            hidden, residual = block(hidden, residual)
-            yield _class_first(residual + hidden)
+        stream = _class_in_the_middle(tokens).float()
+        for index, block in enumerate(self.blocks):
+            stream = stream + block(stream) if index < self.n_run else stream
+            yield _class_first(stream)
 
     def class_logits(self, tokens: Tensor) -> Tensor:
         logits: Tensor = self.classifier(tokens[:, 0].to(self.classifier.weight.dtype))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..config import LogMelConfig, SSAMConfig
 from ..errors import CheckpointError
-from ..modules.mamba import MixerState, mamba_blocks
+from ..modules.mamba import MambaBlock, MixerState, check_trained_depth, mamba_blocks
 from .base import Streamable
 from .logmel_patches import LogMelPatchEncoder, grid_from_state
 
@@ -28,23 +28,24 @@ class SSAM(LogMelPatchEncoder, Streamable):
 
     def make_blocks(self) -> nn.ModuleList:
         c = self.config
+        self.n_run = check_trained_depth(c.trained_depth, c.depth)
         return mamba_blocks(
             c.depth, c.embed_dim, c.norm, c.norm_eps, d_state=c.d_state, d_conv=c.d_conv, expand=c.expand
         )
 
     def encode(self, tokens: Tensor) -> Tensor:
-        """Return embedded tokens `(N, P, D)` after all blocks and the final norm, float32."""
-        hidden, residual = tokens, None
-        for block in self.blocks:
-            hidden, residual = block(hidden, residual)
-        return self.encoder_norm(residual + hidden)
+        stream = tokens.float()
+        for block in self.blocks[: self.n_run]:
+            stream = stream + block(stream)
+        normed: Tensor = self.encoder_norm(stream)
+        return normed
 
     def hidden_states(self, features: Tensor) -> list[Tensor]:
-        hidden, residual = self.embed(features), None
+        stream = self.embed(features).float()
         states = []
-        for block in self.blocks:
-            hidden, residual = block(hidden, residual)
-            states.append(residual + hidden)
+        for index, block in enumerate(self.blocks):
+            stream = stream + block(stream) if index < self.n_run else stream
+            states.append(stream)
         return states
 
     def embed_next(self, features: Tensor, first_step: int) -> Tensor:
@@ -55,12 +56,14 @@ class SSAM(LogMelPatchEncoder, Streamable):
         return tokens + self.positions(first_step, features.shape[1] // self.step).to(tokens.dtype)
 
     def step_tokens(self, tokens: Tensor, states: list[MixerState] | None) -> tuple[Tensor, list[MixerState]]:
-        hidden, residual = tokens, None
+        stream = tokens.float()
         following = []
-        for index, block in enumerate(self.blocks):
-            hidden, residual, state = block.step(hidden, residual, states[index] if states else None)
+        for index, block in enumerate(self.blocks[: self.n_run]):
+            assert isinstance(block, MambaBlock)
+            mixed, state = block.step(stream, states[index] if states else None)
+            stream = stream + mixed
             following.append(state)
-        return self.encoder_norm(residual + hidden), following
+        return self.encoder_norm(stream), following
 
 
 def looks_like(state: Mapping[str, Tensor]) -> bool:

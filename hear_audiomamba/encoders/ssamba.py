@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..config import KaldiFbankConfig, SSAMBAConfig
 from ..errors import CheckpointError, ConfigError
-from ..modules.mamba import MambaBlock, make_norm, mamba_blocks
+from ..modules.mamba import check_trained_depth, make_norm, mamba_blocks
 from .fbank_patches import (
     MaskedPatchEncoder,
     convert_wrapped,
@@ -41,9 +41,11 @@ class SSAMBA(MaskedPatchEncoder):
     """
 
     def __init__(self, config: SSAMBAConfig, features: KaldiFbankConfig) -> None:
-        if config.depth < 2 or config.depth % 2:
-            raise ConfigError(f"depth: {config.depth} layers do not make whole pairs; give an even number")
+        for name, layers in (("depth", config.depth), ("trained_depth", config.trained_depth)):
+            if layers is not None and (layers < 2 or layers % 2):
+                raise ConfigError(f"{name}: {layers} layers do not make whole pairs; give an even number")
         super().__init__(config, features)
+        self.n_run = check_trained_depth(config.trained_depth, config.depth)
         self.depth = config.depth
         self.blocks = mamba_blocks(
             config.depth, config.embed_dim, config.norm, config.norm_eps,
@@ -54,29 +56,29 @@ class SSAMBA(MaskedPatchEncoder):
 
     def encode(self, tokens: Tensor) -> Tensor:
         stream = tokens.float()
-        for pair in self._pairs():
-            forward, backward = _run_pair(stream, *pair)
+        for index in range(0, self.n_run, 2):
+            forward, backward = self._pair(index, stream)
             stream = forward + backward
+        stream = stream * 2.0 ** ((self.depth - self.n_run) // 2)  # a pair that adds nothing doubles it
         # Twice, as the reference code does in pretraining and in fine-tuning.
-        return self.norm(self.norm(stream))
+        normed: Tensor = self.norm(self.norm(stream))
+        return normed
 
     def streams(self, tokens: Tensor) -> Iterator[Tensor]:
         """Yield the residual stream `(N, P, D)` float32 after each layer; a pair's two are to be added."""
         stream = tokens.float()
-        for pair in self._pairs():
-            forward, backward = _run_pair(stream, *pair)
+        for index in range(0, self.depth, 2):
+            forward, backward = self._pair(index, stream)
             yield forward
             yield backward
             stream = forward + backward
 
-    def _pairs(self) -> Iterator[tuple[MambaBlock, MambaBlock]]:
-        return zip(self.blocks[::2], self.blocks[1::2])  # type: ignore[arg-type]
-
-
-def _run_pair(stream: Tensor, first: MambaBlock, second: MambaBlock) -> tuple[Tensor, Tensor]:
-    forward, _ = first(stream, None)
-    backward, _ = second(stream, None, reverse=True)
-    return stream + forward, stream + backward
+    def _pair(self, index: int, stream: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what two layers make of the stream, each by itself; layers not trained add nothing."""
+        if index >= self.n_run:
+            return stream, stream
+        forward = stream + self.blocks[index](stream)
+        return forward, stream + self.blocks[index + 1](stream, reverse=True)
 
 
 def looks_like(state: Mapping[str, Tensor]) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..config import ModelConfig
 from ..errors import CheckpointError
-from .registry import FAMILIES, VARIANTS
+from .registry import FAMILIES, VARIANTS, all_blocks
 from .weights import own_metadata, read_safetensors, save_weights
 
 # Names that training arguments pickled beside the weights refer to. Each is replaced by a class that
@@ -80,7 +80,7 @@ def recognise(state: Mapping[str, Tensor], what: str) -> tuple[ModelConfig, dict
 def name_of(config: ModelConfig) -> str:
     """Return the variant a configuration is, or a description such as "ssam (embed_dim 192, depth 4)"."""
     for name, variant in VARIANTS.items():
-        if variant.config.family == config.family and variant.config.encoder == config.encoder:
+        if variant.config.family == config.family and variant.config.encoder == all_blocks(config.encoder):
             return name
     sizes = {key: getattr(config.encoder, key, None) for key in ("embed_dim", "depth", "depths")}
     return f"{config.family} ({', '.join(f'{k} {v}' for k, v in sizes.items() if v is not None)})"

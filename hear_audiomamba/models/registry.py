@@ -30,6 +30,7 @@ from ..frontends.base import Frontend
 from ..frontends.kaldi import KaldiFbank
 from ..frontends.logmel import LogMel
 
+_DEEPENED = (SSAMConfig, SSAMBAConfig, AuMConfig)  # whose blocks may be more than were trained
 DEFAULT_VARIANT = "ssam_tiny_200_16x4"
 SIZES = {"tiny": 192, "small": 384, "base": 768}
 
@@ -217,6 +218,11 @@ def with_options(config: ModelConfig, options: Mapping[str, Any]) -> ModelConfig
             raise ConfigError(f"unknown option {key!r} for {config.variant}; {did_you_mean(key, known)}")
         parts[known[key]] = parts[known[key]].replace(**{key: value})
     return parts.pop("model").replace(**parts)
+
+
+def all_blocks(encoder: Config) -> Config:
+    """Return the configuration of an encoder with all of its blocks run, trained or not."""
+    return encoder.replace(trained_depth=None) if isinstance(encoder, _DEEPENED) else encoder
 
 
 def has_tagging_head(config: ModelConfig) -> bool:

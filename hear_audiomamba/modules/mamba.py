@@ -8,7 +8,7 @@ the convolution, so that nothing is ever flipped or transposed.
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +31,20 @@ class MixerState(NamedTuple):
     scan: Tensor
 
 
+class StepSize(nn.Linear):
+    """The projection to step sizes. The scan adds its bias, inside the softplus, so it stays float32."""
+
+
+class _Direction(NamedTuple):
+    """The parameters of one direction of a mixer."""
+
+    conv: nn.Conv1d
+    x_proj: nn.Linear
+    dt_proj: StepSize
+    a_log: Tensor
+    d: Tensor
+
+
 class MambaMixer(nn.Module):
     """A selective state space layer: four matrix products around a convolution and a scan.
 
@@ -44,9 +58,23 @@ class MambaMixer(nn.Module):
             output with an A of its own; "v2" a backward direction with all parameters of its own.
         halve: divide the sum of the two directions of "v2" by two.
 
+    Attributes:
+        backend: of the scan and the convolution: see `ops.BACKENDS`; None chooses.
+
     Source: Gu & Dao, arXiv 2312.00752, section 3; mamba_simple.py of state-spaces/mamba 1.1.3 and of
         hustvl/Vim (bimamba v1 and v2).
     """
+
+    A_log: nn.Parameter
+    A_b_log: nn.Parameter
+    D: nn.Parameter
+    D_b: nn.Parameter
+    conv1d: nn.Conv1d
+    conv1d_b: nn.Conv1d
+    x_proj: nn.Linear
+    x_proj_b: nn.Linear
+    dt_proj: StepSize
+    dt_proj_b: StepSize
 
     def __init__(
         self,
@@ -65,6 +93,7 @@ class MambaMixer(nn.Module):
         self.d_inner, self.d_state, self.d_conv = d_inner, d_state, d_conv
         self.dt_rank = dt_rank or math.ceil(d_model / 16)
         self.bidirectional, self.halve = bidirectional, halve
+        self.backend: str | None = None
 
         self.in_proj = nn.Linear(d_model, 2 * d_inner, bias=False)
         self.out_proj = nn.Linear(d_inner, d_model, bias=False)
@@ -77,7 +106,7 @@ class MambaMixer(nn.Module):
     def _add_direction(self, suffix: str) -> None:
         width, rank, states = self.d_inner, self.dt_rank, self.d_state
         conv = nn.Conv1d(width, width, self.d_conv, groups=width, padding=self.d_conv - 1)
-        dt_proj = nn.Linear(rank, width)
+        dt_proj = StepSize(rank, width)
         # Steps start log-uniform in [0.001, 0.1]; the bias is the inverse of softplus at the step.
         nn.init.uniform_(dt_proj.weight, -(rank**-0.5), rank**-0.5)
         step = torch.exp(torch.rand(width) * (math.log(0.1) - math.log(0.001)) + math.log(0.001))
@@ -103,14 +132,16 @@ class MambaMixer(nn.Module):
         """
         xz = linear(x, self.in_proj.weight)
         x, z = xz.split(self.d_inner, dim=-1)
+        ahead = self._ahead()
+        x_ahead = self._convolve(x, ahead, reverse)
+        y = self._scan(x_ahead, z, ahead, reverse)
         if self.bidirectional == "v1":
-            y = self._forward_v1(x, z, reverse)
-        else:
-            y = self._direction(x, z, "", reverse)
-            if self.bidirectional == "v2":
-                y = y + self._direction(x, z, "_b", not reverse)
-                if self.halve:
-                    y = y * 0.5
+            y = y + self._scan(x_ahead, z, ahead._replace(a_log=self.A_b_log), not reverse)
+        elif self.bidirectional == "v2":
+            back = _Direction(self.conv1d_b, self.x_proj_b, self.dt_proj_b, self.A_b_log, self.D_b)
+            y = y + self._scan(self._convolve(x, back, not reverse), z, back, not reverse)
+            if self.halve:
+                y = y * 0.5
         return linear(y, self.out_proj.weight)
 
     def step(self, x: Tensor, state: MixerState | None) -> tuple[Tensor, MixerState]:
@@ -132,44 +163,36 @@ class MambaMixer(nn.Module):
         xz = linear(x, self.in_proj.weight)
         x, z = xz.split(self.d_inner, dim=-1)
         x, conv_state = causal_conv1d(
-            x,
-            self.conv1d.weight[:, 0],
-            self.conv1d.bias,
-            initial_state=None if state is None else state.conv,
-            return_last_state=True,
-        )
-        delta, b, c = self._project(x, "")
+            x, self.conv1d.weight[:, 0], self.conv1d.bias,
+            initial_state=None if state is None else state.conv, return_last_state=True,
+            backend=self.backend,
+        )  # fmt: skip
+        delta, b, c = self._project(x, self._ahead())
         y, scan_state = selective_scan(
             x, delta, -torch.exp(self.A_log.float()), b, c, self.D.float(), z,
             self.dt_proj.bias.float(), True,
             initial_state=None if state is None else state.scan, return_last_state=True,
+            backend=self.backend,
         )  # fmt: skip
         return linear(y, self.out_proj.weight), MixerState(conv_state, scan_state)
 
-    def _project(self, x: Tensor, suffix: str) -> tuple[Tensor, Tensor, Tensor]:
-        x_proj, dt_proj = getattr(self, "x_proj" + suffix), getattr(self, "dt_proj" + suffix)
-        projected = linear(x, x_proj.weight)
+    def _ahead(self) -> _Direction:
+        return _Direction(self.conv1d, self.x_proj, self.dt_proj, self.A_log, self.D)
+
+    def _convolve(self, x: Tensor, way: _Direction, reverse: bool) -> Tensor:
+        return causal_conv1d(x, way.conv.weight[:, 0], way.conv.bias, reverse=reverse, backend=self.backend)
+
+    def _project(self, x: Tensor, way: _Direction) -> tuple[Tensor, Tensor, Tensor]:
+        projected = linear(x, way.x_proj.weight)
         dt, b, c = projected.split([self.dt_rank, self.d_state, self.d_state], dim=-1)
-        return linear(dt, dt_proj.weight), b, c
+        return linear(dt, way.dt_proj.weight), b, c
 
-    def _direction(self, x: Tensor, z: Tensor, suffix: str, reverse: bool) -> Tensor:
-        conv = getattr(self, "conv1d" + suffix)
-        x = causal_conv1d(x, conv.weight[:, 0], conv.bias, reverse=reverse)
-        delta, b, c = self._project(x, suffix)
-        a_log = self.A_b_log if suffix else self.A_log
-        d, bias = getattr(self, "D" + suffix), getattr(self, "dt_proj" + suffix).bias
+    def _scan(self, x: Tensor, z: Tensor, way: _Direction, reverse: bool) -> Tensor:
+        delta, b, c = self._project(x, way)
         return selective_scan(
-            x, delta, -torch.exp(a_log.float()), b, c, d.float(), z, bias.float(), True, reverse=reverse
-        )
-
-    def _forward_v1(self, x: Tensor, z: Tensor, reverse: bool) -> Tensor:
-        x = causal_conv1d(x, self.conv1d.weight[:, 0], self.conv1d.bias, reverse=reverse)
-        delta, b, c = self._project(x, "")
-        d, bias = self.D.float(), self.dt_proj.bias.float()
-        y = selective_scan(x, delta, -torch.exp(self.A_log.float()), b, c, d, z, bias, True, reverse=reverse)
-        return y + selective_scan(
-            x, delta, -torch.exp(self.A_b_log.float()), b, c, d, z, bias, True, reverse=not reverse
-        )
+            x, delta, -torch.exp(way.a_log.float()), b, c, way.d.float(), z, way.dt_proj.bias.float(), True,
+            reverse=reverse, backend=self.backend,
+        )  # fmt: skip
 
 
 class RMSNorm(nn.Module):
@@ -191,9 +214,9 @@ def make_norm(kind: Literal["layer", "rms"], width: int, eps: float) -> nn.Modul
 
 
 class MambaBlock(nn.Module):
-    """A mixer with its norm, in the add-norm-mix order of the reference code.
+    """A norm and a mixer, which read the residual stream; what they give is to be added to it.
 
-    The residual stream is kept in float32 whatever the mixer computes in (`residual_in_fp32`).
+    The stream is kept in float32 whatever the mixer computes in (`residual_in_fp32` of the reference code).
 
     Args:
         d_model: width.
@@ -203,54 +226,33 @@ class MambaBlock(nn.Module):
     """
 
     def __init__(
-        self, d_model: int, norm: Literal["layer", "rms"] = "layer", eps: float = 1e-6, **mixer
+        self, d_model: int, norm: Literal["layer", "rms"] = "layer", eps: float = 1e-6, **mixer: Any
     ) -> None:
         super().__init__()
         self.norm = make_norm(norm, d_model, eps)
         self.mixer = MambaMixer(d_model, **mixer)
 
-    def forward(
-        self, hidden: Tensor, residual: Tensor | None, reverse: bool = False
-    ) -> tuple[Tensor, Tensor]:
-        """Add, norm, mix.
+    def forward(self, stream: Tensor, reverse: bool = False) -> Tensor:
+        """Return what the block adds to the stream `(batch, L, d_model)`.
 
         Args:
-            hidden: the last block's output `(batch, L, d_model)`.
-            residual: the stream so far, float32, or None before the first block.
+            stream: float32.
             reverse: see `MambaMixer.forward`.
-
-        Returns:
-            The mixer's output and the stream it is still to be added to.
         """
-        residual = hidden.float() if residual is None else residual + hidden
-        if self._adds_nothing():
-            return torch.zeros_like(residual), residual
-        return self.mixer(self._normed(residual), reverse), residual
+        mixed: Tensor = self.mixer(self._normed(stream), reverse)
+        return mixed
 
-    def step(
-        self, hidden: Tensor, residual: Tensor | None, state: MixerState | None
-    ) -> tuple[Tensor, Tensor, MixerState]:
+    def step(self, stream: Tensor, state: MixerState | None) -> tuple[Tensor, MixerState]:
         """Like `forward`, for the next piece of a sequence (see `MambaMixer.step`)."""
-        residual = hidden.float() if residual is None else residual + hidden
-        mixed, state = self.mixer.step(self._normed(residual), state)
-        return mixed, residual, state
+        return self.mixer.step(self._normed(stream), state)
 
-    def _normed(self, residual: Tensor) -> Tensor:
-        return self.norm(residual).to(self.mixer.in_proj.weight.dtype)
-
-    def _adds_nothing(self) -> bool:
-        """Whether the output projection is zero, as in a deepened model's blocks before they are trained.
-
-        Not asked where a gradient may be wanted, nor on a GPU, which the question would make wait.
-        """
-        weight = self.mixer.out_proj.weight
-        if torch.is_grad_enabled() or weight.device.type != "cpu" or torch.compiler.is_compiling():
-            return False
-        return not weight.any()
+    def _normed(self, stream: Tensor) -> Tensor:
+        normed: Tensor = self.norm(stream)
+        return normed.to(self.mixer.in_proj.weight.dtype)
 
 
 def mamba_blocks(
-    depth: int, d_model: int, norm: Literal["layer", "rms"], eps: float, **mixer
+    depth: int, d_model: int, norm: Literal["layer", "rms"], eps: float, **mixer: Any
 ) -> nn.ModuleList:
     """Return `depth` blocks that add to one stream, arguments as those of `MambaBlock`.
 
@@ -261,3 +263,17 @@ def mamba_blocks(
         for block in blocks:
             block.mixer.out_proj.weight /= depth**0.5
     return nn.ModuleList(blocks)
+
+
+def check_trained_depth(trained_depth: int | None, depth: int) -> int:
+    """Return how many blocks are run: `trained_depth`, or all where it is None.
+
+    A model may have more blocks than were trained. Their output projections are still zero, so they would
+    add nothing to the stream.
+
+    Raises:
+        ConfigError: `trained_depth` is not from 1 to `depth`.
+    """
+    if trained_depth is not None and not 1 <= trained_depth <= depth:
+        raise ConfigError(f"trained_depth: {trained_depth} is not from 1 to the {depth} blocks")
+    return depth if trained_depth is None else trained_depth

@@ -33,6 +33,9 @@ class SS2D(nn.Module):
         gate: multiply the normed scan by SiLU of a second half of the input projection.
         float32_scan: run the scan and the norm behind it in float32 whatever the layer computes in.
 
+    Attributes:
+        backend: of the scan: see `ops.BACKENDS`; None chooses.
+
     Source: Liu et al., VMamba, arXiv 2401.10166, section 4.3; SS2Dv0 and SS2Dv2 of MzeroMiko/VMamba
         (forward types "v0", "v05" and "v05_noz").
     """
@@ -53,6 +56,7 @@ class SS2D(nn.Module):
         rank = dt_rank or math.ceil(d_model / 16)
         self.d_inner, self.d_state, self.dt_rank = d_inner, d_state, rank
         self.gate, self.float32_scan = gate, float32_scan
+        self.backend: str | None = None
 
         self.in_proj = Linear(d_model, 2 * d_inner if gate else d_inner, bias=False)
         self.conv2d = nn.Conv2d(d_inner, d_inner, d_conv, groups=d_inner, padding=d_conv // 2, bias=conv_bias)
@@ -116,7 +120,7 @@ class SS2D(nn.Module):
             u, delta, b, c = u.float(), delta.float(), b.float(), c.float()
         y = selective_scan_2d(
             u, delta, -torch.exp(self.A_logs.float()), b, c, self.Ds.float(),
-            self.dt_projs_bias.float().flatten(), height=height, width=width,
+            self.dt_projs_bias.float().flatten(), height=height, width=width, backend=self.backend,
         )  # fmt: skip
         return y.unflatten(1, (height, width))
 

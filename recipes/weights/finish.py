@@ -18,7 +18,7 @@ import torch
 from hear_audiomamba.io.files import sha256_of, write_text
 from hear_audiomamba.models.registry import build_modules, find_variant
 from hear_audiomamba.models.weights import own_metadata, read_safetensors, save_weights
-from hear_audiomamba.pretrain.run.grow import deepen
+from hear_audiomamba.pretrain.run.grow import blocks_of, deepen
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
 PROBE_SECONDS = 3
@@ -49,12 +49,16 @@ def main() -> None:
         timestamp_smoothing_ms=args.timestamp_smoothing_ms,
         labels=trained.labels,
     )
+    trained_depth = blocks_of(state)
+    if trained_depth < config.encoder.depth:
+        config = config.replace(encoder=config.encoder.replace(trained_depth=trained_depth))
     torch.manual_seed(0)
     grown = deepen(state, build_modules(config)[1])
     with torch.inference_mode():
         audio = torch.randn(2, PROBE_SECONDS * config.features.sample_rate)
         both = []
-        for model, weights in ((trained, state), (config, grown)):
+        whole = config.replace(encoder=config.encoder.replace(trained_depth=None))
+        for model, weights in ((trained, state), (whole, grown)):
             features, encoder = build_modules(model)
             encoder.load_state_dict(weights, strict=False)
             both.append(encoder.embed_frames(features(audio)[:, :200]))

@@ -7,6 +7,7 @@ import torch
 
 from hear_audiomamba import get_scene_embeddings, get_timestamp_embeddings, load_model
 from hear_audiomamba.config import SSAMConfig
+from hear_audiomamba.errors import ConfigError
 from hear_audiomamba.models.registry import find_variant
 from hear_audiomamba.models.weights import save_weights
 from tests.golden import assert_golden, golden_weights, load_golden
@@ -149,3 +150,30 @@ def test_parameter_counts_are_the_published_ones():
 
         assert model_info(f"ssam_{size}")["parameters"] + 251 * width == count
     assert SSAMConfig().grid == (50, 5)
+
+
+@pytest.mark.parametrize("variant", ["ssam_tiny", "ssamba_tiny", "aum_tiny"])
+@torch.inference_mode()
+def test_blocks_that_were_not_trained_are_left_out(variant, noise):
+    model = load_model(variant=variant, depth=4, device="cpu")
+    for block in model.encoder.blocks[2:]:
+        block.mixer.out_proj.weight.zero_()
+    part = load_model(variant=variant, depth=4, trained_depth=2, device="cpu")
+    part.encoder.load_state_dict(model.encoder.state_dict())
+    calls = []
+    for block in part.encoder.blocks[2:]:
+        block.register_forward_hook(lambda *args: calls.append(args))
+    audio = noise(2, 20_000)
+    assert torch.equal(part.scene(audio), model.scene(audio)) and not calls
+    for whole, short in zip(model.hidden_states(audio), part.hidden_states(audio), strict=True):
+        assert torch.equal(whole, short)
+    with pytest.raises(ConfigError, match="trained_depth: 6 is not from 1 to the 4 blocks"):
+        load_model(variant=variant, depth=4, trained_depth=6)
+
+
+def test_the_default_weights_say_which_blocks_are_trained():
+    model = load_model(device="cpu")
+    depth = model.config.encoder.trained_depth
+    assert depth == 6 and model.encoder.depth == 12
+    zero = [not block.mixer.out_proj.weight.any() for block in model.encoder.blocks]
+    assert zero == [False] * depth + [True] * (12 - depth)
