@@ -42,6 +42,7 @@ class WheelForEveryPython(bdist_wheel):
 
 
 EXTRAS = {
+    "classify": ["scikit-learn", "matplotlib"],
     "cuda": ["mamba-ssm", "causal-conv1d", "triton>=3.3"],
     "evaluate": ["scipy", "scikit-learn", "matplotlib"],
     "pretrain": ["pyarrow", "tensorboard", "scikit-learn", "matplotlib"],

@@ -106,7 +106,7 @@ class Journal:
         A source whose file has changed makes its unit incomplete again.
         """
         with self._planning():
-            known = self._read_plan()
+            known = read_plan(self.out)
             numbers = {source.key: number for number, source in known}
             states = {source.key: source for _, source in known}
             changed = [s for s in sources if s.key in states and _state(s) != _state(states[s.key])]
@@ -188,16 +188,6 @@ class Journal:
         for name in ("plan.jsonl", "run.json"):
             (self.folder / name).unlink(missing_ok=True)
 
-    def _read_plan(self) -> list[tuple[int, Source]]:
-        path = self.folder / "plan.jsonl"
-        if not path.exists():
-            return []
-        try:
-            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-            return [(row.pop("unit"), Source(**row)) for row in rows]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path}: cannot be read: {error}; use --overwrite to start anew") from None
-
     def _lock(self, name: str, shared: bool) -> None:
         file = open(self.folder / name, "w")  # noqa: SIM115
         try:
@@ -214,6 +204,22 @@ class Journal:
         with open(self.folder / "lock-plan", "w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def read_plan(out: Path) -> list[tuple[int, Source]]:
+    """Return the sources of an output folder, done or not, each with the number of its unit.
+
+    Raises:
+        DataError: the folder's plan is damaged.
+    """
+    path = out / FOLDER / "plan.jsonl"
+    if not path.exists():
+        return []
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return [(row.pop("unit"), Source(**row)) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: cannot be read: {error}; use --overwrite to start anew") from None
 
 
 def write_atomically(path: Path, text: str, tmp: Path | None = None) -> None:

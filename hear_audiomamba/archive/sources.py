@@ -80,11 +80,11 @@ def find_sources(paths: Iterable[str | os.PathLike]) -> list[Source]:
         if os.path.isdir(text):
             found += _folder(text, prefixed)
         elif suffix in MANIFEST_EXTENSIONS:
-            found += [_stated(Source(e.path, e.name, e.start, e.duration)) for e in read_manifest(text)]
+            found += [stated(Source(e.path, e.name, e.start, e.duration)) for e in read_manifest(text)]
         elif suffix == ".tar":
             found += _tar(text)
         else:
-            found.append(_stated(Source(text, os.path.basename(text))))
+            found.append(stated(Source(text, os.path.basename(text))))
     unique = list({source.key: source for source in found}.values())
     if not unique:
         raise DataError(
@@ -132,7 +132,7 @@ def _folder(top: str, prefixed: bool) -> Iterator[Source]:
             if os.path.splitext(file)[1].lower() in AUDIO_EXTENSIONS and not file.startswith("."):
                 path = os.path.join(folder, file)
                 name = PurePosixPath(prefix, Path(path).relative_to(root).as_posix())
-                yield _stated(Source(path, str(name)))
+                yield stated(Source(path, str(name)))
 
 
 def _unreadable_folder(error: OSError) -> None:
@@ -161,7 +161,8 @@ def _status(path: str) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _stated(source: Source) -> Source:
+def stated(source: Source) -> Source:
+    """Return a source with the size and time of its file as they are now."""
     size, mtime_ns = _status(source.path)
     return replace(source, size=size, mtime_ns=mtime_ns)
 

@@ -96,7 +96,7 @@ class Head:
         return to_probabilities(self.logits(embeddings), self.kind, self.calibration)
 
     def decide(self, probabilities: Floats) -> list[tuple[str, ...]]:
-        """Return the classes of each row: the likeliest of a single-label task, else those over threshold."""
+        """Return the classes of each row at or over their threshold; of a single-label task the likeliest only."""
         return decide(probabilities, self.kind, self.classes, self.thresholds)
 
     def with_decisions(self, calibration: Calibration, thresholds: Floats) -> Head:
@@ -118,7 +118,8 @@ def to_probabilities(logits: Floats, kind: Kind, calibration: Calibration) -> Fl
 def decide(
     probabilities: Floats, kind: Kind, classes: Sequence[str], thresholds: Floats
 ) -> list[tuple[str, ...]]:
-    """Return the classes of each row of probabilities `(n, C)`."""
+    """Return the classes of each row of probabilities `(n, C)`; none where all stay below their threshold."""
+    there = probabilities >= thresholds
     if kind == "single":
-        return [(classes[index],) for index in probabilities.argmax(axis=1).tolist()]
-    return [tuple(name for name, over in zip(classes, row >= thresholds) if over) for row in probabilities]
+        there &= np.arange(len(classes)) == probabilities.argmax(axis=1)[:, None]
+    return [tuple(name for name, over in zip(classes, row) if over) for row in there]

@@ -1,69 +1,65 @@
-"""Logistic regression over embeddings, for several strengths of its penalty."""
+"""Logistic regression over embeddings, for several strengths of its penalty at once."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
+import torch
 
-from ..errors import DataError
 from ..io.labels import Kind
 from .head import Calibration, Floats, Head, Layer
+from .solver import solve
 
 ClassWeight = Literal["balanced"] | None
-# Inverse strengths of the L2 penalty on standardised embeddings, divided by their width: see `fit_logistic`.
-STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
-MAX_ITERATIONS = 1000
+# How closely the rows are fitted: see `fit_logistic`. Cross-validation chooses.
+STRENGTHS = (0.1, 1.0, 10.0, 100.0)
 # Logit of a class that a training set does not hold at all.
 ABSENT = -30.0
 
 
 def fit_logistic(
-    embeddings: Floats, targets: Floats, kind: Kind, classes: Sequence[str], strength: float,
+    embeddings: Floats,
+    targets: Floats,
+    kind: Kind,
+    classes: Sequence[str],
+    strengths: Sequence[float] = STRENGTHS,
     class_weight: ClassWeight = None,
-) -> Head:  # fmt: skip
-    """Fit a logistic regression: over all classes for a single-label task, else one for each class.
+    row_weights: Floats | None = None,
+) -> list[Head]:
+    """Fit logistic regressions: over all classes for a single-label task, else one for each class.
 
     Args:
         embeddings: `(n, K)`.
         targets: `(n, C)` of zeros and ones.
         kind: of the task.
         classes: C names.
-        strength: inverse of the penalty, times K; larger fits closer.
+        strengths: S numbers; `strength / K` is what scikit-learn calls C, for embeddings divided by their
+            standard deviation. Larger fits closer.
         class_weight: "balanced" counts every class alike, however many rows it has.
+        row_weights: `(n,)` how much each row counts; by default 1.
 
     Returns:
-        The classifier, not yet calibrated. A class without a row gets a very low probability.
+        S classifiers, not yet calibrated. A class without a row gets a very low probability.
     """
     mean, scale = moments(embeddings)
-    rows = (embeddings - mean) / scale
-    width, n_classes = rows.shape[1], len(classes)
-    weight = np.zeros((width, n_classes), np.float32)
-    bias = np.full(n_classes, ABSENT, np.float32)
-    # The penalty of scikit-learn stands beside the sum of the losses.
-    inverse = strength / width
-    if kind == "single":
-        labels = targets.argmax(axis=1)
-        present = np.unique(labels)
-        if len(present) == 1:
-            bias[present] = 0.0
-        else:
-            model = _fitted(rows, labels, inverse, class_weight)
-            weight[:, present], bias[present] = _columns(model)
-    else:
-        for index in range(n_classes):
-            own = targets[:, index] > 0
-            if own.all() or not own.any():
-                bias[index] = -ABSENT if own.all() else ABSENT
-                continue
-            model = _fitted(rows, own, inverse, class_weight)
-            weight[:, index], bias[index] = model.coef_[0], model.intercept_[0]
-    return Head(
-        kind, tuple(classes), mean, scale, (Layer(weight, bias),), Calibration.none(n_classes),
-        np.full(n_classes, 0.5, np.float32),
-    )  # fmt: skip
+    n_rows, width, n_classes = *embeddings.shape, len(classes)
+    share = targets.mean(axis=0)
+    usable = np.flatnonzero(share > 0 if kind == "single" else (share > 0) & (share < 1))
+    weight = np.zeros((len(strengths), width, n_classes), np.float32)
+    bias = np.full((len(strengths), n_classes), ABSENT, np.float32)
+    bias[:, share == 1] = -ABSENT
+    if len(usable) > (kind == "single"):
+        rows = torch.from_numpy((embeddings.astype(np.float32) - mean) / scale)
+        wanted = torch.from_numpy(np.ascontiguousarray(targets[:, usable], np.float32))
+        penalties = [width / (strength * n_rows) for strength in strengths]
+        weights = torch.from_numpy(_weights(targets[:, usable], kind, class_weight, row_weights))
+        with torch.inference_mode():
+            found, offset = solve(rows, wanted, weights, penalties, softmax=kind == "single")
+        weight[:, :, usable], bias[:, usable] = found.numpy(), offset.numpy()
+    none, half = Calibration.none(n_classes), np.full(n_classes, 0.5, np.float32)
+    return [Head(kind, tuple(classes), mean, scale, (Layer(w, b),), none, half) for w, b in zip(weight, bias)]
 
 
 def moments(embeddings: Floats) -> tuple[Floats, Floats]:
@@ -71,26 +67,19 @@ def moments(embeddings: Floats) -> tuple[Floats, Floats]:
     mean = embeddings.mean(axis=0, dtype=np.float64)
     scale = embeddings.std(axis=0, dtype=np.float64)
     # What is left of a constant column is rounding.
-    constant = scale <= 1e-7 * np.maximum(np.abs(mean), 1e-30)
+    constant = scale <= 1e-6 * np.maximum(np.abs(mean), 1e-30)
     return mean.astype(np.float32), np.where(constant, 1.0, scale).astype(np.float32)
 
 
-def _fitted(rows: Floats, labels: Floats, inverse: float, class_weight: ClassWeight) -> Any:
-    try:
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.linear_model import LogisticRegression
-    except ImportError:
-        raise DataError("fitting needs scikit-learn: pip install 'hear-audiomamba[classify]'") from None
-    model = LogisticRegression(C=inverse, class_weight=class_weight, max_iter=MAX_ITERATIONS, tol=1e-4)
-    with warnings.catch_warnings():
-        # A fit that is cut off after so many steps is as good as converged, and is calibrated afterwards.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return model.fit(rows, labels)
-
-
-def _columns(model: Any) -> tuple[Floats, Floats]:
-    """Return one column a class; of two classes scikit-learn keeps their difference only."""
-    weight, bias = model.coef_.T, model.intercept_
-    if weight.shape[1] > 1:
-        return weight, bias
-    return np.concatenate([-weight / 2, weight / 2], axis=1), np.concatenate([-bias / 2, bias / 2])
+def _weights(targets: Floats, kind: Kind, class_weight: ClassWeight, row_weights: Floats | None) -> Floats:
+    """Return how much each row counts for each class, `(n, C)` or `(n, 1)`."""
+    own = np.ones(len(targets)) if row_weights is None else row_weights
+    if class_weight is None:
+        return own[:, None].astype(np.float32)
+    present = (targets * own[:, None]).sum(axis=0)
+    total = own.sum()
+    if kind == "single":
+        factor = (targets * (total / (len(present) * present))).sum(axis=1, keepdims=True)
+    else:
+        factor = np.where(targets > 0, total / (2 * present), total / (2 * (total - present)))
+    return np.asarray(own[:, None] * factor, np.float32)

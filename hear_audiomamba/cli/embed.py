@@ -118,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
     if args.ray is not None:
         from ..archive.cluster import embed_on_ray
 
-        summary = embed_on_ray(sources, _model_arguments(args), args.out, options, resources, args.ray)
+        summary = embed_on_ray(sources, model_arguments(args), args.out, options, resources, args.ray)
         for error in summary.errors:
             print(f"hear-audiomamba: error: {error['reason']}", file=sys.stderr)
     else:
@@ -139,10 +139,11 @@ def load(args: argparse.Namespace, defaults: dict[str, Any] | None = None) -> An
         if args.threads < 1:
             raise ConfigError(f"--threads {args.threads}: expected at least 1")
         torch.set_num_threads(args.threads)
-    return load_model(**{**(defaults or {}), **_model_arguments(args)})
+    return load_model(**{**(defaults or {}), **model_arguments(args)})
 
 
-def _model_arguments(args: argparse.Namespace) -> dict[str, Any]:
+def model_arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the keywords of `load_model` that the options ask for."""
     import yaml
 
     given: dict[str, Any] = {}

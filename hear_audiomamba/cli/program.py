@@ -20,6 +20,8 @@ VERBS = {
     "list": "the models by name, with their sizes and weights",
     "info": "everything about one model or weights file",
     "embed": "audio files, folders and archives to embeddings on disk",
+    "fit": "labels to a classifier of recordings, with a report",
+    "predict": "a classifier's classes found in recordings",
     "check": "the checks of hear-validator, as a table",
     "evaluate": "the HEAR benchmark: tasks, seeds, scores, resumable",
     "leaderboard": "tables, plots and a page from evaluation results",

@@ -13,6 +13,7 @@ from ..errors import AudioReadError
 from .audio import duration_of
 
 Kind = Literal["single", "multi", "events"]
+KINDS = ("single", "multi", "events")
 SPLITS = ("train", "valid", "test")
 # Headers and label programs round times; a label may end this much behind the file, and is cut there.
 TIME_SLACK = 0.05

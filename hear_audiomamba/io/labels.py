@@ -12,6 +12,7 @@ from typing import Literal
 
 from ..errors import ConfigError, DataError, did_you_mean
 from .label_checks import (
+    KINDS,
     SPLITS,
     Kind,
     LabelRow,
@@ -24,9 +25,8 @@ from .label_checks import (
 )
 from .label_formats import Columns, RawRow, read_rows
 
-__all__ = ["Columns", "Kind", "LabelError", "LabelRow", "LabelTable", "read_labels"]
+__all__ = ["SPLITS", "Columns", "Kind", "LabelError", "LabelRow", "LabelTable", "read_labels"]
 
-KINDS = ("single", "multi", "events")
 _OTHER_NAMES = {"validation": "valid", "val": "valid", "dev": "valid", "training": "train", "testing": "test"}
 _FOLD = re.compile(r"(fold[ _-]?)?\d+")
 MOST_SHOWN = 100

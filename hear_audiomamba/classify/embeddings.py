@@ -1,0 +1,176 @@
+"""Embeddings of labelled audio: made once by the archive engine, and taken from an archive that has them."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..archive.frames import read_frames
+from ..archive.journal import FOLDER, read_plan
+from ..archive.options import EmbedOptions
+from ..archive.progress import Progress
+from ..archive.read import read_scenes
+from ..archive.run import Resources, embed_sources
+from ..archive.sources import Source, stated
+from ..embedding.embedder import AudioEmbedder
+from ..errors import DataError
+from ..io.files import read_json
+from .head import Floats
+
+OnProgress = Callable[[Progress], None] | None
+Stretch = tuple[str, float | None, float | None]
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Sources in an archive.
+
+    Attributes:
+        folder: the archive.
+        sources: one for each stretch asked for, None where its audio could not be read.
+        errors: path, start and reason of each that could not.
+        npz: the archive has a file for each source, named after it.
+    """
+
+    folder: Path
+    sources: tuple[Source | None, ...]
+    errors: tuple[dict[str, Any], ...]
+    npz: bool
+
+    def key_of(self, source: Source) -> str:
+        """What the archive's tables call a source."""
+        return source.name if self.npz else source.label
+
+
+def embed_stretches(
+    stretches: Sequence[Stretch],
+    model: AudioEmbedder,
+    folder: Path,
+    *,
+    timestamps: bool,
+    resources: Resources | None = None,
+    on_progress: OnProgress = None,
+) -> Embedded:
+    """Make sure that an archive holds the embeddings of stretches of audio files.
+
+    Args:
+        stretches: path, start and end in seconds (None: the whole file) of each.
+        model: what embeds.
+        folder: an archive that `embed` made with the same model, or a new folder. What it has of these
+            files is used as it is; the rest is embedded into it.
+        timestamps: timestamp embeddings are needed, instead of one scene embedding for each stretch.
+        resources: what to use.
+        on_progress: called after every source.
+
+    Returns:
+        Where they are.
+
+    Raises:
+        DataError: the archive was made with another model, or holds other kinds of embeddings.
+    """
+    options = _options(folder, timestamps)
+    known = {_identity(source): source for _, source in read_plan(folder)}
+    wanted: dict[Stretch, Source] = {}
+    for path, start, end in stretches:
+        duration = None if start is None or end is None else end - start
+        source = stated(Source(path, _name(path, start, end), start or 0.0, duration))
+        there = known.get(_identity(source))
+        if there is not None:
+            # The same file by another path; what it is called in the archive stays.
+            source = replace(there, size=source.size, mtime_ns=source.mtime_ns)
+        wanted[path, start, end] = source
+    unique = list({source.key: source for source in wanted.values()}.values())
+    summary = embed_sources(unique, model, folder, options, resources, on_progress)
+    # Names are made unique when they are planned, and read back from there.
+    named = {source.key: source for _, source in read_plan(folder)}
+    failed = {(error["path"], error["start"]) for error in summary.errors}
+    found = [named[wanted[stretch].key] for stretch in stretches]
+    own = {(source.label, source.start) for source in found}
+    return Embedded(
+        folder,
+        tuple(None if (source.label, source.start) in failed else source for source in found),
+        tuple(error for error in summary.errors if (error["path"], error["start"]) in own),
+        options.format == "npz",
+    )
+
+
+def read_clips(embedded: Embedded) -> tuple[Floats, Floats]:
+    """Return the scene embeddings `(n, K)` float32 of an archive's stretches, and their seconds `(n,)`.
+
+    Stretches that could not be read are left out.
+    """
+    rows: dict[tuple[str, float | None], list[int]] = defaultdict(list)
+    sources = [source for source in embedded.sources if source is not None]
+    for index, source in enumerate(sources):
+        rows[embedded.key_of(source), None if embedded.npz else round(source.start, 6)].append(index)
+    clips: Floats | None = None
+    seconds = np.full(len(sources), np.nan)
+    found = np.zeros(len(sources), bool)
+    for table in read_scenes(embedded.folder):
+        if clips is None:
+            clips = np.zeros((len(sources), table.embeddings.shape[1]), np.float32)
+        for at, path in enumerate(table.paths):
+            start = None if embedded.npz else round(float(table.start[at]), 6)
+            for index in rows.get((path, start), ()):
+                # Two stretches may begin together; they differ in length.
+                wanted, length = sources[index].duration, float(table.duration[at])
+                if found[index] and not _nearer(wanted, length, float(seconds[index])):
+                    continue
+                clips[index], seconds[index], found[index] = table.embeddings[at], length, True
+    if clips is None or not found.all():
+        missing = sources[int(np.flatnonzero(~found)[0])].label
+        raise DataError(f"{embedded.folder}: holds no embedding of {missing}; use another --embeddings")
+    return clips, seconds
+
+
+def read_files(embedded: Embedded) -> Iterator[tuple[int, Floats, Floats]]:
+    """Yield the timestamp embeddings of an archive's stretches, each whole.
+
+    Yields:
+        The number of the stretch, times `(n,)` in seconds from its beginning, embeddings `(n, K)`.
+    """
+    number = {
+        embedded.key_of(source): index for index, source in enumerate(embedded.sources) if source is not None
+    }
+    times, rows = [], []
+    for piece in read_frames(embedded.folder):
+        if piece.path not in number:
+            continue
+        times.append(piece.times)
+        rows.append(piece.embeddings)
+        if piece.last:
+            yield number[piece.path], np.concatenate(times), np.concatenate(rows)
+            times, rows = [], []
+
+
+def _options(folder: Path, timestamps: bool) -> EmbedOptions:
+    """Return the settings of an archive that is there, or those of a new one."""
+    if not (folder / FOLDER / "run.json").exists():
+        return EmbedOptions(scene=not timestamps, timestamps=timestamps, format="npy")
+    options = EmbedOptions.from_dict(read_json(folder / FOLDER / "run.json")["options"])
+    kind = "timestamp" if timestamps else "scene"
+    if options.segment_seconds is not None or not (options.timestamps if timestamps else options.scene):
+        held = "embeddings of segments" if options.segment_seconds is not None else f"no {kind} embeddings"
+        raise DataError(f"{folder}: holds {held}, and {kind} embeddings are needed; use another --embeddings")
+    return options
+
+
+def _identity(source: Source) -> tuple[str, str | None, float, float | None]:
+    duration = None if source.duration is None else round(source.duration, 6)
+    return os.path.realpath(source.path), source.member, round(source.start, 6), duration
+
+
+def _name(path: str, start: float | None, end: float | None) -> str:
+    parent, name = os.path.split(path)
+    name = os.path.join(os.path.basename(parent), name)
+    return name if start is None or end is None else f"{name}@{start:g}+{end - start:g}"
+
+
+def _nearer(wanted: float | None, length: float, held: float) -> bool:
+    return wanted is not None and abs(length - wanted) < abs(held - wanted)

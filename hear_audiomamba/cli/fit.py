@@ -1,0 +1,112 @@
+"""`hear-audiomamba fit`: labels to a classifier and its report."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError
+from .embed import ProgressLine, add_model_arguments, load, model_arguments
+
+HELP = "labels to a classifier, with a report"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of the verb."""
+    add = parser.add_argument
+    add(
+        "labels",
+        type=Path,
+        metavar="LABELS",
+        help="folder a class, table (path,label[,start,end][,split]), Raven or Audacity file, or HEAR task",
+    )
+    add("--out", required=True, type=Path, metavar="FILE", help="the classifier, a .safetensors file")
+    add(
+        "--embeddings", type=Path, metavar="DIR",
+        help="an archive of `embed` to take embeddings from and add to (default: OUT.embeddings)",
+    )  # fmt: skip
+
+    what = parser.add_argument_group("labels")
+    add = what.add_argument
+    add("--audio", type=Path, metavar="DIR", help="folder that audio paths are relative to")
+    add(
+        "--kind",
+        choices=("single", "multi", "events"),
+        help="one label a clip, several, or events in time (default: what the labels look like)",
+    )
+    add("--path-column", default="path", metavar="NAME")
+    add("--label-column", metavar="NAME", help="default: label; in Raven tables Annotation, Species, …")
+    add("--split-column", default="split", metavar="NAME")
+    add("--group-by", metavar="COLUMN", help="'folder' or a column: never on both sides of cross-validation")
+    add("--drop-rare", action="store_true", help="leave out classes that occur once")
+    add("--merge-overlaps", action="store_true", help="join events of one class that overlap")
+
+    how = parser.add_argument_group("fitting")
+    add = how.add_argument
+    add("--head", default="logistic", choices=("logistic", "mlp"))
+    add("--balanced", action="store_true", help="count every class alike, however few labels it has")
+    add("--folds", type=int, default=5, metavar="N", help="of cross-validation, where the labels name none")
+    add("--precision-goal", type=float, metavar="P", help="thresholds for this share of right detections")
+    add("--seed", type=int, default=0)
+    add("--skip-errors", action="store_true", help="fit although some files cannot be read")
+
+    add_model_arguments(parser)
+    machine = parser.add_argument_group("machine")
+    add = machine.add_argument
+    add("--device", metavar="NAMES", help="where to compute: cpu, cuda:0, or several: cuda:0,cuda:1")
+    add("--threads", type=int, metavar="N", help="CPU threads of the model")
+    add("--workers", type=int, metavar="N", help="decoding processes (0: decode in this one)")
+    add("--batch-windows", type=int, metavar="N", help="windows encoded at once (16; on a GPU 256)")
+    add("--quiet", action="store_true", help="no progress line")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the verb; returns the exit status."""
+    from ..archive.run import Resources
+    from ..classify.fit import fit_labels
+    from ..classify.model_file import save_classifier
+    from ..classify.outcome import FitOptions
+    from ..io.labels import Columns, read_labels
+
+    if args.out.suffix != ".safetensors":
+        raise ConfigError(f"--out {args.out}: a classifier's name ends in .safetensors")
+    options = FitOptions(
+        args.head, "balanced" if args.balanced else None, args.folds, args.precision_goal, args.seed
+    )
+    columns = Columns(args.path_column, args.label_column, args.split_column, args.group_by)
+    table = read_labels(
+        args.labels, kind=args.kind, columns=columns, audio=args.audio,
+        rare="drop" if args.drop_rare else "refuse", overlaps="merge" if args.merge_overlaps else "refuse",
+    )  # fmt: skip
+    devices = tuple(filter(None, (args.device or "").split(",")))
+    embeddings = args.embeddings or args.out.with_suffix(".embeddings")
+    model = load(args)
+    with ProgressLine(quiet=args.quiet) as line:
+        fitted = fit_labels(
+            table, model, embeddings, options, arguments=_loading(args),
+            resources=Resources(devices=devices, workers=args.workers), on_progress=line.update,
+        )  # fmt: skip
+    save_classifier(fitted.classifier, args.out)
+    print(_sentence(table, fitted, args.out))
+    for note in fitted.trial.notes:
+        print(f"note: {note}", file=sys.stderr)
+    return 1 if fitted.errors and not args.skip_errors else 0
+
+
+def _loading(args: argparse.Namespace) -> dict[str, Any]:
+    """The model's arguments without those that belong to this machine."""
+    of_machine = ("device", "backend", "max_batch_windows")
+    given = model_arguments(args)
+    return {key: value for key, value in given.items() if key not in of_machine and value is not None}
+
+
+def _sentence(table: Any, fitted: Any, out: Path) -> str:
+    numbers = ", ".join(
+        f"{name.replace('_', ' ')} {value:.3f}"
+        for name, value in fitted.trial.summary.items()
+        if name != "rows"
+    )
+    rows, classes = len(fitted.trial.rows), len(table.classes)
+    return f"{out}: {classes} classes; on {rows} labels not fitted on ({fitted.trial.source}): {numbers}"

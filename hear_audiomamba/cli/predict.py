@@ -1,0 +1,169 @@
+"""`hear-audiomamba predict`: a classifier's classes found in recordings."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError
+from .embed import ProgressLine
+
+HELP = "a classifier's classes found in recordings"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of the verb."""
+    add = parser.add_argument
+    add(
+        "paths",
+        nargs="+",
+        metavar="AUDIO",
+        help="audio file, folder, glob, manifest or .tar; or a folder of embeddings made by `embed`",
+    )
+    add("--model", required=True, type=Path, metavar="FILE", help="what `fit` wrote")
+    add("--out", required=True, type=Path, metavar="FILE", help="table of detections (.csv, .parquet, .json), "
+        "Raven table (.selections.txt); for Raven or Audacity labels of many recordings a folder")  # fmt: skip
+    add(
+        "--format",
+        choices=("csv", "parquet", "json", "raven", "audacity"),
+        help="default: by the name of --out",
+    )
+    add("--probabilities", type=Path, metavar="FILE", help="also the probability of every class, row by row")
+
+    how = parser.add_argument_group("detections")
+    add = how.add_argument
+    add("--hop", type=float, metavar="S", help="from one piece of a long recording to the next")
+    add("--threshold", type=float, metavar="P", help="of every class, instead of the classifier's own")
+    add("--min-length", type=float, metavar="S", help="drop shorter detections")
+    add("--merge-gap", type=float, metavar="S", help="join detections with less between them")
+    add("--smooth", type=float, metavar="S", help="median filter over time")
+    add("--keep-share", type=float, metavar="R", help="a detection goes on from this share of the threshold")
+
+    add = parser.add_argument_group("model").add_argument
+    add(
+        "--embedding-model",
+        metavar="NAME_OR_FILE",
+        help="where the model the classifier was fitted on lies now",
+    )
+
+    machine = parser.add_argument_group("machine")
+    add = machine.add_argument
+    add("--device", metavar="NAMES", help="where to compute: cpu, cuda:0, or several: cuda:0,cuda:1")
+    add("--threads", type=int, metavar="N", help="CPU threads of the model")
+    add("--workers", type=int, metavar="N", help="decoding processes (0: decode in this one)")
+    add("--batch-windows", type=int, metavar="N", help="windows encoded at once (16; on a GPU 256)")
+    add("--ray", metavar="ADDRESS", help="spread over a Ray cluster (needs the extra `scale`)")
+    add("--overwrite", action="store_true", help="throw away what an earlier run computed")
+    add("--skip-errors", action="store_true", help="exit status 0 although some files could not be read")
+    add("--retry-errors", action="store_true", help="try files again that failed in an earlier run")
+    add("--quiet", action="store_true", help="no progress line")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the verb; returns the exit status."""
+    from ..classify.model_file import load_classifier
+    from ..classify.predict import detect
+    from ..classify.tables import format_of, write_detections, write_probabilities
+
+    format = format_of(args.out, args.format)
+    classifier = _adjusted(load_classifier(args.model), args)
+    recordings, failed = _recordings(args, classifier)
+    if args.probabilities:
+        table = format_of(args.probabilities, None)
+        write_probabilities(recordings(), classifier.head.classes, args.probabilities, table)
+    paths: list[str] = []
+    seconds = 0.0
+
+    def noted() -> Iterator[Any]:
+        nonlocal seconds
+        for recording in recordings():
+            paths.append(recording.path)
+            seconds += float(recording.ends[-1] - recording.starts[0])
+            yield recording
+
+    detections = list(detect(noted(), classifier))
+    high = classifier.embedding.settings["config"]["features"]["sample_rate"] / 2
+    about = {"classifier": str(args.model), "classes": list(classifier.head.classes)}
+    files = write_detections(detections, paths, args.out, format, high_hz=high, about=about)
+    where = args.out if len(files) == 1 else f"{len(files)} files in {args.out}"
+    print(f"{len(detections)} detections in {len(paths)} recordings ({seconds / 3600:.2f} h): {where}")
+    return 1 if failed and not args.skip_errors else 0
+
+
+def _adjusted(classifier: Any, args: argparse.Namespace) -> Any:
+    """The classifier with what the options change in it."""
+    from dataclasses import replace
+
+    import numpy as np
+
+    given = {"min_length": args.min_length, "merge_gap": args.merge_gap, "smooth_seconds": args.smooth,
+             "keep_share": args.keep_share}  # fmt: skip
+    events = classifier.events.replace(**{key: value for key, value in given.items() if value is not None})
+    head = classifier.head
+    if args.threshold is not None:
+        if not 0 <= args.threshold <= 1:
+            raise ConfigError(f"--threshold {args.threshold:g}: expected a probability, 0 to 1")
+        head = replace(head, thresholds=np.full_like(head.thresholds, args.threshold))
+    return replace(classifier, head=head, events=events)
+
+
+def _recordings(args: argparse.Namespace, classifier: Any) -> tuple[Any, int]:
+    """Return what gives the probabilities of all recordings, as often as it is called, and how many failed."""
+    from ..archive.journal import FOLDER
+    from ..classify.scores import read_scores, score_archive
+
+    folders = [Path(path) for path in args.paths if (Path(path) / FOLDER / "run.json").exists()]
+    if folders:
+        if len(folders) < len(args.paths):
+            raise ConfigError("folders of embeddings and audio cannot be mixed; give one kind at a time")
+        return lambda: (one for folder in folders for one in score_archive(folder, classifier)), 0
+    from ..archive.sources import find_sources
+
+    sources = find_sources(args.paths)
+    folder = args.out.with_name(f"{args.out.name}.scores")
+    failed = _compute(args, classifier, sources, folder)
+    return lambda: read_scores(folder, classifier, sources), failed
+
+
+def _compute(args: argparse.Namespace, classifier: Any, sources: Any, folder: Path) -> int:
+    import torch
+
+    from ..archive.run import Resources, embed_sources
+    from ..classify.scores import score_sources
+    from ..hear import load_model
+
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    devices = tuple(filter(None, (args.device or "").split(",")))
+    loading = dict(classifier.embedding.arguments)
+    if args.embedding_model is not None:
+        loading["model_file_path"] = args.embedding_model
+    model = load_model(
+        **loading, device=devices[0] if devices else None, max_batch_windows=args.batch_windows
+    )
+    resources = Resources(
+        devices=devices, workers=args.workers, retry_errors=args.retry_errors, overwrite=args.overwrite
+    )
+    embed = embed_sources if args.ray is None else partial(_on_ray, loading, args.ray)
+    with ProgressLine(quiet=args.quiet) as line:
+        summary = score_sources(
+            sources, classifier, model, folder, hop_seconds=args.hop, resources=resources,
+            on_progress=line.update, embed=embed,
+        )  # fmt: skip
+    if args.ray is not None:
+        for error in summary.errors:
+            print(f"hear-audiomamba: error: {error['reason']}", file=sys.stderr)
+    return summary.failed
+
+
+def _on_ray(
+    loading: dict[str, Any], address: str, sources: Any, model: Any, out: Path, options: Any, resources: Any,
+    on_progress: Any, product: Any,
+) -> Any:  # fmt: skip
+    from ..archive.cluster import embed_on_ray
+
+    return embed_on_ray(sources, loading, out, options, resources, address, product=product)
