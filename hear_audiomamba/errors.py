@@ -37,6 +37,10 @@ class AudioReadError(AudioMambaError, RuntimeError):
     """An audio file cannot be decoded."""
 
 
+class TruncatedAudioError(AudioReadError):
+    """An audio file does not hold all the audio that it should; the part that is there can be read."""
+
+
 class DataError(AudioMambaError, RuntimeError):
     """A folder, manifest or results file is missing, empty, or not what it should be."""
 

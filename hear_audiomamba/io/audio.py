@@ -1,5 +1,8 @@
 """Audio files to mono float32 samples at a model's rate, whole or block by block.
 
+One rule for every container and every way in: all the audio of a file is decoded, or there is an error
+that says what is missing. `containers` follows a file's structure to its end, `decoders` read its parts.
+
 Light on purpose: decoding processes import this file and must not load torch.
 """
 
@@ -8,31 +11,87 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 
-from ..errors import AudioReadError
+from ..errors import AudioReadError, TruncatedAudioError
+from .containers import Contents, Part, examine
+from .decoders import Decoder, TooShort, can_decode_media, open_decoder
+from .ranges import ByteSource
 
 # What a folder is searched for; a file named by the user is tried whatever its ending.
 AUDIO_EXTENSIONS = frozenset(
-    (".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".snd")
-    + (".w64", ".wav", ".wave")
+    (
+        ".aif",
+        ".aifc",
+        ".aiff",
+        ".au",
+        ".caf",
+        ".flac",
+        ".mp1",
+        ".mp2",
+        ".mp3",
+        ".oga",
+        ".ogg",
+        ".opus",
+        ".rf64",
+    )
+    + (".snd", ".w64", ".wav", ".wave")
+)
+# What the second decoder adds: other audio files, and video files with sound.
+MEDIA_EXTENSIONS = frozenset(
+    (
+        ".3gp",
+        ".aac",
+        ".ac3",
+        ".amr",
+        ".ape",
+        ".asf",
+        ".avi",
+        ".dts",
+        ".flv",
+        ".m4a",
+        ".m4b",
+        ".m4v",
+        ".mka",
+        ".mkv",
+    )
+    + (
+        ".mov",
+        ".mp4",
+        ".mpc",
+        ".mpeg",
+        ".mpg",
+        ".ogv",
+        ".spx",
+        ".tak",
+        ".ts",
+        ".tta",
+        ".webm",
+        ".wma",
+        ".wmv",
+        ".wv",
+    )
 )
 BLOCK_SECONDS = 30.0
-MAX_CHANNELS = 1024
-MAX_SAMPLE_RATE = 3_072_000
-# The limit of `inputs.check_audio`, which needs torch.
+# Resampling and mixing overshoot 1 a little; 16-bit values taken for float exceed this at once.
 PEAK_LIMIT = 8.0
-# WAV writers that cannot seek back leave a length near the largest their field can hold.
-_UNKNOWN_LENGTH = 0x7FFF_0000
+
+AudioFile = str | os.PathLike[str] | BinaryIO
+
+
+def readable_extensions() -> frozenset[str]:
+    """Return the endings of files that can be read here: more of them with the extra `decode`."""
+    return AUDIO_EXTENSIONS | MEDIA_EXTENSIONS if can_decode_media() else AUDIO_EXTENSIONS
 
 
 def load_audio(
-    file: str | os.PathLike | BinaryIO,
+    file: AudioFile,
     sample_rate: int,
     *,
     start: float = 0.0,
@@ -42,7 +101,7 @@ def load_audio(
     """Decode audio to mono at a given rate.
 
     Args:
-        file: a path, or an open binary file.
+        file: a path, or an open binary file; one that cannot seek is copied to a temporary file first.
         sample_rate: of the result, Hz.
         start: where to begin, seconds.
         duration: how much to read, seconds; None for all the rest.
@@ -52,76 +111,276 @@ def load_audio(
         Samples `(S,)` float32, S ≥ 1: the mean of the channels, resampled with soxr's high quality.
 
     Raises:
+        TruncatedAudioError: the file does not hold all the audio that it should; says what is missing.
         AudioReadError: the file cannot be decoded; says which file and why.
     """
     return np.concatenate(list(iter_audio(file, sample_rate, start=start, duration=duration, name=name)))
 
 
 def iter_audio(
-    file: str | os.PathLike | BinaryIO,
+    file: AudioFile,
     sample_rate: int,
     *,
     start: float = 0.0,
     duration: float | None = None,
     block_seconds: float = BLOCK_SECONDS,
     name: str | None = None,
+    on_truncated: Callable[[str], None] | None = None,
 ) -> Iterator[np.ndarray]:
     """Decode audio block by block; the blocks put together are what `load_audio` returns.
 
     Args:
-        file: a path, or an open binary file.
+        file: a path, or an open binary file; one that cannot seek is copied to a temporary file first.
         sample_rate: of the result, Hz.
         start: where to begin, seconds.
         duration: how much to read, seconds; None for all the rest.
         block_seconds: length of the pieces decoded at once; bounds memory.
         name: what to call the file in errors; its path by default.
+        on_truncated: called with what is missing where audio is missing; what is there is then given. By
+            default that is an error.
 
     Yields:
         Samples `(n,)` float32, n ≥ 1.
 
     Raises:
+        TruncatedAudioError: the file does not hold all the audio that it should; may come after some blocks.
         AudioReadError: the file cannot be decoded; may come after some blocks.
     """
+    with open_audio(file, name=name, on_truncated=on_truncated) as reader:
+        first, count = reader.stretch(start, duration)
+        yield from resampled(
+            reader.blocks(first, count, max(1, round(block_seconds * reader.sample_rate))),
+            reader.sample_rate,
+            sample_rate,
+        )
+
+
+def resampled(blocks: Iterator[np.ndarray], rate: float, wanted: float) -> Iterator[np.ndarray]:
+    """Bring blocks of a signal to another rate, as if they were one.
+
+    Args:
+        blocks: samples `(n,)` float32.
+        rate: theirs, Hz.
+        wanted: of the result, Hz.
+
+    Yields:
+        Samples `(n,)` float32, n ≥ 1; at least one where there was any.
+    """
+    if rate == wanted:
+        yield from blocks
+        return
     import soxr
 
-    name = name or str(getattr(file, "name", file) if hasattr(file, "read") else file)
-    with _typed_errors(name), _opened(file, name) as sound:
-        rate, remaining = sound.samplerate, _seek(sound, start, duration, name)
-        resampler = None
-        if rate != sample_rate:
-            resampler = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
-        size = max(1, round(block_seconds * rate))
-        n_out = 0
-        while remaining > 0:
-            block = sound.read(min(size, remaining), dtype="float32", always_2d=True)
-            if not len(block):
-                break
-            remaining -= len(block)
-            mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
-            _check_samples(mono, name)
-            mono = mono if resampler is None else resampler.resample_chunk(mono, last=False)
-            if len(mono):
-                n_out += len(mono)
-                yield np.ascontiguousarray(mono, dtype=np.float32)
-        _check_complete(sound, remaining, duration, name)
-        if resampler is not None:
-            tail = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
-            if not n_out and not len(tail):  # a clip too short to give the new rate one sample
-                tail = np.zeros(1, np.float32)
-            if len(tail):
-                n_out += len(tail)
-                yield np.ascontiguousarray(tail, dtype=np.float32)
-        if not n_out:
+    resampler = soxr.ResampleStream(rate, wanted, 1, dtype="float32", quality="HQ")
+    n_in = n_out = 0
+    for block in blocks:
+        n_in += len(block)
+        changed = resampler.resample_chunk(block, last=False)
+        if len(changed):
+            n_out += len(changed)
+            yield np.ascontiguousarray(changed, dtype=np.float32)
+    tail = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+    if n_in and not n_out and not len(tail):  # a clip too short to give the new rate one sample
+        tail = np.zeros(1, np.float32)
+    if len(tail):
+        yield np.ascontiguousarray(tail, dtype=np.float32)
+
+
+class AudioReader:
+    """An open audio file: any stretch of it as mono samples at its own rate.
+
+    Args:
+        source: the file.
+        contents: what it holds.
+        name: what to call it in errors.
+        on_truncated: see `iter_audio`.
+
+    Attributes:
+        sample_rate: Hz; of the first of the joined files where there are several.
+        n_frames: samples of each channel. Exact, but for files of the second decoder.
+    """
+
+    def __init__(
+        self, source: ByteSource, contents: Contents, name: str, on_truncated: Callable[[str], None] | None
+    ) -> None:
+        self._source, self._contents, self._name = source, contents, name
+        self._on_truncated = on_truncated
+        self._decoder: Decoder | None = None
+        self._index = -1
+        if contents.missing:
+            self._truncated(contents.missing)
+        if not contents.parts:
             raise AudioReadError(f"{name}: holds no samples")
+        first = self._open(0)
+        self.sample_rate = first.sample_rate
+        self._lengths = [self._length(index) for index in range(len(contents.parts))]
+        self.n_frames = sum(self._lengths)
+
+    def close(self) -> None:
+        """Let the file go."""
+        if self._decoder is not None:
+            self._decoder.close()
+        self._decoder = None
+
+    def stretch(self, start: float, duration: float | None) -> tuple[int, int | None]:
+        """Return first sample and number of samples of a stretch given in seconds; None for all the rest.
+
+        Raises:
+            AudioReadError: it is no stretch of this file.
+        """
+        if not start >= 0 or not (duration is None or duration > 0):
+            raise AudioReadError(
+                f"{self._name}: start {start} s and duration {duration} s, expected ≥ 0 and > 0"
+            )
+        first = round(start * self.sample_rate)
+        if first >= self.n_frames and first:
+            seconds = self.n_frames / self.sample_rate
+            raise AudioReadError(f"{self._name}: start {start:g} s lies beyond the end, {seconds:g} s")
+        return first, None if duration is None else max(1, round(duration * self.sample_rate))
+
+    def read(self, first: int, count: int) -> np.ndarray:
+        """Return samples `(≤ count,)` float32 from one on: fewer where the file ends, never none.
+
+        Raises:
+            AudioReadError: they cannot be decoded.
+        """
+        return np.concatenate(list(self.blocks(first, count, count)))
+
+    def blocks(self, first: int, count: int | None, size: int) -> Iterator[np.ndarray]:
+        """Yield mono samples in blocks.
+
+        Args:
+            first: of the samples.
+            count: how many; None for all the rest.
+            size: most samples in a block.
+
+        Yields:
+            Samples `(n,)` float32, 1 ≤ n ≤ size.
+
+        Raises:
+            AudioReadError: they cannot be decoded; may come after some blocks.
+        """
+        n_out = 0
+        for index, length in enumerate(self._lengths):
+            last = index == len(self._lengths) - 1
+            if first >= length and not last:
+                first -= length
+                continue
+            for mono in self._part_blocks(index, first, size):
+                if count is not None:
+                    mono = mono[: count - n_out]
+                n_out += len(mono)
+                yield mono
+                if n_out == count:
+                    return
+            first = 0
+        if not n_out:
+            raise AudioReadError(f"{self._name}: holds no samples")
+
+    def _part_blocks(self, index: int, first: int, size: int) -> Iterator[np.ndarray]:
+        decoder = self._open(index)
+        try:
+            if decoder.sample_rate == self.sample_rate:
+                for block in decoder.blocks(first, size):
+                    yield self._mono(block)
+                return
+            whole = resampled(map(self._mono, decoder.blocks(0, size)), decoder.sample_rate, self.sample_rate)
+            for block in whole:
+                for at in range(min(first, len(block)), len(block), size):
+                    yield block[at : at + size]
+                first = max(0, first - len(block))
+        except TooShort as error:
+            self._truncated(str(error))
+
+    def _mono(self, block: np.ndarray) -> np.ndarray:
+        mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
+        peak = max(float(mono.max()), -float(mono.min()))
+        if not np.isfinite(peak):
+            raise AudioReadError(f"{self._name}: holds NaN or infinite samples")
+        if peak > PEAK_LIMIT:
+            raise AudioReadError(f"{self._name}: samples reach {peak:.4g}; float audio must lie in [-1, 1]")
+        return np.ascontiguousarray(mono, dtype=np.float32)
+
+    def _open(self, index: int) -> Decoder:
+        if index != self._index or self._decoder is None:
+            self.close()
+            contents = self._contents
+            self._decoder = open_decoder(self._source, contents.parts[index], contents)
+            self._index = index
+        return self._decoder
+
+    def _length(self, index: int) -> int:
+        part = self._contents.parts[index]
+        decoder = self._open(index) if self._must_open(part) else None
+        if decoder is None:
+            assert part.n_frames is not None
+            return part.n_frames
+        if decoder.sample_rate == self.sample_rate:
+            return decoder.n_frames
+        return round(decoder.n_frames * self.sample_rate / decoder.sample_rate)
+
+    def _must_open(self, part: Part) -> bool:
+        return part.n_frames is None or len(self._contents.parts) > 1
+
+    def _truncated(self, missing: str) -> None:
+        if self._on_truncated is None:
+            raise TruncatedAudioError(f"{self._name}: truncated: {missing}")
+        self._on_truncated(missing)
+
+
+@contextmanager
+def open_audio(
+    file: AudioFile,
+    *,
+    name: str | None = None,
+    on_truncated: Callable[[str], None] | None = None,
+) -> Iterator[AudioReader]:
+    """Open an audio file.
+
+    Args:
+        file: a path, or an open binary file; one that cannot seek is copied to a temporary file first.
+        name: what to call the file in errors; its path by default.
+        on_truncated: see `iter_audio`.
+
+    Yields:
+        The reader, closed at the end.
+
+    Raises:
+        TruncatedAudioError: the file does not hold all the audio that it should; says what is missing.
+        AudioReadError: the file cannot be decoded; also for whatever goes wrong while it is open.
+    """
+    is_path = isinstance(file, (str, os.PathLike))
+    name = name or str(file if is_path else getattr(file, "name", file))
+    with _typed_errors(name), _opened(file, name) as (raw, key):
+        source = ByteSource(raw)
+        if source.size == 0:
+            raise AudioReadError(f"{name}: the file is empty (0 bytes)")
+        reader = AudioReader(source, _examined(source, name, key), name, on_truncated)
+        try:
+            yield reader
+        finally:
+            reader.close()
+
+
+def duration_of(file: AudioFile) -> float:
+    """Return how long a file is, seconds, by its structure and not only by its header.
+
+    Raises:
+        AudioReadError: the file cannot be read.
+    """
+    with open_audio(file) as reader:
+        return reader.n_frames / reader.sample_rate
 
 
 @contextmanager
 def _typed_errors(name: str) -> Iterator[None]:
-    """Give whatever the libraries raise for bad data the one type that callers wait for."""
+    """Give whatever the libraries raise for bad data the one type that callers wait for, and the file's name."""
     try:
         yield
-    except AudioReadError:
-        raise
+    except AudioReadError as error:
+        if str(error).startswith(f"{name}: "):
+            raise
+        raise type(error)(f"{name}: {error}") from None
     except FileNotFoundError:
         raise AudioReadError(f"{name}: no such file") from None
     except PermissionError:
@@ -135,95 +394,38 @@ def _typed_errors(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _opened(file: str | os.PathLike | BinaryIO, name: str) -> Iterator[Any]:
-    import soundfile
-
-    if hasattr(file, "read"):
-        with soundfile.SoundFile(file) as sound:
-            _check_header(sound, name)
-            yield sound
+def _opened(file: AudioFile, name: str) -> Iterator[tuple[BinaryIO, tuple[int, ...] | None]]:
+    """Yield the open file, and what tells it from others where it is one on disk."""
+    if not isinstance(file, (str, os.PathLike)):
+        if file.seekable():
+            yield file, None
+            return
+        with tempfile.TemporaryFile() as copy:
+            while block := file.read(1 << 20):
+                copy.write(block)
+            yield cast(BinaryIO, copy), None
         return
     status = os.stat(file)
     if stat.S_ISDIR(status.st_mode):
         raise AudioReadError(f"{name}: is a folder")
     if not stat.S_ISREG(status.st_mode):  # reading a pipe or device could wait for ever
         raise AudioReadError(f"{name}: is not a regular file")
-    if status.st_size == 0:
-        raise AudioReadError(f"{name}: the file is empty (0 bytes)")
     with open(file, "rb", buffering=0) as raw:
-        shortfall = _wav_shortfall(raw, status.st_size)
-        if shortfall:
-            said, held = shortfall
-            raise AudioReadError(
-                f"{name}: truncated: the header says {said} bytes of audio, {held} are there"
-            )
-        raw.seek(0)
-        # By descriptor, so that any bytes will do as a name, and at libsndfile's own speed.
-        with soundfile.SoundFile(raw.fileno(), closefd=False) as sound:
-            _check_header(sound, name)
-            yield sound
+        yield cast(BinaryIO, raw), (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
-def _check_header(sound: Any, name: str) -> None:
-    if not 0 < sound.samplerate <= MAX_SAMPLE_RATE:
-        raise AudioReadError(f"{name}: sample rate {sound.samplerate} Hz, expected 1 to {MAX_SAMPLE_RATE}")
-    if not 0 < sound.channels <= MAX_CHANNELS:
-        raise AudioReadError(f"{name}: {sound.channels} channels, expected 1 to {MAX_CHANNELS}")
+def _examined(source: ByteSource, name: str, key: tuple[int, ...] | None) -> Contents:
+    """Return what a file holds; files on disk are followed to their end once, however often they are opened."""
+    ending = Path(name).suffix.lower()
+    if key is None:
+        return examine(source, ending)
+    found = _EXAMINED.pop(key, None) or examine(source, ending)
+    _EXAMINED[key] = found
+    while len(_EXAMINED) > _MOST_REMEMBERED:
+        with suppress(KeyError, StopIteration):  # another thread may have been quicker
+            del _EXAMINED[next(iter(_EXAMINED))]
+    return found
 
 
-def _seek(sound: Any, start: float, duration: float | None, name: str) -> int:
-    """Go to `start` and return how many of the file's sample frames are to be read."""
-    if not start >= 0 or not (duration is None or duration > 0):
-        raise AudioReadError(f"{name}: start {start} s and duration {duration} s, expected ≥ 0 and > 0")
-    first = round(start * sound.samplerate)
-    length = sound.frames
-    if first:
-        if first >= length:
-            raise AudioReadError(
-                f"{name}: start {start:g} s lies beyond the end, {length / sound.samplerate:g} s"
-            )
-        sound.seek(first)
-    rest = length - first
-    return rest if duration is None else min(rest, max(1, round(duration * sound.samplerate)))
-
-
-def _check_samples(mono: np.ndarray, name: str) -> None:
-    peak = max(float(mono.max()), -float(mono.min()))
-    if not np.isfinite(peak):
-        raise AudioReadError(f"{name}: holds NaN or infinite samples")
-    if peak > PEAK_LIMIT:
-        raise AudioReadError(f"{name}: samples reach {peak:.4g}; float audio must lie in [-1, 1]")
-
-
-def _check_complete(sound: Any, missing: int, duration: float | None, name: str) -> None:
-    # MP3 lengths are estimates where the file has no Xing header.
-    if missing > 0 and duration is None and sound.format != "MP3":
-        raise AudioReadError(
-            f"{name}: truncated: {sound.frames - missing} of {sound.frames} sample frames could be decoded"
-        )
-
-
-def _wav_shortfall(raw: BinaryIO, size: int) -> tuple[int, int] | None:
-    """Return the data bytes a RIFF header promises and those there, if fewer; libsndfile passes over it."""
-    head = raw.read(12)
-    if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
-        return None
-    at = 12
-    while at + 8 <= size:
-        raw.seek(at)
-        kind, length = struct.unpack("<4sI", raw.read(8))
-        if kind == b"data":
-            held = size - at - 8
-            return (length, held) if held < length < _UNKNOWN_LENGTH else None
-        at += 8 + length + length % 2
-    return None
-
-
-def duration_of(path: str | Path) -> float:
-    """Return a file's length in seconds as its header has it.
-
-    Raises:
-        AudioReadError: the header cannot be read.
-    """
-    with _typed_errors(str(path)), _opened(path, str(path)) as sound:
-        return sound.frames / sound.samplerate
+_EXAMINED: dict[tuple[int, ...], Contents] = {}
+_MOST_REMEMBERED = 2048

@@ -1,0 +1,165 @@
+"""Containers with one short header: AU, NIST Sphere, and the rarer ones that libsndfile reads."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+from ...errors import AudioReadError
+from ..ranges import ByteSource, Span
+from .parts import Contents, Linear, Part, check_format, check_rest, linear_part, short_of
+
+_AU = {
+    1: ("ULAW", 1), 2: ("PCM_S8", 1), 3: ("PCM_16", 2), 4: ("PCM_24", 3), 5: ("PCM_32", 4),
+    6: ("FLOAT", 4), 7: ("DOUBLE", 8), 27: ("ALAW", 1),
+}  # fmt: skip
+_AU_OPEN = 0xFFFF_FFFF
+_MAX_STEPS = 65_536
+
+
+def examine_au(source: ByteSource, origin: int) -> Contents:
+    """Say what an AU file holds; `origin` is where its header begins.
+
+    Raises:
+        AudioReadError: the header is damaged, or what follows the audio may be audio as well.
+    """
+    head = source.at(origin, 24)
+    big = head[:4] == b".snd"
+    if len(head) < 24:
+        raise AudioReadError(f"truncated: the file ends within its header, at {source.size} bytes")
+    start, stated, codec, rate, channels = struct.unpack(">5I" if big else "<5I", head[4:])
+    check_format(channels, rate)
+    if start < 24 or origin + start > source.size:
+        raise AudioReadError(f"its header is broken: audio from byte {start} on")
+    span, missing = Span(origin + start, source.size), ""
+    known = stated not in (0, _AU_OPEN)
+    if known and stated > span.size:
+        missing = short_of(stated, span.size)
+    elif known and (span.size - stated) % (1 << 32):
+        check_rest(source, span.start + stated, "the audio")
+        span = Span(span.start, span.start + stated)
+    if codec in _AU:
+        subtype, width = _AU[codec]
+        return Contents("AU", linear_part([span], Linear(subtype, width, big, channels, rate)), missing)
+    if not span.size:
+        return Contents("AU", ())
+    return Contents("AU", (Part((Span(origin, span.end),)),), missing)
+
+
+def examine_nist(source: ByteSource, origin: int) -> Contents:
+    """Say what a NIST Sphere file holds; `origin` is where its header begins.
+
+    Raises:
+        AudioReadError: the header is damaged, or what follows the audio may be audio as well.
+    """
+    text = source.at(origin, 1 << 14).decode("latin-1")
+    try:
+        start = int(text.split("\n", 2)[1])
+        words = [line.split(None, 2) for line in text[:start].splitlines()[2:]]
+        fields = {word[0]: word[2].strip() for word in words if len(word) == 3}
+        channels, rate = int(fields.get("channel_count", 1)), int(fields["sample_rate"])
+        count, width = int(fields["sample_count"]), int(fields["sample_n_bytes"])
+    except (ValueError, KeyError, IndexError):
+        raise AudioReadError("its header is broken: fields are missing") from None
+    check_format(channels, rate)
+    coding = fields.get("sample_coding", "pcm")
+    subtypes = {"pcm": {1: "PCM_S8", 2: "PCM_16", 3: "PCM_24", 4: "PCM_32"}, "ulaw": {1: "ULAW"}, "mu-law": {1: "ULAW"},
+                "alaw": {1: "ALAW"}}  # fmt: skip
+    subtype = subtypes.get(coding, {}).get(width)
+    if subtype is None or count < 0:
+        raise AudioReadError(f"NIST Sphere of coding {coding!r} with {width} bytes a sample cannot be read")
+    big = fields.get("sample_byte_format", "01") != "01"
+    begin, stated = origin + start, count * channels * width
+    held = max(0, source.size - begin)
+    missing = short_of(stated, held) if held < stated else ""
+    if not missing:
+        check_rest(source, begin + stated, "the audio")
+    span = Span(begin, begin + min(stated, held))
+    return Contents("NIST", linear_part([span], Linear(subtype, width, big, channels, rate)), missing)
+
+
+def examine_rare(source: ByteSource, origin: int) -> Contents | None:
+    """Say what a file of one of libsndfile's rarer containers holds, None for a file of another kind.
+
+    Of PAF, PVF and IRCAM, which do not tell their length, all that is there is read.
+
+    Raises:
+        AudioReadError: the header is damaged.
+    """
+    head = source.at(origin, 132)
+    for kind, magic, at, end_of in _RARE:
+        if head[at : at + len(magic)] == magic:
+            end = end_of(source, origin, head)
+            missing = f"{source.size} of {end} bytes are there" if end > source.size else ""
+            if not missing and end:
+                check_rest(source, end, "the audio")
+            return Contents(
+                kind, (Part((Span(origin, min(end, source.size) if end else source.size),)),), missing
+            )
+    return None
+
+
+def _open_end(source: ByteSource, origin: int, head: bytes) -> int:
+    return 0
+
+
+def _voc(source: ByteSource, origin: int, head: bytes) -> int:
+    at = origin + int.from_bytes(head[20:22], "little")
+    for _ in range(_MAX_STEPS):
+        block = source.at(at, 4)
+        if not block or block[0] == 0:
+            return at + len(block[:1])
+        if len(block) < 4:
+            return at + 4
+        at += 4 + int.from_bytes(block[1:4], "little")
+    raise AudioReadError(f"more than {_MAX_STEPS} blocks")
+
+
+def _svx(source: ByteSource, origin: int, head: bytes) -> int:
+    return origin + 8 + int.from_bytes(head[4:8], "big")
+
+
+def _avr(source: ByteSource, origin: int, head: bytes) -> int:
+    stereo, bits = head[12:14] != b"\0\0", int.from_bytes(head[14:16], "big")
+    return origin + 128 + int.from_bytes(head[26:30], "big") * (1 + stereo) * (bits // 8)
+
+
+def _wve(source: ByteSource, origin: int, head: bytes) -> int:
+    return origin + 32 + int.from_bytes(head[18:22], "big")
+
+
+def _mpc(source: ByteSource, origin: int, head: bytes) -> int:
+    return origin + 42 + int.from_bytes(head[26:30], "little") * 2 * (1 + head[21])
+
+
+def _matlab(source: ByteSource, origin: int, head: bytes) -> int:
+    order = ">" if head[126:128] == b"MI" else "<"
+    at = origin + 128
+    for _ in range(_MAX_STEPS):
+        tag = source.at(at, 8)
+        if len(tag) < 8:
+            # libsndfile itself counts eight bytes too many in what it writes.
+            return at - 8 if at <= source.size + 8 else at
+        kind, size = struct.unpack(order + "II", tag)
+        at += 8 if kind >> 16 else 8 + size
+    raise AudioReadError(f"more than {_MAX_STEPS} elements")
+
+
+_RARE: tuple[tuple[str, bytes, int, Callable[[ByteSource, int, bytes], int]], ...] = (
+    ("VOC", b"Creative Voice File\x1a", 0, _voc),
+    ("8SVX", b"8SVX", 8, _svx),
+    ("16SV", b"16SV", 8, _svx),
+    ("AVR", b"2BIT", 0, _avr),
+    ("Psion WVE", b"ALawSoundFile**\0", 0, _wve),
+    ("MPC 2000", b"\x01\x04", 0, _mpc),
+    ("MATLAB 5", b"MATLAB 5.0 MAT-file", 0, _matlab),
+    ("PAF", b" paf", 0, _open_end),
+    ("PAF", b"fap ", 0, _open_end),
+    ("PVF", b"PVF1\n", 0, _open_end),
+    ("IRCAM", b"\x64\xa3\x01\x00", 0, _open_end),
+    ("IRCAM", b"\x64\xa3\x02\x00", 0, _open_end),
+    ("IRCAM", b"\x64\xa3\x03\x00", 0, _open_end),
+    ("IRCAM", b"\x00\x01\xa3\x64", 0, _open_end),
+    ("IRCAM", b"\x00\x02\xa3\x64", 0, _open_end),
+    ("IRCAM", b"\x00\x03\xa3\x64", 0, _open_end),
+)

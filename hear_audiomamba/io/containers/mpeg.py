@@ -1,0 +1,278 @@
+"""MPEG audio (MP3, MP2): its frames, one after the other, since no header tells how many there are.
+
+A file may be several joined ones. Each begins with tags or an information frame (Xing, Info, VBRI), which is
+no audio but tells how many samples the encoder put before and behind the sound.
+
+Source: ISO/IEC 11172-3, section 2.4; the LAME tag specification, revision 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import NamedTuple
+
+from ...errors import AudioReadError
+from ..ranges import ByteSource, Piece, Span, Zeros
+from .parts import MAX_PARTS, Contents, MpegFrames, Part, check_rest, end_of_tags
+
+MARK_EVERY = 64
+# What a decoder adds to the delay that encoders write down.
+_DECODER_DELAY = 529
+_LEADING_JUNK = 1 << 16
+_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
+_KBITS = {
+    (True, 1): (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
+    (True, 2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (True, 3): (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (False, 1): (0, 32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    (False, 2): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+    (False, 3): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+
+
+class _Frame(NamedTuple):
+    """What a frame's header says: bytes, samples of a channel, what stays the same within a file, and where
+    an information frame has its name."""
+
+    size: int
+    samples: int
+    like: tuple[int, int, int, bool]
+    info_at: int
+
+
+@dataclass
+class _Run:
+    """Frames of one kind without a gap."""
+
+    start: int
+    end: int
+    frame: _Frame
+    info: bytes = b""
+    count: int = 0
+    largest: int = 0
+    marks: list[int] = field(default_factory=list)
+
+    def add(self, at: int, frame: _Frame) -> None:
+        if self.count % MARK_EVERY == 0:
+            self.marks.append(at)
+        self.count += 1
+        self.largest = max(self.largest, frame.size)
+        self.end = at + frame.size
+
+
+def find_first(source: ByteSource, origin: int, anywhere: bool) -> int:
+    """Return where MPEG audio begins, -1 if a file is none.
+
+    Args:
+        source: the file.
+        origin: first byte behind the tags at its beginning.
+        anywhere: look behind up to 64 KiB of other bytes as well.
+    """
+    first = _frame_at(source, origin, source.size)
+    if first is not None:
+        behind = origin + first.size
+        following = _frame_at(source, behind, source.size)
+        if (following is not None and following.like == first.like) or behind >= source.size:
+            return origin
+        if end_of_tags(source, behind) > behind:
+            return origin
+    return _resync(source, origin + 1, min(source.size, origin + _LEADING_JUNK), 3) if anywhere else -1
+
+
+def examine(source: ByteSource, spans: list[Span], kind: str = "MP3") -> Contents:
+    """Say what a stream of MPEG audio holds.
+
+    Args:
+        source: the file.
+        spans: where its frames lie.
+        kind: the container.
+
+    Raises:
+        AudioReadError: what follows the frames may be audio as well, or there are too many joined files.
+    """
+    parts: list[Part] = []
+    missing = ""
+    for span in spans:
+        runs, lost = _runs(source, span)
+        missing = missing or lost
+        for run in runs:
+            part, lost = _part(run)
+            missing = missing or lost
+            if part is not None:
+                parts.append(part)
+    return Contents(kind, tuple(parts), missing)
+
+
+def frames_from(part: Part, first: int) -> tuple[tuple[Piece, ...], int]:
+    """Return what a decoder has to read to give a part's samples from one on, and how many it gives before.
+
+    A frame uses bits of the frames before it and sounds on into the next; so decoding begins 64 frames
+    or more ahead, which is further than either reaches.
+    """
+    frames = part.mpeg
+    assert frames is not None
+    wanted = part.skip + first
+    index = max(0, wanted // frames.samples // MARK_EVERY - 1)
+    pieces = list(part.pieces)
+    span = pieces[0]
+    assert isinstance(span, Span)
+    pieces[0] = Span(frames.marks[index], span.end)
+    return tuple(pieces), wanted - index * MARK_EVERY * frames.samples
+
+
+def _runs(source: ByteSource, span: Span) -> tuple[list[_Run], str]:
+    at, end = span
+    runs: list[_Run] = []
+    run: _Run | None = None
+    names = _InfoNames(source, span)
+    while at < end:
+        frame = _frame_at(source, at, end)
+        if frame is None:
+            behind = min(end_of_tags(source, at), end)
+            if behind > at:
+                at, run = behind, None
+                continue
+            following = _resync(source, at + 1, end, 2)
+            if following < 0 and runs and end - at < 4 and source.at(at, 1) == b"\xff":
+                return runs, f"its last frame has {end - at} bytes"
+            if following < 0:
+                if end == source.size and runs:
+                    check_rest(source, at, "the last frame")
+                break
+            if runs:
+                return runs, f"{following - at} bytes at byte {at} are no frame"
+            at = following
+            continue
+        if at + frame.size > end:
+            if run is None or frame.like != run.frame.like:
+                break
+            return runs, f"its last frame has {end - at} of {frame.size} bytes"
+        is_info = names.inside(at, frame)
+        if run is None or run.frame.like != frame.like or is_info:
+            if len(runs) == MAX_PARTS:
+                raise AudioReadError(f"more than {MAX_PARTS} files joined")
+            run = _Run(at, at, frame)
+            runs.append(run)
+        if is_info:
+            run.info = source.at(at + frame.info_at, 160)
+        else:
+            run.add(at, frame)
+        at += frame.size
+    return runs, ""
+
+
+class _InfoNames:
+    """Tells which frames are information frames, by one search ahead rather than a look into each."""
+
+    def __init__(self, source: ByteSource, span: Span) -> None:
+        self._source, self._end = source, span.end
+        self._next = {name: self._find(name, span.start) for name in (b"Xing", b"Info", b"VBRI")}
+
+    def inside(self, at: int, frame: _Frame) -> bool:
+        end = at + frame.size
+        for name, place in self._next.items():
+            while place < at:
+                place = self._next[name] = self._find(name, at)
+            while place < end:
+                if place - at == (36 if name == b"VBRI" else frame.info_at) and frame.like[1] == 3:
+                    return True
+                place = self._next[name] = self._find(name, place + 1)
+        return False
+
+    def _find(self, name: bytes, start: int) -> int:
+        found = self._source.find(name, start, self._end)
+        return self._end if found < 0 else found
+
+
+def _part(run: _Run) -> tuple[Part | None, str]:
+    """Return a run as a part, and what it lacks."""
+    if not run.count:
+        return None, "its first frame tells of others, which are not there" if run.info else ""
+    samples = run.frame.samples
+    skip = cut = 0
+    missing = ""
+    stated, n_bytes, delay, padding = _information(run.info)
+    if stated:
+        # Some encoders count the information frame itself.
+        whole = run.count >= stated or (run.count == stated - 1 and n_bytes <= run.end - run.start)
+        if not whole:
+            missing = f"{run.count} of {stated} frames are there"
+        elif run.count <= stated:
+            cut = max(0, padding - _DECODER_DELAY)
+    if delay or padding:
+        skip = delay + _DECODER_DELAY
+    n_frames = run.count * samples - skip - cut
+    if n_frames <= 0:
+        return None, missing
+    pieces: list[Piece] = [Span(run.marks[0], run.end)]
+    if run.count == 1:  # a decoder wants to see a second one
+        pieces.append(pieces[0])
+    # The decoder guesses the length from the first frame and the size, and stops there: let it guess too much.
+    pieces.append(Zeros(max(0, run.count * run.largest - (run.end - run.marks[0])) + 64 * run.largest))
+    mpeg = MpegFrames(run.count, samples, tuple(run.marks))
+    return Part(tuple(pieces), n_frames=n_frames, skip=skip, mpeg=mpeg), missing
+
+
+def _information(info: bytes) -> tuple[int, int, int, int]:
+    """Return what an information frame says: frames, bytes, samples before the sound and behind it."""
+    if len(info) < 120 or info[:4] not in (b"Xing", b"Info"):
+        return 0, 0, 0, 0
+    flags = int.from_bytes(info[4:8], "big")
+    at, values = 8, [0, 0]
+    for index in (0, 1):
+        if flags >> index & 1:
+            values[index] = int.from_bytes(info[at : at + 4], "big")
+            at += 4
+    at += (100 if flags & 4 else 0) + (4 if flags & 8 else 0)
+    if len(info) < at + 24 or not info[at : at + 4].isalpha():
+        return values[0], values[1], 0, 0
+    both = int.from_bytes(info[at + 21 : at + 24], "big")
+    return values[0], values[1], both >> 12, both & 0xFFF
+
+
+def _resync(source: ByteSource, start: int, end: int, in_a_row: int) -> int:
+    """Return where the next frame begins that is followed by others like it, or the end; -1 for nowhere."""
+    at = start
+    while (at := source.find(b"\xff", at, end)) >= 0:
+        if _leads_on(source, at, in_a_row):
+            return at
+        at += 1
+    return -1
+
+
+def _leads_on(source: ByteSource, at: int, in_a_row: int) -> bool:
+    like = None
+    for _ in range(in_a_row):
+        frame = _frame_at(source, at, source.size)
+        if frame is None or (like is not None and frame.like != like):
+            return False
+        like = frame.like
+        at += frame.size
+    return at <= source.size
+
+
+def _frame_at(source: ByteSource, at: int, end: int) -> _Frame | None:
+    head = source.at(at, 4)
+    if len(head) < 4 or at + 4 > end or head[0] != 0xFF or head[1] < 0xE0:
+        return None
+    return _frame(int.from_bytes(head, "big") >> 6)
+
+
+@lru_cache(1 << 12)
+def _frame(bits: int) -> _Frame | None:
+    """Return what a header says, without its last six bits; None for no header."""
+    version, layer = bits >> 13 & 3, 4 - (bits >> 11 & 3)
+    rate_index, rate_of = bits >> 4 & 3, bits >> 6 & 15
+    if version == 1 or layer == 4 or rate_index == 3 or rate_of in (0, 15):
+        return None
+    first = version == 3
+    rate, kbits = _RATES[version][rate_index], _KBITS[first, layer][rate_of]
+    padded, mono = bits >> 3 & 1, bits & 3 == 3
+    if layer == 1:
+        size, samples = (12_000 * kbits // rate + padded) * 4, 384
+    else:
+        samples = 1152 if first or layer == 2 else 576
+        size = samples // 8 * 1000 * kbits // rate + padded
+    side = (17 if mono else 32) if first else (9 if mono else 17)
+    return _Frame(size, samples, (version, layer, rate_index, mono), 4 + side)
