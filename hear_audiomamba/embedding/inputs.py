@@ -6,9 +6,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-
-# Resampling and mixing overshoot 1 a little; 16-bit values taken for float exceed this at once.
-PEAK_LIMIT = 8.0
+from ..io.audio import PEAK_LIMIT
 
 
 def check_audio(audio: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
+from ..errors import AudioReadError, DataError
+from ..io.audio import open_audio
 
 DOWNLOADS = "https://hearbenchmark.com/hear-tasks.html#downloading"
 _MAY_BE_MISSING_FROM_MESSAGE = 3
@@ -102,8 +103,6 @@ def check_task(folder: Path, sample_rate: int) -> TaskCheck:
 
 
 def _audio_problems(folder: Path, names: list[str], sample_rate: int) -> list[str]:
-    import soundfile
-
     if not names:
         return [f"{folder.name}.json lists no clips"]
     there = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
@@ -113,7 +112,8 @@ def _audio_problems(folder: Path, names: list[str], sample_rate: int) -> list[st
         return [f"{len(missing)} of {len(names)} clips of {folder.name} are missing: {some}…"]
     # One clip a split tells a folder under a wrong name; every clip would be as slow as embedding them.
     try:
-        rate = soundfile.info(str(folder / names[0])).samplerate
-    except RuntimeError as error:
-        return [f"{folder.name}/{names[0]} cannot be read: {error}"]
+        with open_audio(folder / names[0], name=f"{folder.name}/{names[0]}") as clip:
+            rate = clip.sample_rate
+    except AudioReadError as error:
+        return [f"cannot be read: {error}"]
     return [] if rate == sample_rate else [f"{folder.name}/{names[0]} has {rate} Hz, not {sample_rate}"]

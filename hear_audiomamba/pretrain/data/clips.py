@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import ConfigError, DataError
-from ...io.audio import AUDIO_EXTENSIONS
+from ...errors import AudioReadError, ConfigError, DataError
+from ...io.audio import duration_of, readable_extensions
 from ...io.manifest import TABLE_EXTENSIONS, Row, read_rows, seconds_of
 from ...io.tars import TarMember
 from ..config import DataConfig
@@ -52,15 +52,12 @@ class Clips:
         return self.seconds
 
     def _measure(self, index: int) -> float:
-        import soundfile
-
         if self.members is not None or self.format == "logmel":
             return 0.0  # their length is seen only when they are read; they count as one crop
         try:
-            info = soundfile.info(str(self.root / self.paths[index]))
-        except (soundfile.LibsndfileError, OSError, RuntimeError):
+            return duration_of(self.root / self.paths[index])
+        except AudioReadError:
             return 0.0  # reported when it is drawn
-        return info.frames / info.samplerate
 
 
 def find_clips(data: DataConfig, split: str | None) -> Clips:
@@ -133,7 +130,7 @@ def _from_folder(root: Path, data: DataConfig, split: str | None) -> Clips:
     else:
         below = root
     logmel = data.format == "logmel"
-    suffixes = (".npy",) if logmel else tuple(AUDIO_EXTENSIONS)
+    suffixes = (".npy",) if logmel else tuple(readable_extensions())
     found = []
     for folder, folders, files in os.walk(below):
         folders.sort()
@@ -212,7 +209,7 @@ def _from_tars(data: DataConfig, split: str | None) -> Clips:
         shards = [shard for shard in shards if split in shard.name]
     elif split is not None and split == data.valid_split:
         shards = []
-    suffixes = (".npy",) if data.format == "logmel" else tuple(AUDIO_EXTENSIONS)
+    suffixes = (".npy",) if data.format == "logmel" else tuple(readable_extensions())
     members, extras = index_shards(shards, suffixes)
     if not members and split != data.valid_split:
         raise DataError(f"data.path: the {len(shards)} tars of {data.path} hold no audio")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import AudioReadError
+from ...io.audio import open_audio
 
 _TRIES = 3
 _SILENT = 1e-4  # -80 dB: below this a crop teaches nothing, and another place in the file is tried
@@ -38,36 +39,21 @@ def read_crop(
         `(≤ n_samples,)` float32.
 
     Raises:
-        AudioReadError: the file cannot be decoded, is empty, or holds NaN or infinity.
+        AudioReadError: the file cannot be decoded, is cut or empty, or holds NaN or infinity.
     """
-    import soundfile
-
-    where = name or str(source)
-    try:
-        with soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else str(source)) as file:
-            rate = file.samplerate * speed
-            wanted = n_samples if rate == sample_rate else int(np.ceil(n_samples * rate / sample_rate)) + 1
-            room = max(0, file.frames - wanted)
-            for _ in range(_TRIES):
-                if start_seconds is not None:
-                    start = min(round(start_seconds * file.samplerate), max(0, file.frames - 1))
-                else:
-                    start = int(rng.integers(0, room + 1)) if rng is not None else 0
-                if start:
-                    file.seek(start)
-                samples = file.read(wanted, dtype="float32", always_2d=True)
-                if len(samples) == 0:
-                    raise AudioReadError(f"{where}: no samples at {start / file.samplerate:.1f} s")
-                if start_seconds is not None or room == 0 or np.abs(samples).max() > _SILENT:
-                    break
-                file.seek(0)
-    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
-        if isinstance(error, AudioReadError):
-            raise
-        raise AudioReadError(f"{where}: {error}") from None
-    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
-    if not np.isfinite(mono).all():
-        raise AudioReadError(f"{where}: holds NaN or infinite samples")
+    file = io.BytesIO(source) if isinstance(source, bytes) else source
+    with open_audio(file, name=name or str(source)) as reader:
+        rate = reader.sample_rate * speed
+        wanted = n_samples if rate == sample_rate else int(np.ceil(n_samples * rate / sample_rate)) + 1
+        room = max(0, reader.n_frames - wanted)
+        for _ in range(_TRIES):
+            if start_seconds is not None:
+                start = min(round(start_seconds * reader.sample_rate), max(0, reader.n_frames - 1))
+            else:
+                start = int(rng.integers(0, room + 1)) if rng is not None else 0
+            mono = reader.read(start, wanted)
+            if start_seconds is not None or room == 0 or np.abs(mono).max() > _SILENT:
+                break
     if rate != sample_rate:
         import soxr
 

@@ -18,7 +18,8 @@ from torch import nn
 from ...config import ModelConfig
 from ...embedding.embedder import AudioEmbedder
 from ...encoders.base import Encoder
-from ...errors import ConfigError, DataError, did_you_mean
+from ...errors import AudioReadError, ConfigError, DataError, did_you_mean
+from ...io.audio import load_audio
 from ..config import ProbeConfig
 
 
@@ -110,8 +111,6 @@ def load_task(folder: Path, sample_rate: int, config: ProbeConfig) -> Task | Non
     Raises:
         DataError: a file is missing or not of this form.
     """
-    import soundfile
-
     meta = _read(folder / "task_metadata.json")
     if meta.get("embedding_type") != "scene":
         return None
@@ -128,10 +127,9 @@ def load_task(folder: Path, sample_rate: int, config: ProbeConfig) -> Task | Non
         for file, row in sorted(rows.items()):
             path = folder / str(sample_rate) / name / file
             try:
-                samples, _ = soundfile.read(str(path), dtype="float32", always_2d=True)
-            except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
-                raise DataError(f"{path}: {error}") from None
-            audio.append(samples.mean(axis=1))
+                audio.append(load_audio(path, sample_rate))
+            except AudioReadError as error:
+                raise DataError(str(error)) from None
             target = np.zeros(len(vocabulary), dtype=bool)
             target[[index[str(label)] for label in row]] = True
             targets.append(target)
