@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple, cast
@@ -11,6 +10,7 @@ import numpy as np
 
 from ..errors import AudioReadError
 from ..io.audio import BLOCK_SECONDS, iter_audio
+from ..io.ranges import ByteSource, JoinedPieces, Span
 from .sources import Source
 
 
@@ -21,10 +21,12 @@ class DecodeSettings:
     Attributes:
         sample_rate: of the blocks, Hz.
         segment_seconds: cut every source into clips of this length; None leaves it whole.
+        keep_truncated: of a file that is not whole, take what is there.
     """
 
     sample_rate: int
     segment_seconds: float | None = None
+    keep_truncated: bool = False
 
 
 class Block(NamedTuple):
@@ -34,11 +36,13 @@ class Block(NamedTuple):
         samples: `(n,)` float32.
         start: the clip's first sample, counted from the source's.
         last: the clip ends here.
+        missing: on the source's last block: what its file lacks, where that is allowed.
     """
 
     samples: np.ndarray
     start: int
     last: bool
+    missing: str = ""
 
 
 def decode_source(source: Source, settings: DecodeSettings) -> Iterator[Block]:
@@ -54,27 +58,36 @@ def decode_source(source: Source, settings: DecodeSettings) -> Iterator[Block]:
     Raises:
         AudioReadError: the source cannot be decoded; may come after some blocks.
     """
+    missing: list[str] = []
+    samples = _blocks(source, settings, missing)
     if settings.segment_seconds is not None:
-        yield from _segments(
-            _blocks(source, settings), round(settings.segment_seconds * settings.sample_rate)
-        )
+        blocks = _segments(samples, round(settings.segment_seconds * settings.sample_rate))
     else:
-        yield from _marked(_blocks(source, settings))
+        blocks = _marked(samples)
+    held: Block | None = None
+    for block in blocks:
+        if held is not None:
+            yield held
+        held = block
+    if held is not None:
+        yield held._replace(missing="".join(missing[:1]))
 
 
-def _blocks(source: Source, settings: DecodeSettings) -> Iterator[np.ndarray]:
+def _blocks(source: Source, settings: DecodeSettings, missing: list[str]) -> Iterator[np.ndarray]:
     def decode(file: str | BinaryIO) -> Iterator[np.ndarray]:
         return iter_audio(
             file, settings.sample_rate, start=source.start, duration=source.duration,
             block_seconds=BLOCK_SECONDS, name=source.label,
+            on_truncated=missing.append if settings.keep_truncated else None,
         )  # fmt: skip
 
     if source.member is None:
         yield from decode(source.path)
         return
     try:
-        with open(source.path, "rb") as archive:
-            yield from decode(cast(BinaryIO, _Slice(archive, source.offset, source.size)))
+        member = Span(source.offset, source.offset + source.size)
+        with open(source.path, "rb", buffering=0) as archive:
+            yield from decode(cast(BinaryIO, JoinedPieces(ByteSource(cast(BinaryIO, archive)), [member])))
     except OSError as error:
         raise AudioReadError(f"{source.label}: {error.strerror}") from None
 
@@ -106,34 +119,3 @@ def _segments(blocks: Iterator[np.ndarray], size: int) -> Iterator[Block]:
         kept, n_kept = [joined[n_whole * size :]], n_kept - n_whole * size
     if n_kept:
         yield Block(np.concatenate(kept), start, True)
-
-
-class _Slice(io.RawIOBase):
-    """A stretch of an open file as a read-only file of its own."""
-
-    def __init__(self, file: io.BufferedReader, offset: int, size: int) -> None:
-        super().__init__()
-        self._file, self._offset, self._size, self._at = file, offset, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        self._at = max(0, base + offset)
-        return self._at
-
-    def readinto(self, buffer) -> int:
-        view = memoryview(buffer).cast("B")
-        n = max(0, min(len(view), self._size - self._at))
-        self._file.seek(self._offset + self._at)
-        data = self._file.read(n)
-        view[: len(data)] = data
-        self._at += len(data)
-        return len(data)

@@ -103,7 +103,7 @@ class JoinedPieces(io.RawIOBase):
         pieces: what the file holds, one behind the other.
 
     Attributes:
-        error: what went wrong while the source was read; a decoder only sees the file end there.
+        size: how many bytes it holds.
     """
 
     def __init__(self, source: ByteSource, pieces: Sequence[Piece]) -> None:
@@ -111,13 +111,8 @@ class JoinedPieces(io.RawIOBase):
         self._source, self._pieces = source, pieces
         sizes = [len(piece) if isinstance(piece, bytes) else piece.size for piece in pieces]
         self._starts = [0, *accumulate(sizes)]
+        self.size = self._starts[-1]
         self._at = 0
-        self.error: OSError | None = None
-
-    @property
-    def size(self) -> int:
-        """How many bytes the file holds."""
-        return self._starts[-1]
 
     def readable(self) -> bool:
         """Return True."""
@@ -140,17 +135,14 @@ class JoinedPieces(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         """Fill a buffer from the position on; return how many bytes there were."""
         view = memoryview(buffer).cast("B")
-        filled = 0
-        try:
-            while filled < len(view) and self._at < self.size:
-                part = self._part(len(view) - filled)
-                if not part:
-                    break
-                view[filled : filled + len(part)] = part
-                filled += len(part)
-                self._at += len(part)
-        except OSError as error:  # must not pass through a decoder written in C
-            self.error = error
+        wanted, filled = len(view), 0
+        while filled < wanted and self._at < self.size:
+            part = self._part(wanted - filled)
+            if not part:
+                break
+            view[filled : filled + len(part)] = part
+            filled += len(part)
+            self._at += len(part)
         return filled
 
     def _part(self, count: int) -> bytes:
@@ -159,8 +151,26 @@ class JoinedPieces(io.RawIOBase):
         inside = self._at - self._starts[index]
         count = min(count, self._starts[index + 1] - self._at)
         piece = self._pieces[index]
-        if isinstance(piece, bytes):
-            return piece[inside : inside + count]
+        if isinstance(piece, Span):
+            return self._source.at(piece.start + inside, count)
         if isinstance(piece, Zeros):
             return bytes(count)
-        return self._source.at(piece.start + inside, count)
+        return piece[inside : inside + count]
+
+
+class DecoderFile(JoinedPieces):
+    """Pieces for a decoder written in C, which no exception may pass through.
+
+    Attributes:
+        error: what went wrong while the source was read; the decoder only sees the file end there.
+    """
+
+    error: OSError | None = None
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer from the position on; return how many bytes there were."""
+        try:
+            return super().readinto(buffer)
+        except OSError as error:
+            self.error = error
+            return 0

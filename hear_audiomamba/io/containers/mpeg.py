@@ -20,6 +20,9 @@ MARK_EVERY = 64
 # What a decoder adds to the delay that encoders write down.
 _DECODER_DELAY = 529
 _LEADING_JUNK = 1 << 16
+# Frames decoded ahead of a place in the middle, for what they sound on.
+_LEAD = 4
+_BLOCK = 1 << 16
 _RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 _KBITS = {
     (True, 1): (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
@@ -43,22 +46,17 @@ class _Frame(NamedTuple):
 
 @dataclass
 class _Run:
-    """Frames of one kind without a gap."""
+    """Frames of one kind without a gap: their kind, what an information frame ahead of them says, the first
+    frame's header, how many there are, the largest, where they end, and where each 64th begins."""
 
-    start: int
-    end: int
-    frame: _Frame
+    like: tuple[int, int, int, bool]
+    samples: int
     info: bytes = b""
+    header: bytes = b""
     count: int = 0
     largest: int = 0
+    end: int = 0
     marks: list[int] = field(default_factory=list)
-
-    def add(self, at: int, frame: _Frame) -> None:
-        if self.count % MARK_EVERY == 0:
-            self.marks.append(at)
-        self.count += 1
-        self.largest = max(self.largest, frame.size)
-        self.end = at + frame.size
 
 
 def find_first(source: ByteSource, origin: int, anywhere: bool) -> int:
@@ -104,24 +102,54 @@ def examine(source: ByteSource, spans: list[Span], kind: str = "MP3") -> Content
     return Contents(kind, tuple(parts), missing)
 
 
-def frames_from(part: Part, first: int) -> tuple[tuple[Piece, ...], int]:
+def frames_from(source: ByteSource, part: Part, first: int) -> tuple[tuple[Piece, ...], int]:
     """Return what a decoder has to read to give a part's samples from one on, and how many it gives before.
 
-    A frame uses bits of the frames before it and sounds on into the next; so decoding begins 64 frames
-    or more ahead, which is further than either reaches.
+    A frame of layer III uses up to 511 bytes of those before it and sounds on into the next. So decoding
+    begins some frames ahead, behind a silent frame that carries just these bytes.
     """
     frames = part.mpeg
     assert frames is not None
     wanted = part.skip + first
-    index = max(0, wanted // frames.samples // MARK_EVERY - 1)
-    pieces = list(part.pieces)
-    span = pieces[0]
+    target = wanted // frames.samples - _LEAD
+    if target < MARK_EVERY:
+        return part.pieces, wanted
+    span = part.pieces[0]
     assert isinstance(span, Span)
-    pieces[0] = Span(frames.marks[index], span.end)
-    return tuple(pieces), wanted - index * MARK_EVERY * frames.samples
+    number = (target // MARK_EVERY - 1) * MARK_EVERY
+    at = frames.marks[number // MARK_EVERY]
+    bits = b""
+    while number < target:
+        frame = _frame_at(source, at, span.end)
+        if frame is None:
+            raise AudioReadError(f"has changed while it was read, at byte {at}")
+        if target - number <= MARK_EVERY:
+            bits += source.at(at, frame.size)[_side_info_end(source.at(at, 4), frame) :]
+        at += frame.size
+        number += 1
+    silence = _silent_frame(frames.header, bits)
+    behind = Zeros((span.end - at) // 24 * max(len(silence), 24) + 64 * 2048)
+    surplus = wanted - (target - bool(silence)) * frames.samples
+    return (silence, Span(at, span.end), behind), surplus
+
+
+def _side_info_end(head: bytes, frame: _Frame) -> int:
+    return frame.info_at + (0 if head[1] & 1 else 2)
+
+
+def _silent_frame(header: bytes, bits: bytes) -> bytes:
+    """Return the longest frame of layer III that fits a header, without sound but with the bits that the
+    frame behind it looks back for; nothing for other layers."""
+    word = int.from_bytes(header, "big") & ~0xF200 | 0x1_E000
+    frame = _frame(word >> 6)
+    if frame is None or frame.like[1] != 3:
+        return b""
+    room = frame.size - frame.info_at
+    return word.to_bytes(4, "big") + bytes(frame.info_at - 4) + bits[-room:].rjust(room, b"\0")
 
 
 def _runs(source: ByteSource, span: Span) -> tuple[list[_Run], str]:
+    """Return the runs of frames in a stretch, and what is missing."""
     at, end = span
     runs: list[_Run] = []
     run: _Run | None = None
@@ -145,40 +173,77 @@ def _runs(source: ByteSource, span: Span) -> tuple[list[_Run], str]:
             at = following
             continue
         if at + frame.size > end:
-            if run is None or frame.like != run.frame.like:
+            if run is None or frame.like != run.like:
                 break
             return runs, f"its last frame has {end - at} of {frame.size} bytes"
         is_info = names.inside(at, frame)
-        if run is None or run.frame.like != frame.like or is_info:
+        if run is None or run.like != frame.like or is_info:
             if len(runs) == MAX_PARTS:
                 raise AudioReadError(f"more than {MAX_PARTS} files joined")
-            run = _Run(at, at, frame)
+            run = _Run(frame.like, frame.samples)
             runs.append(run)
         if is_info:
             run.info = source.at(at + frame.info_at, 160)
+            at += frame.size
         else:
-            run.add(at, frame)
-        at += frame.size
+            at = _follow(source, at, end, names.following, run)
     return runs, ""
 
 
+def _follow(source: ByteSource, at: int, end: int, info: int, run: _Run) -> int:
+    """Add a frame to a run, and those behind it up to the first that is none, another kind, cut, or has byte `info`."""
+    like, marks = run.like, run.marks
+    count, largest = run.count, run.largest
+    block, begin = b"", at
+    stop = end
+    while at + 4 <= end:
+        offset = at - begin
+        head = block[offset : offset + 4]
+        if len(head) < 4:
+            block, begin = source.at(at, _BLOCK), at
+            head = block[:4]
+            if len(head) < 4:
+                break
+        frame = _frame_of(head)
+        if frame is None or frame[2] != like:
+            break
+        size = frame[0]
+        if at + size > stop:
+            break
+        if count % MARK_EVERY == 0:
+            marks.append(at)
+            run.header = run.header or head
+        count += 1
+        if size > largest:
+            largest = size
+        at += size
+        stop = min(end, info)
+    run.count, run.largest, run.end = count, largest, at
+    return at
+
+
 class _InfoNames:
-    """Tells which frames are information frames, by one search ahead rather than a look into each."""
+    """Tells which frames are information frames, by one search ahead rather than a look into each.
+
+    Attributes:
+        following: where the next name stands that may be one of an information frame.
+    """
 
     def __init__(self, source: ByteSource, span: Span) -> None:
         self._source, self._end = source, span.end
-        self._next = {name: self._find(name, span.start) for name in (b"Xing", b"Info", b"VBRI")}
+        self._places = {name: self._find(name, span.start) for name in (b"Xing", b"Info", b"VBRI")}
+        self.following = min(self._places.values())
 
     def inside(self, at: int, frame: _Frame) -> bool:
+        """Tell whether the frame at a byte is one; called for frames in their order."""
         end = at + frame.size
-        for name, place in self._next.items():
-            while place < at:
-                place = self._next[name] = self._find(name, at)
-            while place < end:
-                if place - at == (36 if name == b"VBRI" else frame.info_at) and frame.like[1] == 3:
-                    return True
-                place = self._next[name] = self._find(name, place + 1)
-        return False
+        found = False
+        for name, place in self._places.items():
+            while place < end and not found:
+                found = place - at == (36 if name == b"VBRI" else frame.info_at) and frame.like[1] == 3
+                place = self._places[name] = self._find(name, max(at, place + 1))
+        self.following = min(self._places.values())
+        return found
 
     def _find(self, name: bytes, start: int) -> int:
         found = self._source.find(name, start, self._end)
@@ -189,13 +254,13 @@ def _part(run: _Run) -> tuple[Part | None, str]:
     """Return a run as a part, and what it lacks."""
     if not run.count:
         return None, "its first frame tells of others, which are not there" if run.info else ""
-    samples = run.frame.samples
+    samples = run.samples
     skip = cut = 0
     missing = ""
     stated, n_bytes, delay, padding = _information(run.info)
     if stated:
         # Some encoders count the information frame itself.
-        whole = run.count >= stated or (run.count == stated - 1 and n_bytes <= run.end - run.start)
+        whole = run.count >= stated or (run.count == stated - 1 and n_bytes <= run.end - run.marks[0])
         if not whole:
             missing = f"{run.count} of {stated} frames are there"
         elif run.count <= stated:
@@ -210,7 +275,7 @@ def _part(run: _Run) -> tuple[Part | None, str]:
         pieces.append(pieces[0])
     # The decoder guesses the length from the first frame and the size, and stops there: let it guess too much.
     pieces.append(Zeros(max(0, run.count * run.largest - (run.end - run.marks[0])) + 64 * run.largest))
-    mpeg = MpegFrames(run.count, samples, tuple(run.marks))
+    mpeg = MpegFrames(run.header, samples, tuple(run.marks))
     return Part(tuple(pieces), n_frames=n_frames, skip=skip, mpeg=mpeg), missing
 
 
@@ -254,12 +319,16 @@ def _leads_on(source: ByteSource, at: int, in_a_row: int) -> bool:
 
 def _frame_at(source: ByteSource, at: int, end: int) -> _Frame | None:
     head = source.at(at, 4)
-    if len(head) < 4 or at + 4 > end or head[0] != 0xFF or head[1] < 0xE0:
+    return _frame_of(head) if len(head) == 4 and at + 4 <= end else None
+
+
+@lru_cache(1 << 12)
+def _frame_of(head: bytes) -> _Frame | None:
+    if head[0] != 0xFF or head[1] < 0xE0:
         return None
     return _frame(int.from_bytes(head, "big") >> 6)
 
 
-@lru_cache(1 << 12)
 def _frame(bits: int) -> _Frame | None:
     """Return what a header says, without its last six bits; None for no header."""
     version, layer = bits >> 13 & 3, 4 - (bits >> 11 & 3)

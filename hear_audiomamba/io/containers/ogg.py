@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from ...errors import AudioReadError
 from ..ranges import ByteSource, Span
@@ -80,11 +80,9 @@ def examine(source: ByteSource, origin: int) -> Contents:
 
 
 def _part(stream: _Stream) -> Part:
-    vorbis = stream.codec == b"\x01vorbis"
-    # libsndfile comes out up to a block away from where it was sent in Vorbis.
-    return Part(
-        tuple(stream.spans), "av" if _AUDIO[stream.codec][1] == "av" else "soundfile", exact_seek=not vorbis
-    )
+    # libsndfile comes out up to a block away from where it was sent in Vorbis, and Opus needs some time to settle.
+    decoder: Literal["soundfile", "av"] = "av" if _AUDIO[stream.codec][1] == "av" else "soundfile"
+    return Part(tuple(stream.spans), decoder, exact_seek=False)
 
 
 def _streams(source: ByteSource, origin: int) -> tuple[list[_Stream], str]:

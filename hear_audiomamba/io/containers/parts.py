@@ -45,12 +45,12 @@ class MpegFrames:
     """A run of MPEG audio frames.
 
     Attributes:
-        count: how many.
+        header: of the first.
         samples: of each frame and channel.
         marks: byte of the source where every `MARK_EVERY`-th frame begins.
     """
 
-    count: int
+    header: bytes
     samples: int
     marks: tuple[int, ...]
 
