@@ -60,6 +60,10 @@ class DownloadError(AudioMambaError, OSError):
     """A file cannot be had from the web: no network, no such file, or not the file that was expected."""
 
 
+class FirstUseWarning(UserWarning):
+    """Weights without a published hash were downloaded for the first time; their hash is now on record."""
+
+
 class UntrainedWeightsWarning(UserWarning):
     """The model was built from a fixed seed because no trained weights are at hand."""
 

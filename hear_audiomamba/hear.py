@@ -17,8 +17,10 @@ from .config import ModelConfig
 from .embedding.embedder import AudioEmbedder
 from .errors import CheckpointError, InputError, UntrainedWeightsWarning, did_you_mean
 from .models.convert import name_of, read_checkpoint
+from .models.hub import hub_file
+from .models.known import known_weights
 from .models.registry import ALIASES, DEFAULT_VARIANT, VARIANTS, build_modules, find_variant, with_options
-from .models.weights import hub_file, known_weights, load_strict
+from .models.weights import load_strict
 
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?(:(?P<file>[\w./-]+))?")
 _SEED = 20240602

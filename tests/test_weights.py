@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import pickle
 import struct
@@ -16,7 +15,6 @@ from safetensors.torch import save_file
 
 from hear_audiomamba import UntrainedWeightsWarning, get_scene_embeddings, load_model
 from hear_audiomamba.errors import CheckpointError, VariantError
-from hear_audiomamba.io.files import sha256_of
 from hear_audiomamba.models import weights
 from hear_audiomamba.models.convert import convert, read_checkpoint
 from hear_audiomamba.models.registry import find_variant
@@ -220,86 +218,6 @@ def test_untrained_is_said_and_repeatable(noise):
     state = torch.random.get_rng_state()
     load_model(variant="ssam_small", depth=1, device="cpu")
     assert torch.equal(torch.random.get_rng_state(), state)
-
-
-@pytest.fixture
-def listing(tmp_path, monkeypatch, state):
-    """A weights folder with one bundled entry and one on the hub."""
-    config = find_variant("ssam_tiny").config
-    config = config.replace(encoder=config.encoder.replace(depth=2))
-    file = save_weights(tmp_path / "tiny.safetensors", state, config)
-    entry = {"file": file.name, "sha256": sha256_of(file), "hub": None}
-    hub = {
-        "hub": {"repo": "someone/ssam", "file": "x.safetensors", "revision": "a" * 40},
-        "sha256": entry["sha256"],
-    }
-    content = {
-        "defaults": {},
-        "weights": {
-            "ssam_tiny_200_16x4.test": entry,
-            "ssam_tiny_200_16x4.hub": hub,
-            "ssam_tiny_200_16x4.later": {
-                "hub": {"repo": "someone/ssam", "file": None, "revision": None},
-                "sha256": None,
-            },
-        },
-    }
-    (tmp_path / "manifest.json").write_text(json.dumps(content))
-    monkeypatch.setattr(weights, "bundled_path", lambda name: tmp_path)
-    weights.manifest.cache_clear()
-    yield tmp_path
-    weights.manifest.cache_clear()
-
-
-def tagged(tag):
-    # The listed file has two blocks; asking for its variant by name checks sizes, so go by the file.
-    return weights.known_weights("ssam_tiny_200_16x4", tag)
-
-
-def test_bundled_weights_are_checked(listing):
-    assert load_model(tagged("test"), device="cpu").encoder.depth == 2
-    data = bytearray((listing / "tiny.safetensors").read_bytes())
-    data[-1] ^= 1
-    (listing / "tiny.safetensors").write_bytes(data)
-    with pytest.raises(CheckpointError, match="SHA-256 .* differs"):
-        load_model(variant="ssam_tiny.test")
-
-
-def test_unknown_tag(listing):
-    with pytest.raises(CheckpointError, match="known: test, hub, later"):
-        load_model(variant="ssam_tiny.as2m")
-
-
-def test_an_incomplete_entry_says_what_is_missing(listing):
-    with pytest.raises(CheckpointError, match="lacks file, revision, sha256.*someone/ssam"):
-        load_model(variant="ssam_tiny.later")
-
-
-def test_hub_through_the_local_cache(listing, monkeypatch, tmp_path):
-    """The real huggingface-hub, offline, on a cache laid out as it lays it out."""
-    cache = tmp_path / "hub"
-    snapshot = cache / "models--someone--ssam" / "snapshots" / ("a" * 40)
-    snapshot.mkdir(parents=True)
-    (snapshot / "x.safetensors").write_bytes((listing / "tiny.safetensors").read_bytes())
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.file_download.constants.HF_HUB_OFFLINE", True)
-    assert load_model(tagged("hub"), device="cpu").encoder.depth == 2
-    assert load_model(f"someone/ssam@{'a' * 40}:x.safetensors", device="cpu").encoder.depth == 2
-    with pytest.raises(CheckpointError, match="nobody/nothing: cannot get 'model.safetensors'"):
-        load_model("nobody/nothing")
-
-
-def test_the_real_manifest_is_sound():
-    weights.manifest.cache_clear()
-    for name, entry in weights.manifest()["weights"].items():
-        assert find_variant(name.partition(".")[0]) and entry["licence"] and entry["source"]
-        if entry.get("file"):
-            path = weights.bundled_path("weights") / entry["file"]
-            assert path.stat().st_size == entry["bytes"] < 20e6
-            assert sha256_of(path) == entry["sha256"]
-    for variant, tag in weights.manifest()["defaults"].items():
-        assert f"{variant}.{tag}" in weights.manifest()["weights"]
 
 
 def test_writing_is_atomic(tmp_path, state, monkeypatch):

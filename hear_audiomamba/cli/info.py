@@ -10,8 +10,8 @@ from ..config import ModelConfig
 from ..io.files import sha256_of
 from ..models.convert import read_checkpoint
 from ..models.flops import count_flops
+from ..models.manifest import manifest
 from ..models.registry import describe, find_variant, model_info
-from ..models.weights import manifest
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

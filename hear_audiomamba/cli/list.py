@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 
+from ..models.manifest import manifest
 from ..models.registry import list_models, model_info
-from ..models.weights import manifest
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -29,6 +30,7 @@ from ..errors import ConfigError, VariantError, did_you_mean
 from ..frontends.base import Frontend
 from ..frontends.kaldi import KaldiFbank
 from ..frontends.logmel import LogMel
+from .manifest import manifest
 
 _DEEPENED = (SSAMConfig, SSAMBAConfig, AuMConfig)  # whose blocks may be more than were trained
 DEFAULT_VARIANT = "ssam_tiny_200_16x4"
@@ -166,9 +168,22 @@ ALIASES: dict[str, str] = {
 }
 
 
-def list_models() -> list[str]:
-    """Return the names of all variants, in the order of their families."""
-    return list(VARIANTS)
+def list_models(filter: str = "", *, pretrained: bool = False) -> list[str]:
+    """Return the names of the models, in the order of their families.
+
+    Args:
+        filter: a pattern as in file names, such as "ssam*"; by default all.
+        pretrained: return the names of weights instead, "variant.tag": those that come with the package, and
+            those of other authors that `load_model` downloads or says how to get.
+
+    Returns:
+        Names that `load_model(variant=…)` takes.
+    """
+    names = list(VARIANTS)
+    if pretrained:
+        tagged = manifest()["weights"]
+        names = [name for variant in VARIANTS for name in tagged if name.partition(".")[0] == variant]
+    return fnmatch.filter(names, filter) if filter else names
 
 
 def find_variant(name: str) -> Variant:

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...io.files import sha256_of
+from ...models.known import known_weights
 from ...models.registry import find_variant
-from ...models.weights import known_weights
 from .suite import Entrant, Suite
 
 _EMBEDDING_TOOLS = ("heareval", "torch", "hear_audiomamba")

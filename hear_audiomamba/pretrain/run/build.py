@@ -17,8 +17,9 @@ from ...encoders.base import Encoder, MaskedModel, n_classes
 from ...encoders.hiermamba import HierMamba
 from ...errors import CheckpointError, ConfigError, DataError
 from ...models.convert import name_of, read_checkpoint
+from ...models.known import known_weights
 from ...models.registry import build_modules, find_variant, with_options
-from ...models.weights import known_weights, load_strict, read_safetensors
+from ...models.weights import load_strict, read_safetensors
 from ..config import PretrainConfig
 from ..data.clips import Clips, find_clips
 from ..data.dataset import Crops
