@@ -27,6 +27,7 @@ MOVED = {
     "flops": "models.flops",
     "inputs": "embedding.inputs",
     "memory": "ops.memory",
+    "pretrain.reading": "pretrain.data.reading",
     "registry": "models.registry",
     "tagging": "embedding.tagging",
     "weights": "models.weights",

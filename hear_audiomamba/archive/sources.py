@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -12,7 +13,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import DataError
-from ..io.audio import AUDIO_EXTENSIONS
+from ..io.audio import MEDIA_EXTENSIONS, readable_extensions
+from ..io.decoders import INSTALL
 from ..io.manifest import MANIFEST_EXTENSIONS, read_manifest
 from ..io.tars import tar_members
 
@@ -69,29 +71,56 @@ def find_sources(paths: Iterable[str | os.PathLike]) -> list[Source]:
         Sources with unique names: a folder's files keep their place below it; where several folders are
         given each keeps its own name in front; names that still meet get a short hash of their folder.
 
+    Warns:
+        UserWarning: folders or archives hold audio or video files that only the second decoder reads, and it
+            is not installed; says how many.
+
     Raises:
         DataError: nothing is found, or a manifest or archive cannot be read.
     """
     given = [text for path in paths for text in _expand(os.fspath(path))]
     prefixed = len([text for text in given if os.path.isdir(text)]) > 1
     found: list[Source] = []
+    passed_over: Counter[str] = Counter()
     for text in given:
         suffix = Path(text).suffix.lower()
         if os.path.isdir(text):
-            found += _folder(text, prefixed)
+            found += _folder(text, prefixed, passed_over)
         elif suffix in MANIFEST_EXTENSIONS:
             found += [stated(Source(e.path, e.name, e.start, e.duration)) for e in read_manifest(text)]
         elif suffix == ".tar":
-            found += _tar(text)
+            found += _tar(text, passed_over)
         else:
             found.append(stated(Source(text, os.path.basename(text))))
     unique = list({source.key: source for source in found}.values())
     if not unique:
         raise DataError(
-            f"no audio files in {', '.join(map(str, given)) or 'an empty list'}; folders are searched for "
-            f"{', '.join(sorted(AUDIO_EXTENSIONS))}"
+            f"no audio files in {', '.join(map(str, given)) or 'an empty list'}; "
+            + (_advice(passed_over) or f"folders are searched for {', '.join(sorted(readable_extensions()))}")
         )
+    if passed_over:
+        warnings.warn(_advice(passed_over), stacklevel=2)
     return unique_names(unique)
+
+
+def _advice(passed_over: Counter[str]) -> str:
+    """Return the words for files that were passed over, by their endings, and how to get them read."""
+    if not passed_over:
+        return ""
+    count = passed_over.total()
+    endings = ", ".join(f"{n} {ending}" for ending, n in sorted(passed_over.items()))
+    were = "file was" if count == 1 else "files were"
+    return f"{count} audio or video {were} passed over ({endings}); to read them: {INSTALL}"
+
+
+def _is_audio(name: str, passed_over: Counter[str]) -> bool:
+    """Tell by its ending whether a file is to be read; count it if only the second decoder would read it."""
+    ending = os.path.splitext(name)[1].lower()
+    if ending in readable_extensions():
+        return True
+    if ending in MEDIA_EXTENSIONS:
+        passed_over[ending] += 1
+    return False
 
 
 def unique_names(sources: list[Source], taken: frozenset[str] = frozenset()) -> list[Source]:
@@ -117,7 +146,7 @@ def _expand(text: str) -> list[str]:
     return matches
 
 
-def _folder(top: str, prefixed: bool) -> Iterator[Source]:
+def _folder(top: str, prefixed: bool, passed_over: Counter[str]) -> Iterator[Source]:
     root = Path(top)
     prefix = os.path.basename(os.path.abspath(top)) if prefixed else ""
     seen = set()
@@ -129,7 +158,7 @@ def _folder(top: str, prefixed: bool) -> Iterator[Source]:
         seen.add(real)
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         for file in sorted(files):
-            if os.path.splitext(file)[1].lower() in AUDIO_EXTENSIONS and not file.startswith("."):
+            if not file.startswith(".") and _is_audio(file, passed_over):
                 path = os.path.join(folder, file)
                 name = PurePosixPath(prefix, Path(path).relative_to(root).as_posix())
                 yield stated(Source(path, str(name)))
@@ -139,7 +168,7 @@ def _unreadable_folder(error: OSError) -> None:
     raise DataError(f"{error.filename}: cannot be searched: {error.strerror}")
 
 
-def _tar(path: str) -> list[Source]:
+def _tar(path: str, passed_over: Counter[str]) -> list[Source]:
     """The audio members of an uncompressed tar archive, in its order."""
     status = _status(path)
     stem = Path(path).name
@@ -149,7 +178,7 @@ def _tar(path: str) -> list[Source]:
             size=member.size, mtime_ns=status[1],
         )
         for member in tar_members(path)
-        if Path(member.name).suffix.lower() in AUDIO_EXTENSIONS
+        if _is_audio(member.name, passed_over)
     ]  # fmt: skip
 
 

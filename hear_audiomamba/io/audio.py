@@ -14,13 +14,14 @@ import struct
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO, cast
 
 import numpy as np
 
 from ..errors import AudioReadError, TruncatedAudioError
-from .containers import Contents, Part, examine
+from .containers import MEDIA_EXTENSIONS, Contents, Part, examine
 from .decoders import Decoder, TooShort, can_decode_media, open_decoder
 from .ranges import ByteSource
 
@@ -43,48 +44,19 @@ AUDIO_EXTENSIONS = frozenset(
     )
     + (".snd", ".w64", ".wav", ".wave")
 )
-# What the second decoder adds: other audio files, and video files with sound.
-MEDIA_EXTENSIONS = frozenset(
-    (
-        ".3gp",
-        ".aac",
-        ".ac3",
-        ".amr",
-        ".ape",
-        ".asf",
-        ".avi",
-        ".dts",
-        ".flv",
-        ".m4a",
-        ".m4b",
-        ".m4v",
-        ".mka",
-        ".mkv",
-    )
-    + (
-        ".mov",
-        ".mp4",
-        ".mpc",
-        ".mpeg",
-        ".mpg",
-        ".ogv",
-        ".spx",
-        ".tak",
-        ".ts",
-        ".tta",
-        ".webm",
-        ".wma",
-        ".wmv",
-        ".wv",
-    )
-)
 BLOCK_SECONDS = 30.0
 # Resampling and mixing overshoot 1 a little; 16-bit values taken for float exceed this at once.
 PEAK_LIMIT = 8.0
 
+__all__ = [
+    "AUDIO_EXTENSIONS", "BLOCK_SECONDS", "MEDIA_EXTENSIONS", "PEAK_LIMIT", "AudioFile", "AudioReader", "duration_of",
+    "iter_audio", "load_audio", "open_audio", "readable_extensions", "resampled",
+]  # fmt: skip
+
 AudioFile = str | os.PathLike[str] | BinaryIO
 
 
+@cache
 def readable_extensions() -> frozenset[str]:
     """Return the endings of files that can be read here: more of them with the extra `decode`."""
     return AUDIO_EXTENSIONS | MEDIA_EXTENSIONS if can_decode_media() else AUDIO_EXTENSIONS

@@ -67,12 +67,14 @@ def open_decoder(source: ByteSource, part: Part, contents: Contents) -> Decoder:
 
         try:
             return SoundfileDecoder(source, part, is_cut=bool(contents.missing))
-        except LibsndfileError:
+        except LibsndfileError as error:
             # It knows the container but not each codec in it.
             if not contents.kind or part.linear is not None or part.mpeg is not None:
                 raise
             if not can_decode_media():
-                raise
+                raise AudioReadError(
+                    f"{error.error_string} (libsndfile); the second decoder may read it: {INSTALL}"
+                ) from None
     elif not can_decode_media():
         raise AudioReadError(f"{contents.kind} needs the second decoder: {INSTALL}")
     from .ffmpeg import AvDecoder

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, did_you_mean
-from .audio import AUDIO_EXTENSIONS
+from .audio import readable_extensions
 
 TABLE_EXTENSIONS = frozenset({".csv", ".tsv", ".parquet"})
 RAVEN_BEGIN, RAVEN_END = "Begin Time (s)", "End Time (s)"
@@ -106,7 +106,7 @@ def _folder(labels: Path, columns: Columns, audio: Path | None) -> tuple[str, li
 
 def _class_folder(folder: Path, group: str | None) -> Iterator[RawRow]:
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in AUDIO_EXTENSIONS and not path.name.startswith(".") and path.is_file():
+        if path.suffix.lower() in readable_extensions() and not path.name.startswith(".") and path.is_file():
             below = path.parent.relative_to(folder).as_posix()
             # The class folder itself tells nothing about the recorder; folders below it may.
             yield RawRow(f"{path}", str(path), folder.name, group="" if below == "." or not group else below)
@@ -258,9 +258,9 @@ def beside(file: Path, root: Path) -> str:
     """
     stem = file.name
     while stem:
-        for candidate in (stem, *(stem + ending for ending in sorted(AUDIO_EXTENSIONS))):
+        for candidate in (stem, *(stem + ending for ending in sorted(readable_extensions()))):
             path = root / candidate
-            if path.suffix.lower() in AUDIO_EXTENSIONS and path.is_file():
+            if path.suffix.lower() in readable_extensions() and path.is_file():
                 return str(path)
         stem = stem.rpartition(".")[0]
     return str(root / f"{file.name.split('.')[0]}.wav")

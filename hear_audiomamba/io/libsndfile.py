@@ -19,7 +19,7 @@ _SKIP_BLOCK = 1 << 16
 _CAREFUL_BLOCK = 1 << 9
 
 
-class _Sound(soundfile.SoundFile):
+class _Sound(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no types
     """A SoundFile that stays where a read has left it.
 
     The base class seeks to that place behind every read, and seeking is inexact in MP3 and Vorbis, so that

@@ -9,9 +9,10 @@ from __future__ import annotations
 from ...errors import AudioReadError
 from ..ranges import ByteSource, Span
 from . import aiff, flac, headed, media, mpeg, ogg, wave
+from .media import MEDIA_EXTENSIONS
 from .parts import Contents, Part, end_of_tags
 
-__all__ = ["Contents", "Part", "examine"]
+__all__ = ["MEDIA_EXTENSIONS", "Contents", "Part", "examine"]
 
 
 def examine(source: ByteSource, ending: str = "") -> Contents:
@@ -50,4 +51,7 @@ def examine(source: ByteSource, ending: str = "") -> Contents:
         return mpeg.examine(source, [Span(first, source.size)])
     if origin >= source.size:
         raise AudioReadError("holds nothing but tags")
-    return Contents("", (Part((Span(0, source.size),), n_frames=None),))
+    whole = (Span(0, source.size),)
+    if ending in MEDIA_EXTENSIONS:
+        return Contents(f"{ending[1:]} file", (Part(whole, "av"),))
+    return Contents("", (Part(whole),))

@@ -7,6 +7,41 @@ from typing import NamedTuple
 from ..ranges import ByteSource, Span
 from .parts import Contents, Part
 
+# What the second decoder adds to what libsndfile reads: other audio files, and video files with sound.
+MEDIA_EXTENSIONS = frozenset(
+    (
+        ".3gp",
+        ".aac",
+        ".ac3",
+        ".amr",
+        ".ape",
+        ".asf",
+        ".avi",
+        ".dts",
+        ".flv",
+        ".m4a",
+        ".m4b",
+        ".m4v",
+        ".mka",
+        ".mkv",
+    )
+    + (
+        ".mov",
+        ".mp4",
+        ".mpc",
+        ".mpeg",
+        ".mpg",
+        ".ogv",
+        ".spx",
+        ".tak",
+        ".ts",
+        ".tta",
+        ".webm",
+        ".wma",
+        ".wmv",
+        ".wv",
+    )
+)
 _MAX_BOXES = 65_536
 
 
