@@ -58,8 +58,52 @@ struct ConvItem {
   }
 };
 
+// The usual forward pass, four taps over whole vectors, is cut into pieces of some tokens with all channels:
+// rows lie one behind the other in memory, so the wider they are read the better.
+constexpr int kPieceTokens = 32;
+inline bool usual(const ConvArgs& a) { return a.taps == 4 && a.channels % kLanes == 0 && a.x.dtype == a.y.dtype; }
+inline int64_t conv_pieces(const ConvArgs& a) {
+  return usual(a) ? a.batch * ceil_div(a.length, kPieceTokens) : conv_items(a);
+}
+
+// One piece of one vector of channels, with the last inputs kept in registers.
+template <Dtype kType>
+inline void slide(const ConvArgs& a, int64_t clip, int64_t channel, int64_t first, int64_t last) {
+  const Column<kType> x(a.x, clip, 0, channel), y(a.y, clip, 0, channel);
+  const int64_t start = a.reverse ? a.length - 1 : 0, step = a.reverse ? -1 : 1;
+  vfloat taps[4], past[3];
+  gather_states(a.weight + channel * 4, 4, kLanes, taps);
+  if (first > 0) {
+    for (int i = 0; i < 3; ++i) past[i] = x.read(start + (first - 3 + i) * step, kLanes);
+  } else if (a.initial_state) {
+    gather_states(a.initial_state + (clip * a.channels + channel) * 3, 3, kLanes, past);
+  } else {
+    past[0] = past[1] = past[2] = splat(0.0f);
+  }
+  const vfloat bias = a.bias ? load_channels(a.bias, channel, kLanes) : splat(0.0f);
+  const bool gated = a.silu;
+  for (int64_t t = first; t < last; ++t) {
+    const int64_t at = start + t * step;
+    const vfloat input = x.read(at, kLanes);
+    vfloat sum = (taps[0] * past[0] + bias) + taps[1] * past[1];
+    sum = (taps[2] * past[2] + sum) + taps[3] * input;
+    y.write(at, kLanes, gated ? silu(sum) : sum);
+    past[0] = past[1];
+    past[1] = past[2];
+    past[2] = input;
+  }
+}
+
 inline void conv_forward(const ConvArgs& a, int64_t index) {
   DenormalsOff quiet;
+  if (usual(a)) {
+    const int64_t pieces = ceil_div(a.length, kPieceTokens), clip = index / pieces;
+    const int64_t first = index % pieces * kPieceTokens;
+    const int64_t last = first + kPieceTokens < a.length ? first + kPieceTokens : a.length;
+    const auto one = a.x.dtype == kFloat32 ? slide<kFloat32> : slide<kBFloat16>;
+    for (int64_t channel = 0; channel < a.channels; channel += kLanes) one(a, clip, channel, first, last);
+    return;
+  }
   const ConvItem item(a, index);
   for (int64_t t = 0; t < a.length; ++t) {
     const int64_t position = a.reverse ? a.length - 1 - t : t, next = item.upcoming(a, t);

@@ -4,7 +4,8 @@
 
 namespace audiomamba {
 
-enum Dtype : int64_t { kFloat32 = 0, kBFloat16 = 1 };
+// kAny is for code that asks the tensor.
+enum Dtype : int64_t { kFloat32 = 0, kBFloat16 = 1, kAny = 2 };
 
 // A tensor whose last dimension is contiguous. Strides count elements.
 struct View {
@@ -60,11 +61,14 @@ struct ConvGradients {
 struct Kernels {
   const char* name;
   int64_t channels_per_item;
-  int64_t (*scan_items)(const ScanArgs&);
-  void (*scan_forward)(const ScanArgs&, int64_t item);
+  int64_t (*forward_blocks)(const ScanArgs&, int64_t threads);
+  int64_t (*scan_items)(const ScanArgs&, int64_t blocks);
+  void (*scan_forward)(const ScanArgs&, int64_t blocks, int64_t item);
+  int64_t (*backward_items)(const ScanArgs&);
   void (*scan_backward)(const ScanArgs&, const ScanGradients&, int64_t item);
-  int64_t (*conv_items)(const ConvArgs&);
+  int64_t (*conv_pieces)(const ConvArgs&);
   void (*conv_forward)(const ConvArgs&, int64_t item);
+  int64_t (*conv_items)(const ConvArgs&);
   void (*conv_backward)(const ConvArgs&, const ConvGradients&, int64_t item);
 };
 

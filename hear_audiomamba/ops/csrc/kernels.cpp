@@ -13,11 +13,14 @@ extern const Kernels kernels;
 const Kernels kernels = {
     AUDIOMAMBA_NAME(AUDIOMAMBA_ISA),
     kLanes * kBlocksPerItem,
+    forward_blocks,
     scan_items,
     scan_forward,
+    backward_items,
     scan_backward,
-    conv_items,
+    conv_pieces,
     conv_forward,
+    conv_items,
     conv_backward,
 };
 

@@ -92,15 +92,16 @@ AUDIOMAMBA_EXPORT const char* audiomamba_chosen() { return chosen ? chosen->name
 AUDIOMAMBA_EXPORT int64_t audiomamba_channels_per_item() { return chosen->channels_per_item; }
 
 AUDIOMAMBA_EXPORT void audiomamba_scan_forward(const ScanArgs* a, int64_t threads) {
-  run_items(chosen->scan_items(*a), threads, [a](int64_t i) { chosen->scan_forward(*a, i); });
+  const int64_t blocks = chosen->forward_blocks(*a, threads);
+  run_items(chosen->scan_items(*a, blocks), threads, [=](int64_t i) { chosen->scan_forward(*a, blocks, i); });
 }
 
 AUDIOMAMBA_EXPORT void audiomamba_scan_backward(const ScanArgs* a, const ScanGradients* g, int64_t threads) {
-  run_items(chosen->scan_items(*a), threads, [a, g](int64_t i) { chosen->scan_backward(*a, *g, i); });
+  run_items(chosen->backward_items(*a), threads, [a, g](int64_t i) { chosen->scan_backward(*a, *g, i); });
 }
 
 AUDIOMAMBA_EXPORT void audiomamba_conv_forward(const ConvArgs* a, int64_t threads) {
-  run_items(chosen->conv_items(*a), threads, [a](int64_t i) { chosen->conv_forward(*a, i); });
+  run_items(chosen->conv_pieces(*a), threads, [a](int64_t i) { chosen->conv_forward(*a, i); });
 }
 
 AUDIOMAMBA_EXPORT void audiomamba_conv_backward(const ConvArgs* a, const ConvGradients* g, int64_t threads) {

@@ -231,9 +231,11 @@ struct BackwardPass {
   }
 };
 
+inline int64_t backward_items(const ScanArgs& a) { return scan_items(a, kBlocksPerItem); }
+
 inline void scan_backward(const ScanArgs& a, const ScanGradients& g, int64_t index) {
   DenormalsOff quiet;
-  const Item item = scan_item(a, index);
+  const Item item = scan_item(a, kBlocksPerItem, index);
   for (int64_t direction = 0; direction < a.directions; ++direction)
     BackwardPass(a, g, item, direction).run();
 }

@@ -7,7 +7,8 @@ namespace AUDIOMAMBA_ISA {
 
 constexpr int kBlock = 16;         // tokens worked on at once; a checkpoint lies before each block
 constexpr int kMaxStates = 256;
-constexpr int kBlocksPerItem = 4;  // channel blocks that share one reading of B and C
+constexpr int kBlocksPerItem = 4;  // channel blocks that share one reading of B and C in a backward pass
+constexpr int kMostBlocks = 12;    // and at most in a forward pass: the wider a row, the fewer jumps in memory
 
 AUDIOMAMBA_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -22,21 +23,33 @@ struct Item {
   }
 };
 
-inline int64_t splits_per_group(const ScanArgs& a) {
-  return ceil_div(a.channels / a.groups, kBlocksPerItem * kLanes);
+inline int64_t splits_per_group(const ScanArgs& a, int64_t blocks) {
+  return ceil_div(a.channels / a.groups, blocks * kLanes);
 }
-inline int64_t scan_items(const ScanArgs& a) { return a.batch * a.groups * splits_per_group(a); }
+inline int64_t scan_items(const ScanArgs& a, int64_t blocks) {
+  return a.batch * a.groups * splits_per_group(a, blocks);
+}
 
-inline Item scan_item(const ScanArgs& a, int64_t index) {
-  int64_t splits = splits_per_group(a), per_group = a.channels / a.groups;
+// Channel blocks of an item of a forward pass: as many as leave the threads equal work.
+inline int64_t forward_blocks(const ScanArgs& a, int64_t threads) {
+  int64_t best = kMostBlocks, least = INT64_MAX;
+  for (int64_t blocks = kMostBlocks; blocks > 0; --blocks) {
+    const int64_t busiest = ceil_div(scan_items(a, blocks), threads) * blocks;
+    if (busiest < least) least = busiest, best = blocks;
+  }
+  return best;
+}
+
+inline Item scan_item(const ScanArgs& a, int64_t blocks, int64_t index) {
+  int64_t splits = splits_per_group(a, blocks), per_group = a.channels / a.groups;
   Item item;
   item.split = index % splits;
   item.group = index / splits % a.groups;
   item.clip = index / splits / a.groups;
-  int64_t start = item.split * kBlocksPerItem * kLanes;
+  int64_t start = item.split * blocks * kLanes;
   item.first = item.group * per_group + start;
   int64_t left = per_group - start;
-  item.count = left < kBlocksPerItem * kLanes ? left : kBlocksPerItem * kLanes;
+  item.count = left < blocks * kLanes ? left : blocks * kLanes;
   return item;
 }
 
@@ -106,6 +119,25 @@ AUDIOMAMBA_INLINE void fetch_early(const View& v, int64_t clip, int64_t position
   const int64_t bytes = v.dtype == kFloat32 ? 4 : 2;
   __builtin_prefetch(v.data + (clip * v.batch + position * v.row + group * v.group + channel) * bytes);
 }
+
+// The rows of one tensor for one vector of channels, of a dtype that is known when compiled unless it is kAny.
+template <Dtype kType>
+struct Column {
+  char* first;
+  int64_t row, dtype;
+  Column(const View& v, int64_t clip, int64_t group, int64_t channel) {
+    dtype = kType == kAny ? v.dtype : int64_t(kType);
+    const int64_t bytes = dtype == kFloat32 ? 4 : 2;
+    first = v.data + (clip * v.batch + group * v.group + channel) * bytes;
+    row = v.row * bytes;
+  }
+  AUDIOMAMBA_INLINE vfloat read(int64_t position, int lanes) const { return load(first + position * row, type(), 0, lanes); }
+  AUDIOMAMBA_INLINE void write(int64_t position, int lanes, vfloat value) const {
+    store(first + position * row, type(), 0, lanes, value);
+  }
+  AUDIOMAMBA_INLINE void fetch(int64_t position) const { __builtin_prefetch(first + position * row); }
+  AUDIOMAMBA_INLINE int64_t type() const { return kType == kAny ? dtype : int64_t(kType); }
+};
 
 // Where the states of `channel` before token block `block` are kept: (clip, direction, block, state, channel),
 // so `a.channels` lies between two states.

@@ -64,12 +64,7 @@ AUDIOMAMBA_INLINE vfloat round_nearest(vfloat t) { return (t + splat(kRound)) - 
 #if defined(__AVX512F__)
 
 AUDIOMAMBA_INLINE vfloat scale_by_power(vfloat p, vfloat n) { return _mm512_scalef_ps(p, n); }
-
-// 2^(a b), with the product never rounded. Right for |a b| up to 1e15.
-AUDIOMAMBA_INLINE vfloat exp2_product(vfloat a, vfloat b) {
-  vfloat n = (a * b + splat(kRound)) - splat(kRound);
-  return scale_by_power(exp2_fraction(a * b - n), n);
-}
+AUDIOMAMBA_INLINE vfloat within_exponents(vfloat t) { return t; }  // the instruction above sees to it
 
 #else
 
@@ -78,39 +73,79 @@ AUDIOMAMBA_INLINE vfloat scale_by_power(vfloat p, vfloat n) {
   vint shifted = (vint)(n + splat(kRound + 127.0f)) << 23;
   return p * bits_to_float(shifted);
 }
-
-AUDIOMAMBA_INLINE vfloat exp2_product(vfloat a, vfloat b) {
-  vfloat t = clamp(a * b, -127.0f, 128.0f);
-  vfloat n = round_nearest(t);
-  return scale_by_power(exp2_fraction(t - n), n);
-}
+AUDIOMAMBA_INLINE vfloat within_exponents(vfloat t) { return clamp(t, -127.0f, 128.0f); }
 
 #endif
 
+// 2^(a b[k]) for K products at once, step by step for all of them: a processor looks ahead over some hundred
+// instructions, too few for chains as long as these when they come one behind the other. Where the exponent
+// need not be held in bounds, the product is never rounded; right for |a b| up to 1e15.
+template <int K>
+AUDIOMAMBA_INLINE void exp2_products(vfloat a, const vfloat* b, vfloat* out) {
+  vfloat n[K], f[K];
+#if defined(__AVX512F__)
+#pragma GCC unroll 8
+  for (int k = 0; k < K; ++k) n[k] = a * b[k] + splat(kRound);
+#pragma GCC unroll 8
+  for (int k = 0; k < K; ++k) n[k] = n[k] - splat(kRound);
+#pragma GCC unroll 8
+  for (int k = 0; k < K; ++k) f[k] = a * b[k] - n[k];
+#else
+#pragma GCC unroll 8
+  for (int k = 0; k < K; ++k) f[k] = within_exponents(a * b[k]);
+#pragma GCC unroll 8
+  for (int k = 0; k < K; ++k) n[k] = round_nearest(f[k]);
+#pragma GCC unroll 8
+  for (int k = 0; k < K; ++k) f[k] = f[k] - n[k];
+#endif
+  constexpr float kTerms[] = {9.671513022e-03f, 5.550733778e-02f, 2.402224208e-01f, 6.931469776e-01f, 1.0f};
+#pragma GCC unroll 8
+  for (int k = 0; k < K; ++k) out[k] = splat(1.326472037e-03f) * f[k] + splat(kTerms[0]);
+#pragma GCC unroll 8
+  for (int i = 1; i < 5; ++i)
+#pragma GCC unroll 8
+    for (int k = 0; k < K; ++k) out[k] = out[k] * f[k] + splat(kTerms[i]);
+#pragma GCC unroll 8
+  for (int k = 0; k < K; ++k) out[k] = scale_by_power(out[k], n[k]);
+}
+AUDIOMAMBA_INLINE vfloat exp2_product(vfloat a, vfloat b) {
+  vfloat out;
+  exp2_products<1>(a, &b, &out);
+  return out;
+}
+
 constexpr float kLog2e = 1.44269504f;
 constexpr float kLog2eRest = 1.92596300e-08f;  // log2(e) - kLog2e
+
+// exp2_fraction in fewer steps one after another, for code that waits for it.
+AUDIOMAMBA_INLINE vfloat exp2_fraction_soon(vfloat f) {
+  const vfloat f2 = f * f;
+  const vfloat high = splat(1.326472037e-03f) * f + splat(9.671513022e-03f);
+  const vfloat middle = splat(5.550733778e-02f) * f + splat(2.402224208e-01f);
+  const vfloat low = splat(6.931469776e-01f) * f + splat(1.0f);
+  return (high * f2 + middle) * f2 + low;
+}
 
 // e^x, held between 2^-126 and 2^126 so that its reciprocal exists. The product x log2(e) is kept in two
 // parts: the relative error does not grow with |x|.
 AUDIOMAMBA_INLINE vfloat exp(vfloat x) {
   x = clamp(x, -126.0f / kLog2e, 126.0f / kLog2e);
-  vfloat n = round_nearest(x * splat(kLog2e));
+  vfloat n = (x * splat(kLog2e) + splat(kRound)) - splat(kRound);
   vfloat f = x * splat(kLog2e) - n;
   f = x * splat(kLog2eRest) + f;
-  return scale_by_power(exp2_fraction(f), n);
+  return scale_by_power(exp2_fraction_soon(f), n);
 }
 
 // log(1 + e) / e for e in [0, 1], relative error 3e-8 before rounding; exactly 1 at 0.
 AUDIOMAMBA_INLINE vfloat log1p_ratio(vfloat e) {
-  vfloat p = splat(5.365053118e-03f);
-  p = p * e + splat(-3.006678080e-02f);
-  p = p * e + splat(7.920624965e-02f);
-  p = p * e + splat(-1.375395419e-01f);
-  p = p * e + splat(1.915372712e-01f);
-  p = p * e + splat(-2.485718128e-01f);
-  p = p * e + splat(3.332132452e-01f);
-  p = p * e + splat(-4.999964802e-01f);
-  return p * e + splat(1.0f);
+  const vfloat e2 = e * e, e4 = e2 * e2;
+  const vfloat a = splat(-4.999964802e-01f) * e + splat(1.0f);
+  const vfloat b = splat(-2.485718128e-01f) * e + splat(3.332132452e-01f);
+  const vfloat c = splat(-1.375395419e-01f) * e + splat(1.915372712e-01f);
+  const vfloat d = splat(-3.006678080e-02f) * e + splat(7.920624965e-02f);
+  const vfloat low = b * e2 + a;
+  const vfloat high = (splat(5.365053118e-03f) * e2 + d) * e2 + c;
+  return high * e4 + low;
 }
 
 #if defined(__AVX512F__)
