@@ -9,6 +9,7 @@ from . import _moved
 from .errors import AudioMambaError, UntrainedWeightsWarning
 
 if TYPE_CHECKING:
+    from .classify.classifier import AudioClassifier
     from .hear import get_scene_embeddings, get_timestamp_embeddings, load_model
     from .models.registry import list_models, model_info
 
@@ -17,6 +18,7 @@ __version__ = "0.1.0"
 _moved.install()
 
 __all__ = [
+    "AudioClassifier",
     "AudioMambaError",
     "UntrainedWeightsWarning",
     "__version__",
@@ -29,6 +31,7 @@ __all__ = [
 
 # Loaded when first used: decoding processes and `--help` need no torch, which takes a second to import.
 _LAZY = {
+    "AudioClassifier": "classify.classifier",
     "get_scene_embeddings": "hear",
     "get_timestamp_embeddings": "hear",
     "list_models": "models.registry",

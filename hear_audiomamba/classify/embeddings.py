@@ -75,12 +75,12 @@ def embed_stretches(
         DataError: the archive was made with another model, or holds other kinds of embeddings.
     """
     options = _options(folder, timestamps)
-    known = {_identity(source): source for _, source in read_plan(folder)}
+    known = _held(folder)
     wanted: dict[Stretch, Source] = {}
     for path, start, end in stretches:
         duration = None if start is None or end is None else end - start
         source = stated(Source(path, _name(path, start, end), start or 0.0, duration))
-        there = known.get(_identity(source))
+        there = known.get(_identity(source)) or known.get(_state(source))
         if there is not None:
             # The same file by another path; what it is called in the archive stays.
             source = replace(there, size=source.size, mtime_ns=source.mtime_ns)
@@ -159,6 +159,25 @@ def _options(folder: Path, timestamps: bool) -> EmbedOptions:
         held = "embeddings of segments" if options.segment_seconds is not None else f"no {kind} embeddings"
         raise DataError(f"{folder}: holds {held}, and {kind} embeddings are needed; use another --embeddings")
     return options
+
+
+def _held(folder: Path) -> dict[tuple[Any, ...], Source]:
+    """Return the sources of an archive, by the file and, of those done, by what tells a file without its folder.
+
+    An archive may name files relative to a folder that commands were given in then.
+    """
+    known: dict[tuple[Any, ...], Source] = {}
+    for number, source in read_plan(folder):
+        known[_identity(source)] = source
+        if (folder / FOLDER / "units" / f"{number:05d}.json").exists():
+            known[_state(source)] = source
+    return known
+
+
+def _state(source: Source) -> tuple[Any, ...]:
+    duration = None if source.duration is None else round(source.duration, 6)
+    name = os.path.basename(source.path)
+    return name, source.size, source.mtime_ns, source.member, round(source.start, 6), duration
 
 
 def _identity(source: Source) -> tuple[str, str | None, float, float | None]:

@@ -86,7 +86,7 @@ def find_events(
 def median_filtered(probability: Floats, seconds: float, starts: Floats, ends: Floats) -> Floats:
     """Return probabilities `(n,)` after a median filter of some seconds; the ends are repeated."""
     step = float(np.median(np.diff(starts))) if len(starts) > 1 else float(ends[0] - starts[0])
-    reach = round(seconds / step / 2) if step > 0 else 0
+    reach = round(seconds / step) // 2 if step > 0 else 0
     if reach < 1 or len(probability) < 2:
         return probability
     padded = np.pad(probability, reach, mode="edge")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..archive.run import Resources
 from ..embedding.embedder import AudioEmbedder
@@ -22,6 +23,7 @@ from .model_file import Classifier, EmbeddingModel
 from .outcome import (
     FitOptions,
     Fitted,
+    Mistake,
     Trial,
     check_enough,
     facts_of,
@@ -85,12 +87,34 @@ def try_and_fit(
         probabilities, decided = honest(logits, targets, folds.fold, kind, options.precision)
     scores = score_rows(targets[shown], probabilities, decided, classes, folds.group[shown], options.seed)
     summary = summarize(targets[shown], probabilities, decided, scores, kind)
+    own = [row for row, kept in zip(rows, shown) if kept]
     trial = Trial(
-        tuple(row for row, own in zip(rows, shown) if own), targets[shown], probabilities, decided,
-        folds.fold[shown], tuple(scores), summary, folds.source,
+        tuple(own), targets[shown], probabilities, np.arange(len(own)), tuple(scores), summary, folds.source,
         (*notes_on(scores, table), f"chosen: {fitter.candidates[made.candidate]}"),
+        tuple(_mistakes(own, targets[shown], probabilities, decided, table)),
     )  # fmt: skip
     return head, trial
+
+
+def _mistakes(
+    rows: Sequence[LabelRow], targets: Floats, probabilities: Floats, decided: NDArray[np.bool_], table: LabelTable
+) -> list[Mistake]:  # fmt: skip
+    """Return what was said that is wrong; in a single-label task one a clip, else one for each class."""
+    mistakes = []
+    for row, own, chances, found in zip(rows, targets > 0, probabilities, decided):
+        start, end = (np.nan if value is None else value for value in (row.start, row.end))
+        if table.kind == "single":
+            said = int(chances.argmax())
+            if not own[said]:
+                mistakes.append(
+                    Mistake(row.path, start, end, row.labels[0], table.classes[said], float(chances[said]))
+                )
+            continue
+        for index in np.flatnonzero(own != found):
+            name, chance = table.classes[index], float(chances[index])
+            label, wrong, surprise = (name, "", 1 - chance) if own[index] else ("", name, chance)
+            mistakes.append(Mistake(row.path, start, end, label, wrong, surprise))
+    return sorted(mistakes, key=lambda one: -one.surprise)
 
 
 def _longest(rows: Sequence[LabelRow]) -> float:

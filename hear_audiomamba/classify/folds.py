@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,8 +87,7 @@ def _divide(
     counts = targets.sum(axis=0)
     rarity = np.where(targets > 0, counts, np.inf)
     strata = np.where(targets.any(axis=1), rarity.argmin(axis=1), len(counts))
-    smallest = int(min(np.bincount(strata)[np.unique(strata)]))
-    count = max(2, min(n_folds, n_groups, max(smallest, 2)))
+    count = max(2, min(n_folds, n_groups, int(np.bincount(strata).max())))
     if n_groups < len(targets):
         return _deal_groups(strata, group, count, seed), count
     fold = np.zeros(len(targets), np.int64)
@@ -105,14 +103,18 @@ def _divide(
 def _deal_groups(
     strata: NDArray[np.int64], group: NDArray[np.int64], count: int, seed: int
 ) -> NDArray[np.int64]:
-    splitter: Any = _sklearn_splitter(count, seed)
-    fold = np.zeros(len(strata), np.int64)
-    for number, (_, held) in enumerate(splitter.split(np.zeros((len(strata), 1)), strata, group)):
-        fold[held] = number
-    return fold
-
-
-def _sklearn_splitter(count: int, seed: int) -> Any:
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    return StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+    """Deal whole groups, the largest first, each to where its strata are fewest."""
+    n_strata = int(strata.max()) + 1
+    table = np.zeros((int(group.max()) + 1, n_strata))
+    np.add.at(table, (group, strata), 1)
+    wanted = np.maximum(table.sum(axis=0) / count, 1e-9)
+    order = np.random.default_rng(seed).permutation(len(table))
+    order = order[np.argsort(-table[order].sum(axis=1), kind="stable")]
+    filled, of_group = np.zeros((count, n_strata)), np.zeros(len(table), np.int64)
+    for number in order:
+        # How far the folds would be from equal shares of each class, were it put into each of them.
+        tried = [filled + table[number] * (np.arange(count) == k)[:, None] for k in range(count)]
+        cost = [((one / wanted) ** 2).sum() for one in tried]
+        of_group[number] = int(np.argmin(cost))
+        filled[of_group[number]] += table[number]
+    return of_group[group]

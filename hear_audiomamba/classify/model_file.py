@@ -68,12 +68,19 @@ class EmbeddingModel:
             *((key, self.settings[key], other.settings[key]) for key in _SETTINGS),
         ]
         for name, own, theirs in pairs:
-            if own != theirs:
+            if not _agree(own, theirs):
                 shown = "" if name == "config" else f" {own}, not {theirs}"
                 raise DataError(
                     f"the classifier was fitted on embeddings of another {name}{shown} as in {what}; "
                     "give the model it was fitted on with --embedding-model, or fit again"
                 )
+
+
+def _agree(own: Any, theirs: Any) -> bool:
+    """Compare settings; one that another version of this package does not know yet has no say."""
+    if isinstance(own, dict) and isinstance(theirs, dict):
+        return all(_agree(own[key], theirs[key]) for key in own.keys() & theirs.keys())
+    return bool(own == theirs)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ class FitOptions(Config):
         folds: of cross-validation, where the labels name none.
         precision: share of right ones wanted among those found: sets the thresholds. None: see
             `choose_thresholds`.
+        collar: an event is right when it begins this near a labelled one, seconds.
         seed: of folds, resampling and the MLP.
     """
 
@@ -34,6 +35,7 @@ class FitOptions(Config):
     class_weight: Literal["balanced"] | None = None
     folds: int = 5
     precision: float | None = None
+    collar: float = 0.2
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -41,29 +43,48 @@ class FitOptions(Config):
             raise ConfigError(f"precision: {self.precision!r}, expected more than 0, at most 1")
 
 
+class Mistake(NamedTuple):
+    """A label and what was said instead.
+
+    Attributes:
+        path, start, end: where; seconds, NaN for a whole file.
+        label: what people heard; empty where they heard nothing.
+        said: what the classifier found; empty where it missed it.
+        surprise: how sure it was of that, 0 to 1.
+    """
+
+    path: str
+    start: float
+    end: float
+    label: str
+    said: str
+    surprise: float
+
+
 @dataclass(frozen=True)
 class Trial:
     """What classifiers said about labelled rows they were not fitted on.
 
     Attributes:
-        rows: the labels.
-        targets, probabilities, decided: `(n, C)`.
-        fold: `(n,)`.
+        rows: the labels of each unit: a clip, or in event tasks a recording (its first label).
+        targets, probabilities: `(n, C)` of clips, or of times in the recordings.
+        unit: `(n,)` the number of the unit each belongs to.
         scores: of each class.
         summary: accuracy and the like, by name.
         source: where the rows come from: which folds or split.
         notes: what a reader must know before trusting the numbers.
+        mistakes: the worst first.
     """
 
     rows: tuple[LabelRow, ...]
     targets: Floats
     probabilities: Floats
-    decided: NDArray[np.bool_]
-    fold: NDArray[np.int64]
+    unit: NDArray[np.int64]
     scores: tuple[ClassScores, ...]
     summary: dict[str, float]
     source: str
     notes: tuple[str, ...]
+    mistakes: tuple[Mistake, ...]
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--embeddings", type=Path, metavar="DIR",
         help="an archive of `embed` to take embeddings from and add to (default: OUT.embeddings)",
     )  # fmt: skip
+    add(
+        "--report",
+        type=Path,
+        metavar="FILE",
+        help="the page to write (default: OUT with .html); JSON beside it",
+    )
 
     what = parser.add_argument_group("labels")
     add = what.add_argument
@@ -49,6 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--balanced", action="store_true", help="count every class alike, however few labels it has")
     add("--folds", type=int, default=5, metavar="N", help="of cross-validation, where the labels name none")
     add("--precision-goal", type=float, metavar="P", help="thresholds for this share of right detections")
+    add(
+        "--collar",
+        type=float,
+        default=0.2,
+        metavar="S",
+        help="an event is right if it begins so near a label",
+    )
     add("--seed", type=int, default=0)
     add("--skip-errors", action="store_true", help="fit although some files cannot be read")
 
@@ -68,17 +81,25 @@ def run(args: argparse.Namespace) -> int:
     from ..classify.fit import fit_labels
     from ..classify.model_file import save_classifier
     from ..classify.outcome import FitOptions
+    from ..classify.report import write_report
     from ..io.labels import Columns, read_labels
 
+    if args.report is not None and args.report.suffix != ".html":
+        raise ConfigError(f"--report {args.report}: the page's name ends in .html")
     if args.out.suffix != ".safetensors":
         raise ConfigError(f"--out {args.out}: a classifier's name ends in .safetensors")
     options = FitOptions(
-        args.head, "balanced" if args.balanced else None, args.folds, args.precision_goal, args.seed
+        args.head,
+        "balanced" if args.balanced else None,
+        args.folds,
+        args.precision_goal,
+        args.collar,
+        args.seed,
     )
     columns = Columns(args.path_column, args.label_column, args.split_column, args.group_by)
     table = read_labels(
         args.labels, kind=args.kind, columns=columns, audio=args.audio,
-        rare="drop" if args.drop_rare else "refuse", overlaps="merge" if args.merge_overlaps else "refuse",
+        rare="drop" if args.drop_rare else "refuse", overlaps="merge" if args.merge_overlaps else None,
     )  # fmt: skip
     devices = tuple(filter(None, (args.device or "").split(",")))
     embeddings = args.embeddings or args.out.with_suffix(".embeddings")
@@ -89,7 +110,10 @@ def run(args: argparse.Namespace) -> int:
             resources=Resources(devices=devices, workers=args.workers), on_progress=line.update,
         )  # fmt: skip
     save_classifier(fitted.classifier, args.out)
+    report = args.report or args.out.with_suffix(".html")
+    write_report(fitted, report, args.out.name)
     print(_sentence(table, fitted, args.out))
+    print(f"report: {report}")
     for note in fitted.trial.notes:
         print(f"note: {note}", file=sys.stderr)
     return 1 if fitted.errors and not args.skip_errors else 0
@@ -106,7 +130,8 @@ def _sentence(table: Any, fitted: Any, out: Path) -> str:
     numbers = ", ".join(
         f"{name.replace('_', ' ')} {value:.3f}"
         for name, value in fitted.trial.summary.items()
-        if name != "rows"
+        if name not in ("rows", "recordings")
     )
     rows, classes = len(fitted.trial.rows), len(table.classes)
-    return f"{out}: {classes} classes; on {rows} labels not fitted on ({fitted.trial.source}): {numbers}"
+    unit = "recordings" if table.kind == "events" else "clips"
+    return f"{out}: {classes} classes; on {rows} {unit} not fitted on ({fitted.trial.source}): {numbers}"

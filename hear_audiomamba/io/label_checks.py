@@ -117,7 +117,7 @@ def check_overlaps(rows: Sequence[LabelRow], overlaps: str, problems: list[str])
         events.sort(key=lambda row: (row.start, row.end))
         merged = events[:1]
         for row in events[1:]:
-            if not _overlap(merged[-1], row):
+            if overlaps == "keep" or not _overlap(merged[-1], row):
                 merged.append(row)
                 continue
             if overlaps == "refuse":

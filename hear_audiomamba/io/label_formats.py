@@ -288,9 +288,9 @@ def _hear(folder: Path, audio: Path | None) -> Iterator[RawRow]:
                 continue
             if not labels:
                 yield RawRow(where, path, ";", split=split)
-            for event in labels:
+            for number, event in enumerate(labels, 1):
                 start, end = (repr(float(event[key]) / 1000) for key in ("start", "end"))
-                yield RawRow(where, path, str(event["label"]), start, end, split)
+                yield RawRow(f"{where} event {number}", path, str(event["label"]), start, end, split)
 
 
 def _json(file: Path) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def read_labels(
     columns: Columns | None = None,
     audio: str | os.PathLike[str] | None = None,
     rare: Literal["refuse", "drop"] = "refuse",
-    overlaps: Literal["refuse", "merge"] = "refuse",
+    overlaps: Literal["refuse", "merge", "keep"] | None = None,
 ) -> LabelTable:
     """Read labels and check everything that can be checked without decoding audio.
 
@@ -102,7 +102,8 @@ def read_labels(
         columns: names of a table's columns.
         audio: folder that audio paths are relative to; by default the label file's.
         rare: what to do with classes of one row: a problem, or leave them out.
-        overlaps: what to do with events of one class that overlap: a problem, or make them one.
+        overlaps: what to do with events of one class that overlap: "refuse" them as a problem, "merge" them
+            into one, or "keep" them. By default those of HEAR tasks are kept and others refused.
 
     Returns:
         The labels.
@@ -127,7 +128,7 @@ def read_labels(
     rows = [clamped(row, durations, problems) for row in rows]
     check_twice(rows, kind, problems)
     if kind == "events":
-        rows = check_overlaps(rows, overlaps, problems)
+        rows = check_overlaps(rows, overlaps or ("keep" if format == "hear" else "refuse"), problems)
     check_splits(rows, problems)
     rows, dropped = check_rare(rows, rare, problems)
     classes = tuple(sorted({label for row in rows for label in row.labels}))
