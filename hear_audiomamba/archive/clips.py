@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import IO
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ class RowStore:
         self._folder = folder
         self._pieces: list[np.ndarray] = []
         self._n_bytes = 0
-        self._file = None
+        self._file: IO[bytes] | None = None
         self._n_rows, self._width = 0, 0
 
     def __len__(self) -> int:
@@ -105,7 +106,8 @@ class Clip:
         """All rows, pooled, `(K,)` float32."""
         if self._scene is not None:
             return self._scene
-        mean = self._total / self.n_rows
+        assert self._total is not None, "a clip has at least one window"
+        mean: np.ndarray = self._total / self.n_rows
         return (mean if self._largest is None else mean + self._largest).astype(np.float32)
 
     def fill(self, scene: Tensor, rows: Tensor | None) -> None:

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import json
+import secrets
+import shutil
 import socket
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from .journal import Journal, Unit
+from .journal import FOLDER, Journal, Unit
 from .options import EmbedOptions
 from .progress import Progress, Summary
-from .run import Resources, UnitRunner, check_clear, describe, is_open, write_reports
+from .records import Records
+from .run import (
+    Resources,
+    UnitRunner,
+    check_clear,
+    check_libraries,
+    describe,
+    open_units,
+    write_reports,
+)
 from .sources import Source
 from .writers import Product
 
@@ -55,6 +65,7 @@ def embed_on_ray(
     ray = _connect(address)
     from ..hear import load_model
 
+    check_libraries(options, product)
     out = Path(out).absolute()
     model = load_model(**{**model_arguments, "device": "cpu"})  # for its description only
     provenance = describe(model, options, product)
@@ -65,15 +76,16 @@ def embed_on_ray(
         units = journal.plan(sources, options.shard_sources)
         if journal.fresh and not resources.overwrite:
             check_clear(out, units, options, product)
-        todo = [unit for unit in units if is_open(journal, unit, resources.retry_errors)]
-        progress.start(units, [unit for unit in units if unit not in todo], journal)
+        todo = open_units(journal.records, units, resources.retry_errors)
+        progress.start(units, todo, journal.records)
         if todo:
             work = (model_arguments, str(out), options, resources, settings, product)
             _run(ray, todo, work, n_actors, actor_options)
-        missing = [unit.number for unit in units if journal.record(unit) is None]
+        records = [journal.records.complete_record(unit.number) for unit in units]
+        missing = [unit.number for unit, record in zip(units, records, strict=True) if record is None]
         if missing:
             raise DataError(f"{out}: units {missing[:5]} are not complete; run the same command again")
-        summary = progress.summary([journal.record(unit) for unit in units], model, settings)
+        summary = progress.summary([record for record in records if record], model, settings)
         write_reports(journal, summary)
         return summary
 
@@ -85,18 +97,18 @@ def _run(
     n_actors: int | None,
     actor_options: dict[str, Any] | None,
 ) -> None:
-    import ray.data
+    from ray import data
 
     n_gpus = int(ray.cluster_resources().get("GPU", 0))
     n_actors = n_actors or max(1, min(len(todo), n_gpus or int(ray.cluster_resources().get("CPU", 1))))
     actor_options = actor_options or ({"num_gpus": 1} if n_gpus else {"num_cpus": 1})
     # Ray Data takes up the work of an actor that dies; a unit done twice gives the same files.
-    context = ray.data.DataContext.get_current()
+    context = data.DataContext.get_current()
     context.max_errored_blocks = 0
     rows = [
         {"unit": json.dumps({"unit": u.number, "sources": [s.to_dict() for s in u.sources]})} for u in todo
     ]
-    dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
+    dataset = data.from_items(rows, override_num_blocks=len(rows))
     done = dataset.map_batches(
         _Actor,
         fn_constructor_args=work,
@@ -124,40 +136,34 @@ class _Actor:
             raise DataError(
                 "a worker's model differs from the one that planned the run: same files on all nodes?"
             )
-        self._options, self._out, self._product = options, out, product
+        self._options, self._out, self._product = options, Path(out), product
         self._resources = replace(resources, share=None, devices=(), overwrite=False)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         for text in batch["unit"]:
             row = json.loads(str(text))
             unit = Unit(row["unit"], tuple(Source(**source) for source in row["sources"]))
-            journal = _WorkerJournal(Path(self._out), unit)
-            with UnitRunner(
-                self._model, self._options, self._provenance, self._resources, self._product
-            ) as runner:
-                runner.run([unit], journal, Progress(len(unit.sources)))
-            journal.close()
+            # The process that planned the run holds the lock. This folder is the actor's alone: another
+            # one may still be at the same unit, taken for dead.
+            journal = self._out / FOLDER
+            tmp = journal / "tmp-all" / f"{unit.number:05d}-{secrets.token_hex(6)}"
+            records = Records(self._out, journal / "units", tmp / "parts", tmp)
+            tmp.mkdir(parents=True)
+            try:
+                with UnitRunner(
+                    self._model, self._options, self._provenance, self._resources, self._product
+                ) as runner:
+                    runner.run([unit], records, tmp, Progress(len(unit.sources)))
+            finally:
+                shutil.rmtree(tmp, ignore_errors=True)
         return batch
-
-
-class _WorkerJournal(Journal):
-    """The journal as a worker sees it: the one that planned the run holds the lock."""
-
-    def __init__(self, out: Path, unit: Unit) -> None:
-        super().__init__(out, {})
-        self.tmp = self.folder / "tmp-all" / f"{unit.number:05d}-{time.time_ns():x}"
-        self.tmp.mkdir(parents=True)
-
-    def close(self) -> None:
-        """Leave nothing behind."""
-        self.__exit__()
 
 
 def _connect(address: str) -> Any:
     try:
         import ray
     except ImportError:
-        raise DataError("--ray needs Ray: pip install 'hear-audiomamba[scale]'") from None
+        raise DataError("--ray needs Ray: pip install 'hear_audiomamba[scale]'") from None
     if not ray.is_initialized():
         _check_reachable(address)
         try:

@@ -58,6 +58,8 @@ def decode_source(source: Source, settings: DecodeSettings) -> Iterator[Block]:
     Raises:
         AudioReadError: the source cannot be decoded; may come after some blocks.
     """
+    if source.fault is not None:
+        raise AudioReadError(f"{source.label}: {source.fault}")
     missing: list[str] = []
     samples = _blocks(source, settings, missing)
     if settings.segment_seconds is not None:

@@ -111,9 +111,10 @@ class WindowEncoder:
         return done
 
     def _reduced(self, rows: Tensor, n_rows: list[int], pooling: str) -> list[Encoded]:
-        totals, peaks = pool_parts(rows, torch.tensor(n_rows, device=rows.device), pooling)
-        peaks = [None] * len(rows) if peaks is None else peaks.cpu()
-        kept = [None] * len(rows)
+        totals, largest = pool_parts(rows, torch.tensor(n_rows, device=rows.device), pooling)
+        none: list[Tensor | None] = [None] * len(rows)
+        peaks = none if largest is None else list(largest.cpu())
+        kept = none
         if self._keep_rows:
             kept = [own[:n] for own, n in zip(rows.cpu(), n_rows, strict=True)]
         return [Encoded(*window) for window in zip(totals.cpu(), peaks, kept, strict=True)]

@@ -4,32 +4,34 @@ Below the output folder, `.hear-audiomamba/` holds
 
 - `run.json`: the settings all results of the folder were made with;
 - `plan.jsonl`: every source with the number of its unit; only ever added to;
-- `units/00000.json`: the record of a complete unit, written after its files are in place;
-- `lock`, `tmp-…/`: who works here, and what is not complete yet.
+- `units/`, `parts/`: which units are complete, and how far the others are (`records.py`);
+- `lock…`, `tmp-…/`: who works here, and files that only this process needs.
 
-A unit is embedded as a whole or not at all, and its batches depend on nothing outside it: that is why a
-run that was killed and started again ends with the same bytes as one that was not.
+What a source's batches hold depends on nothing outside its unit, and a unit is taken up again only where
+no batch was open: that is why a run that was killed and started again ends with the same bytes as one
+that was not.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
+import math
 import shutil
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from ..io.files import locked, write_text
 from .options import MAX_UNIT_BYTES
+from .records import Records
 from .sources import Source, unique_names
 
 FOLDER = ".hear-audiomamba"
 MOST_BYTES_A_SECOND = 192_000  # two channels of 16 bits at 48 kHz, to guess what a stretch of a file weighs
+_PLANNING_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -45,16 +47,18 @@ class Journal:
 
     Args:
         out: the output folder; made if need be.
-        settings: what the results depend on; a folder made with others is refused.
+        settings: what the results depend on; a folder that holds results of others is refused.
         share: (i, n) to do only each n-th unit, beginning with the i-th; others may do theirs meanwhile.
         overwrite: throw away what an earlier run made here.
 
     Attributes:
-        tmp: a folder for files that are not complete; emptied when the journal is opened and closed.
+        records: of the units.
+        tmp: a folder for files that only this process needs; emptied when the journal is opened and closed.
         fresh: no run was here before.
 
     Raises:
         DataError: another process works here, or the folder holds results of other settings.
+        OutputError: the folder cannot be written to.
     """
 
     def __init__(
@@ -66,58 +70,66 @@ class Journal:
     ) -> None:
         self.out, self.folder = out, out / FOLDER
         self._settings, self._share, self._overwrite = settings, share, overwrite
-        self._locks: list[Any] = []
+        self._held = ExitStack()
         self.fresh = False
         label = "all" if share is None else f"{share[0]}-of-{share[1]}"
         self.label = label
         self.tmp = self.folder / f"tmp-{label}"
+        self.records = Records(out, self.folder / "units", self.folder / "parts", self.tmp)
 
     def __enter__(self) -> Journal:
         (self.folder / "units").mkdir(parents=True, exist_ok=True)
-        try:
-            self._lock("lock", shared=self._share is not None)
-            if self._share is not None:
-                self._lock(f"lock-{self.label}", shared=False)
+        with ExitStack() as held, self._planning():
+            self._lock(held)
             # What a killed run left unfinished; whoever holds the lock owns the folder.
             shutil.rmtree(self.tmp, ignore_errors=True)
             self.tmp.mkdir()
-            with self._planning():
-                self._check_settings()
-        except BaseException:
-            self._unlock()
-            raise
+            self._check_settings()
+            self._held = held.pop_all()
         return self
 
     def __exit__(self, *error: object) -> None:
         shutil.rmtree(self.tmp, ignore_errors=True)
-        self._unlock()
-
-    def _unlock(self) -> None:
-        for file in self._locks:
-            file.close()
+        if self._share is None and not self.records.any():
+            # Nothing was made: other settings may be tried in this folder.
+            for name in ("plan.jsonl", "run.json"):
+                (self.folder / name).unlink(missing_ok=True)
+        self._held.close()
 
     def write(self, path: Path, text: str) -> None:
         """Write a text file atomically; if this process is killed meanwhile, nothing of it stays."""
-        write_atomically(path, text, self.tmp)
+        write_text(path, text, within=self.tmp)
 
     def plan(self, sources: Sequence[Source], unit_sources: int) -> list[Unit]:
         """Put sources that are new into units, and return the units that hold any of those given.
 
-        A source whose file has changed makes its unit incomplete again.
+        A source whose file has changed opens its unit again, and its earlier result is deleted.
+
+        Args:
+            sources: what is to be embedded.
+            unit_sources: most sources in a unit; fewer where that gives each share as many as the others.
         """
         with self._planning():
             known = read_plan(self.out)
             numbers = {source.key: number for number, source in known}
             states = {source.key: source for _, source in known}
-            changed = [s for s in sources if s.key in states and _state(s) != _state(states[s.key])]
+            changed = [
+                s
+                for s in sources
+                if s.key in states and _state(s) != _state(states[s.key]) and self._own(numbers[s.key])
+            ]
+            stale: dict[int, list[str]] = {}
             for source in changed:
-                self._record_path(numbers[source.key]).unlink(missing_ok=True)
+                stale.setdefault(numbers[source.key], []).append(f"{states[source.key].name}.npz")
+            for number, names in stale.items():
+                self.records.reopen(number, names)
             fresh = {source.key: source for source in changed}
             plan = [(n, _with_state(s, fresh[s.key]) if s.key in fresh else s) for n, s in known]
             new = [source for source in sources if source.key not in numbers]
             new = unique_names(new, frozenset(source.name for _, source in known))
             first = 1 + max((n for n, _ in plan), default=-1)
-            plan += _into_units(new, first, unit_sources)
+            shares = 1 if self._share is None else self._share[1]
+            plan += _into_units(new, first, _evenly(len(new), unit_sources, shares))
             if new or changed:
                 lines = [json.dumps({"unit": n, **s.to_dict()}, sort_keys=True) for n, s in plan]
                 self.write(self.folder / "plan.jsonl", "".join(line + "\n" for line in lines))
@@ -126,83 +138,63 @@ class Journal:
         for number, source in plan:
             units.setdefault(number, []).append(source)
         units = {n: held for n, held in units.items() if any(s.key in wanted for s in held)}
-        if self._share is not None:
-            units = {n: held for n, held in units.items() if n % self._share[1] == self._share[0]}
-        return [Unit(n, tuple(held)) for n, held in units.items()]
+        return [Unit(n, tuple(held)) for n, held in units.items() if self._own(n)]
 
-    def record(self, unit: Unit) -> dict[str, Any] | None:
-        """Return the record of a complete unit, None if it is not complete."""
-        try:
-            return json.loads(self._record_path(unit.number).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            raise DataError(f"{self._record_path(unit.number)}: cannot be read: {error}; delete it") from None
-
-    def complete(self, unit: Unit, folder: Path, names: Sequence[str], facts: dict[str, Any]) -> None:
-        """Move a unit's files to their places, then write its record."""
-        # Many at once: the file system then writes its own journal once for several of them.
-        with ThreadPoolExecutor(16) as pool:
-            list(pool.map(lambda name: _sync(folder / name), names))
-        for name in names:
-            target = self.out / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(folder / name, target)
-        for parent in {(self.out / name).parent for name in names}:
-            _sync(parent)
-        record = {"unit": unit.number, "files": list(names), **facts}
-        self.write(self._record_path(unit.number), json.dumps(record, sort_keys=True) + "\n")
-
-    def _record_path(self, number: int) -> Path:
-        return self.folder / "units" / f"{number:05d}.json"
+    def _own(self, number: int) -> bool:
+        return self._share is None or number % self._share[1] == self._share[0]
 
     def _check_settings(self) -> None:
         path = self.folder / "run.json"
         if self._overwrite:
             self._discard()
-        if not path.exists():
-            self.fresh = True
-            self.write(path, json.dumps(self._settings, sort_keys=True, indent=1) + "\n")
-            return
-        try:
-            earlier = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path}: cannot be read: {error}; use --overwrite to start anew") from None
-        differing = list(_differences(earlier, self._settings))
+        earlier = None
+        if path.exists():
+            try:
+                earlier = json.loads(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError, RecursionError) as error:
+                raise DataError(f"{path}: cannot be read: {error}; use --overwrite to start anew") from None
+        differing = [] if earlier is None else list(_differences(earlier, self._settings))
+        if differing and self._share is None and not self.records.any():
+            self._discard()  # of a run that was killed before it made anything
+            earlier, differing = None, []
         if differing:
             raise DataError(
                 f"{self.out} holds embeddings made with other settings ({'; '.join(differing[:3])}); "
                 "use another --out, or --overwrite to replace them"
             )
+        if earlier is None:
+            self.fresh = True
+            self.write(path, json.dumps(self._settings, sort_keys=True, indent=1) + "\n")
 
     def _discard(self) -> None:
         """Delete what earlier runs made here, and nothing else."""
-        for path in sorted((self.folder / "units").glob("*.json")):
-            try:
-                names = json.loads(path.read_text(encoding="utf-8"))["files"]
-            except (OSError, ValueError, KeyError):
-                names = []
-            path.unlink()
-            for name in names:
-                (self.out / name).unlink(missing_ok=True)
+        self.records.discard()
         for name in ("plan.jsonl", "run.json"):
             (self.folder / name).unlink(missing_ok=True)
 
-    def _lock(self, name: str, shared: bool) -> None:
-        file = open(self.folder / name, "w")  # noqa: SIM115
-        try:
-            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except OSError:
-            file.close()
-            busy = f"{self.out}: another process is writing there; wait for it, or use another --out"
-            raise DataError(busy) from None
-        self._locks.append(file)
+    def _lock(self, held: ExitStack) -> None:
+        """Take the lock of the whole folder, or that of a share; only ever while planning.
+
+        A lock has one holder. So a share sees whether the whole folder's is free, and a whole run
+        whether all shares' are.
+        """
+        busy = f"{self.out}: another process is writing there; wait for it, or use another --out"
+        whole, own = self.folder / "lock", self.folder / f"lock-{self.label}"
+        if self._share is not None:
+            with locked(whole, busy):
+                pass
+            held.enter_context(locked(own, busy))
+            return
+        held.enter_context(locked(whole, busy))
+        for name in {path.name.removesuffix(".held") for path in self.folder.glob("lock-*-of-*")}:
+            with locked(self.folder / name, busy):
+                pass
 
     @contextmanager
     def _planning(self) -> Iterator[None]:
-        """Only one process at a time reads and extends settings and plan."""
-        with open(self.folder / "lock-plan", "w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        """Only one process at a time takes locks, reads and extends settings and plan."""
+        busy = f"{self.out}: another process has been planning there for {_PLANNING_SECONDS / 60:g} minutes"
+        with locked(self.folder / "lock-plan", busy, wait=_PLANNING_SECONDS):
             yield
 
 
@@ -217,29 +209,15 @@ def read_plan(out: Path) -> list[tuple[int, Source]]:
         return []
     try:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        return [(row.pop("unit"), Source(**row)) for row in rows]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return [(int(row.pop("unit")), Source(**row)) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read: {error}; use --overwrite to start anew") from None
 
 
-def write_atomically(path: Path, text: str, tmp: Path | None = None) -> None:
-    """Write a text file that appears under its name only when it is complete and on disk.
-
-    Args:
-        path: the file.
-        text: what it shall hold.
-        tmp: where it may be until then, on the same file system; by default beside it.
-    """
-    partial = (tmp or path.parent) / f".{path.name}.{os.getpid()}"
-    try:
-        with open(partial, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+def _evenly(n_sources: int, most: int, shares: int) -> int:
+    """Return how many sources a unit gets, so that every share has as many units as the others."""
+    rounds = max(1, math.ceil(n_sources / (most * shares)))
+    return max(1, min(most, math.ceil(n_sources / (rounds * shares))))
 
 
 def _into_units(sources: Sequence[Source], first: int, unit_sources: int) -> list[tuple[int, Source]]:
@@ -254,12 +232,12 @@ def _into_units(sources: Sequence[Source], first: int, unit_sources: int) -> lis
     return placed
 
 
-def _state(source: Source) -> tuple[int, int, int]:
-    return source.size, source.mtime_ns, source.offset
+def _state(source: Source) -> tuple[int, int, int, str | None]:
+    return source.size, source.mtime_ns, source.offset, source.fault
 
 
 def _with_state(source: Source, now: Source) -> Source:
-    return replace(source, size=now.size, mtime_ns=now.mtime_ns, offset=now.offset)
+    return replace(source, size=now.size, mtime_ns=now.mtime_ns, offset=now.offset, fault=now.fault)
 
 
 def _differences(earlier: dict[str, Any], now: dict[str, Any], prefix: str = "") -> Iterator[str]:
@@ -269,11 +247,3 @@ def _differences(earlier: dict[str, Any], now: dict[str, Any], prefix: str = "")
             yield from _differences(old, new, f"{prefix}{key}.")
         elif old != new:
             yield f"{prefix}{key}: {old} there, {new} now"
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections import Counter
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
@@ -13,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..errors import ConfigError, DataError
-from .journal import write_atomically
+from ..io.files import replacing, write_text
 from .read import SceneTable, read_all_scenes
 
 METHODS = ("tsne", "umap", "none")
@@ -84,7 +83,7 @@ def _groups(paths: list[str]) -> list[str]:
 
 def _standardized(rows: np.ndarray) -> np.ndarray:
     spread = rows.std(axis=0)
-    return (rows - rows.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    return np.asarray((rows - rows.mean(axis=0)) / np.where(spread > 0, spread, 1.0))
 
 
 def _pca(points: np.ndarray, size: int) -> np.ndarray:
@@ -129,13 +128,8 @@ def _draw(layouts: dict[str, np.ndarray], groups: list[str], picture: Path, titl
             *axes.get_legend_handles_labels(), loc="outside right upper", markerscale=1.5, frameon=False
         )
     figure.suptitle(title, fontsize=10)
-    partial = picture.with_name(f".{picture.stem}.{os.getpid()}{picture.suffix}")
-    try:
-        picture.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(picture) as partial:
         figure.savefig(partial, dpi=150)
-        os.replace(partial, picture)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _write_points(
@@ -147,7 +141,7 @@ def _write_points(
     for row, index in enumerate(chosen):
         places = [f"{value:.5g}" for layout in layouts.values() for value in layout[row]]
         writer.writerow([table.paths[index], table.start[index], groups[row], *places])
-    write_atomically(file, text.getvalue())
+    write_text(file, text.getvalue())
 
 
 def _import(module: str, package: str) -> Any:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..embedding.embedder import AudioEmbedder
-from .journal import Journal, Unit
+from .journal import Unit
+from .records import Records
 from .sources import Source
 
 
@@ -51,18 +52,25 @@ class Progress:
 
     def __init__(self, n_sources: int, on_progress: Callable[[Progress], None] | None = None) -> None:
         self.n_sources, self.n_done, self.n_failed, self.n_resumed = n_sources, 0, 0, 0
-        self.audio_seconds, self.error = 0.0, None
+        self.audio_seconds = 0.0
+        self.error: str | None = None
         self._on_progress = on_progress
         self._begun = time.monotonic()
         self._bytes_total, self._bytes_done = 1, 0
 
-    def start(self, units: Sequence[Unit], complete: Sequence[Unit], journal: Journal) -> None:
-        """Take stock: the units of this run, and those of them that are done."""
+    def start(self, units: Sequence[Unit], todo: Sequence[Unit], records: Records) -> None:
+        """Take stock: the units of this run, and those of them that are not done."""
         self.n_sources = sum(len(unit.sources) for unit in units)
-        self.n_resumed = self.n_done = sum(len(unit.sources) for unit in complete)
-        self.n_failed = sum(len(journal.record(unit)["errors"]) for unit in complete)
-        done = {unit.number for unit in complete}
-        self._bytes_total = max(1, sum(s.size for u in units if u.number not in done for s in u.sources))
+        left, errors = 0, 0
+        self._bytes_total = 1
+        for unit in todo:
+            begun = records.begun(unit.number)
+            left += len(unit.sources) - begun.done
+            errors += len(begun.facts.get("errors", ()))
+            self._bytes_total += sum(source.size for source in unit.sources[begun.done :])
+        self.n_resumed = self.n_done = self.n_sources - left
+        complete = (records.complete_record(unit.number) for unit in units)
+        self.n_failed = errors + sum(len(record["errors"]) for record in complete if record)
         self._begun = time.monotonic()
         self._tell()
 

@@ -114,6 +114,6 @@ def _npz(file: Path, folder: Path) -> SceneTable:
             return SceneTable([], np.zeros(0), np.zeros(0), np.zeros((0, 0)), provenance)
         scene = np.atleast_2d(held["scene"]).astype(np.float32)
         unknown = np.full(len(scene), np.nan)
-        start, duration = (held.get(key, unknown) for key in ("start", "duration"))
+        start, duration = (np.atleast_1d(held.get(key, unknown)) for key in ("start", "duration"))
     name = file.relative_to(folder).as_posix().removesuffix(".npz")
     return SceneTable([name] * len(scene), start, duration, scene, provenance)

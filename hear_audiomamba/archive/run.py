@@ -5,30 +5,32 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..embedding.embedder import AudioEmbedder
-from ..errors import DataError
+from ..errors import ConfigError, DataError, OutputError
 from .clips import SourceJob
 from .decode import Block, DecodeSettings
 from .encode import WindowEncoder
 from .journal import Journal, Unit
+from .keeper import Keeper
 from .options import EmbedOptions
 from .progress import Progress, Summary
+from .records import Begun, Records
 from .sources import Source
 from .windows import WindowBatcher
 from .workers import Failure, decode_all, default_workers
-from .writers import WRITERS, Product, Provenance
+from .writers import WRITERS, Product, Provenance, import_pyarrow
 
 Decoded = tuple[Source, Iterator[Block | Failure]]
+MOST_WORKERS = 1024
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -42,6 +44,9 @@ class Resources:
         share: (i, n): do the i-th of n shares of the units, 0 ≤ i < n.
         retry_errors: try units again in which a source failed.
         overwrite: throw away what earlier runs made in the output folder.
+
+    Raises:
+        ConfigError: a number is out of range.
     """
 
     devices: tuple[str, ...] = ()
@@ -49,6 +54,12 @@ class Resources:
     share: tuple[int, int] | None = None
     retry_errors: bool = False
     overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and not 0 <= self.workers <= MOST_WORKERS:
+            raise ConfigError(f"workers: {self.workers}, expected 0 to {MOST_WORKERS}")
+        if self.share is not None and not 0 <= self.share[0] < self.share[1]:
+            raise ConfigError(f"share: {self.share[0]} of {self.share[1]}, expected 0 ≤ i < n")
 
 
 def embed_sources(
@@ -80,27 +91,37 @@ def embed_sources(
     """
     options, resources = options or EmbedOptions(), resources or Resources()
     out = Path(out)
+    # What can be wrong with the wishes comes up before anything is on record.
+    check_libraries(options, product)
     provenance = describe(model, options, product)
     settings = json.loads(provenance.to_json())
     progress = Progress(len(sources), on_progress)
     try:
-        with Journal(out, settings, resources.share, resources.overwrite) as journal:
+        with (
+            UnitRunner(model, options, provenance, resources, product) as runner,
+            Journal(out, settings, resources.share, resources.overwrite) as journal,
+        ):
             units = journal.plan(sources, options.shard_sources)
             if journal.fresh and not resources.overwrite:
                 check_clear(out, units, options, product)
-            todo = [unit for unit in units if is_open(journal, unit, resources.retry_errors)]
-            progress.start(units, [unit for unit in units if unit not in todo], journal)
-            with UnitRunner(model, options, provenance, resources, product) as runner:
-                runner.run(todo, journal, progress)
-            summary = progress.summary([journal.record(unit) for unit in units], model, settings)
+            todo = open_units(journal.records, units, resources.retry_errors)
+            progress.start(units, todo, journal.records)
+            runner.run(todo, journal.records, journal.tmp, progress)
+            records = [journal.records.complete_record(unit.number) for unit in units]
+            summary = progress.summary([record for record in records if record], model, settings)
             write_reports(journal, summary)
             return summary
+    except KeyboardInterrupt:
+        done = f"interrupted: {progress.n_done} of {progress.n_sources} done; the same command goes on"
+        raise KeyboardInterrupt(done) from None
+    except OutputError:
+        raise
     except OSError as error:
         if error.errno not in _NO_SPACE:
             raise DataError(f"{error.filename or out}: {error.strerror or error}") from None
         raise DataError(
-            f"{out}: no space left ({error.strerror}); {progress.n_done} of {len(sources)} sources are safe; "
-            "free some and run the same command again"
+            f"{out}: no space left ({error.strerror}); {progress.n_done} of {progress.n_sources} sources are "
+            "safe; free some and run the same command again"
         ) from None
 
 
@@ -131,61 +152,68 @@ class UnitRunner:
     def __exit__(self, *error: object) -> None:
         self._encoder.__exit__(*error)
 
-    def run(self, units: Sequence[Unit], journal: Journal, progress: Progress) -> None:
-        """Embed units and put them on record."""
-        sources = list(chain.from_iterable(unit.sources for unit in units))
+    def run(self, units: Sequence[Unit], records: Records, tmp: Path, progress: Progress) -> None:
+        """Embed units, from where they are, and put them on record."""
+        begun = [records.begun(unit.number) for unit in units]
+        sources = [s for unit, at in zip(units, begun, strict=True) for s in unit.sources[at.done :]]
         workers = self._resources.workers
         if workers is None:
             workers = default_workers(self._model.device.type, len(sources))
-        decoded = decode_all(sources, self._settings, workers)
-        try:
-            for unit in units:
-                folder = journal.tmp / f"{unit.number:05d}"
-                folder.mkdir()
-                names, facts = self._unit(unit, decoded, folder, progress)
-                journal.complete(unit, folder, names, facts)
-                shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            decoded.close()
+        with closing(decode_all(sources, self._settings, workers)) as decoded:
+            for unit, at in zip(units, begun, strict=True):
+                self._unit(unit, at, decoded, records, tmp, progress)
 
     def _unit(
-        self, unit: Unit, decoded: Iterator[Decoded], folder: Path, progress: Progress
-    ) -> tuple[list[str], dict[str, Any]]:
+        self,
+        unit: Unit,
+        begun: Begun,
+        decoded: Iterator[Decoded],
+        records: Records,
+        tmp: Path,
+        progress: Progress,
+    ) -> None:
+        folder = records.folder(unit.number)
         writer = self._new_writer(folder, unit.number, self._model, self._options, self._provenance)
+        if begun.done:
+            writer.resume(begun.mark)
         encoder = self._encoder
         batcher = WindowBatcher(
             encoder.encode, encoder.budget, self._model.encoder.causal, self._model.features.pad_value
         )
+        keeper = Keeper(records, unit, begun, writer)
         waiting: deque[tuple[Source, SourceJob, str | None]] = deque()
-        errors: list[dict[str, Any]] = []
-        facts = {"sources": len(unit.sources), "clips": 0, "audio_seconds": 0.0, "errors": errors}
 
         def settle(everything: bool) -> None:
             while waiting and (everything or waiting[0][1].done):
                 source, job, reason = waiting.popleft()
+                reason = reason or keeper.add(source, job)
                 if reason is not None:
-                    errors.append({"path": source.label, "start": source.start, "reason": reason})
-                else:
-                    writer.add(source, job.clips)
-                    facts["clips"] += len(job.clips)
-                    facts["audio_seconds"] += job.seconds
+                    keeper.failed(source, reason)
                 progress.add(source, 0.0 if reason else job.seconds, reason)
+            keeper.keep()
 
-        for _ in unit.sources:
-            source, blocks = next(decoded)
-            job, reason = SourceJob(self._model, self._options, batcher, folder, source.start), None
-            for block in blocks:
-                if isinstance(block, Failure):
-                    reason = str(block)
-                    break
-                job.feed(block)
-                progress.heard(len(block.samples) / self._model.sample_rate)
-            waiting.append((source, job, reason))
-            settle(everything=False)
-        batcher.flush()
-        encoder.finish()
-        settle(everything=True)
-        return writer.close(), facts
+        try:
+            for index in range(begun.done, len(unit.sources)):
+                source, blocks = next(decoded)
+                job, reason = SourceJob(self._model, self._options, batcher, tmp, source.start), None
+                for block in blocks:
+                    if isinstance(block, Failure):
+                        reason = str(block)
+                        break
+                    job.feed(block)
+                    progress.heard(len(block.samples) / self._model.sample_rate)
+                waiting.append((source, job, reason))
+                if batcher.full:
+                    batcher.flush()
+                    keeper.border(index + 1)
+                settle(everything=False)
+            batcher.flush()
+            encoder.finish()
+            settle(everything=True)
+        except BaseException:
+            keeper.save()
+            raise
+        keeper.complete()
 
 
 def describe(model: AudioEmbedder, options: EmbedOptions, product: Product | None = None) -> Provenance:
@@ -212,10 +240,29 @@ def weights_hash(model: AudioEmbedder) -> str:
     return digest.hexdigest()
 
 
-def is_open(journal: Journal, unit: Unit, retry_errors: bool) -> bool:
-    """Tell whether a unit is still to be embedded."""
-    record = journal.record(unit)
-    return record is None or (retry_errors and bool(record["errors"]))
+def check_libraries(options: EmbedOptions, product: Product | None = None) -> None:
+    """Refuse a format whose library is missing.
+
+    Raises:
+        DataError: says what to install.
+    """
+    if product is None and options.format == "parquet":
+        import_pyarrow()
+
+
+def open_units(records: Records, units: Sequence[Unit], retry_errors: bool) -> list[Unit]:
+    """Return the units that are still to be embedded; those to be tried again are opened for that."""
+    found = []
+    for unit in units:
+        record = records.complete_record(unit.number)
+        if record is not None and retry_errors and record["errors"]:
+            records.reopen(unit.number)
+            record = None
+        if record is None:
+            found.append(unit)
+        else:
+            records.tidy(unit.number)
+    return found
 
 
 def check_clear(

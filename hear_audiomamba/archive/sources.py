@@ -18,6 +18,11 @@ from ..io.decoders import INSTALL
 from ..io.manifest import MANIFEST_EXTENSIONS, read_manifest
 from ..io.tars import tar_members
 
+# Most file systems take 255 bytes, and results get ".npz" behind theirs.
+_LONGEST_NAME = 255 - len(".npz")
+_NOT_ON_WINDOWS = frozenset('<>:"|?*\\')
+_DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{i}" for port in ("COM", "LPT") for i in range(1, 10))}
+
 
 @dataclass(frozen=True)
 class Source:
@@ -32,6 +37,7 @@ class Source:
         offset: byte of the archive where the member's data begins.
         size: bytes of the file or member; with `mtime_ns` it tells whether the input has changed.
         mtime_ns: time of the last change, nanoseconds.
+        fault: why it cannot be read, where that was seen while searching; None to find out.
     """
 
     path: str
@@ -42,11 +48,13 @@ class Source:
     offset: int = 0
     size: int = 0
     mtime_ns: int = 0
+    fault: str | None = None
 
     @property
     def label(self) -> str:
         """The path as users know it: `archive.tar/member` for tar members; always valid Unicode."""
-        text = f"{self.path}/{self.member}" if self.member else self.path
+        path = self.path.replace(os.sep, "/")
+        text = f"{path}/{self.member}" if self.member else path
         return os.fsencode(text).decode("utf-8", "backslashreplace")
 
     @property
@@ -59,24 +67,25 @@ class Source:
         return {k: v for k, v in asdict(self).items() if v not in (None, 0, 0.0)}
 
 
-def find_sources(paths: Iterable[str | os.PathLike]) -> list[Source]:
+def find_sources(paths: Iterable[str | os.PathLike[str]]) -> list[Source]:
     """List what a command line names, in a fixed order.
 
     Args:
         paths: audio files (any ending), folders (searched through for audio endings), glob patterns,
-            manifests (.csv, .jsonl, .parquet; see `read_manifest`), tar archives (.tar). A file that
-            does not exist stays in the list, so that it is reported with the others.
+            manifests (.csv, .jsonl, .parquet; see `read_manifest`), tar archives (.tar).
 
     Returns:
         Sources with unique names: a folder's files keep their place below it; where several folders are
         given each keeps its own name in front; names that still meet get a short hash of their folder.
+        A file that does not exist, a sub-folder that cannot be searched and the damaged end of a tar
+        archive stay in the list, so that they are reported with what else cannot be read.
 
     Warns:
         UserWarning: folders or archives hold audio or video files that only the second decoder reads, and it
             is not installed; says how many.
 
     Raises:
-        DataError: nothing is found, or a manifest or archive cannot be read.
+        DataError: nothing is found, or a manifest cannot be read.
     """
     given = [text for path in paths for text in _expand(os.fspath(path))]
     prefixed = len([text for text in given if os.path.isdir(text)]) > 1
@@ -93,6 +102,8 @@ def find_sources(paths: Iterable[str | os.PathLike]) -> list[Source]:
         else:
             found.append(stated(Source(text, os.path.basename(text))))
     unique = list({source.key: source for source in found}.values())
+    if unique and all(source.fault for source in unique):
+        raise DataError(f"{unique[0].label}: {unique[0].fault}")
     if not unique:
         raise DataError(
             f"no audio files in {', '.join(map(str, given)) or 'an empty list'}; "
@@ -150,7 +161,8 @@ def _folder(top: str, prefixed: bool, passed_over: Counter[str]) -> Iterator[Sou
     root = Path(top)
     prefix = os.path.basename(os.path.abspath(top)) if prefixed else ""
     seen = set()
-    for folder, subfolders, files in os.walk(top, followlinks=True, onerror=_unreadable_folder):
+    closed: list[OSError] = []
+    for folder, subfolders, files in os.walk(top, followlinks=True, onerror=closed.append):
         real = os.path.realpath(folder)
         if real in seen:  # a link that leads back up
             subfolders.clear()
@@ -162,24 +174,26 @@ def _folder(top: str, prefixed: bool, passed_over: Counter[str]) -> Iterator[Sou
                 path = os.path.join(folder, file)
                 name = PurePosixPath(prefix, Path(path).relative_to(root).as_posix())
                 yield stated(Source(path, str(name)))
+    for error in sorted(closed, key=lambda error: os.fsencode(error.filename)):
+        path = os.fsdecode(error.filename)
+        name = PurePosixPath(prefix, Path(path).relative_to(root).as_posix())
+        yield Source(path, str(name), fault=f"the folder cannot be searched: {error.strerror}")
 
 
-def _unreadable_folder(error: OSError) -> None:
-    raise DataError(f"{error.filename}: cannot be searched: {error.strerror}")
-
-
-def _tar(path: str, passed_over: Counter[str]) -> list[Source]:
+def _tar(path: str, passed_over: Counter[str]) -> Iterator[Source]:
     """The audio members of an uncompressed tar archive, in its order."""
-    status = _status(path)
+    mtime_ns = _status(path)[1]
     stem = Path(path).name
-    return [
-        Source(
-            path, f"{stem}/{member.name.lstrip('/')}", member=member.name, offset=member.offset,
-            size=member.size, mtime_ns=status[1],
-        )
-        for member in tar_members(path)
-        if _is_audio(member.name, passed_over)
-    ]  # fmt: skip
+    try:
+        for member in tar_members(path):
+            if _is_audio(member.name, passed_over):
+                yield Source(
+                    path, f"{stem}/{member.name.lstrip('/')}", member=member.name, offset=member.offset,
+                    size=member.size, mtime_ns=mtime_ns,
+                )  # fmt: skip
+    except DataError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        yield Source(path, stem, mtime_ns=mtime_ns, fault=reason)
 
 
 def _status(path: str) -> tuple[int, int]:
@@ -197,14 +211,45 @@ def stated(source: Source) -> Source:
 
 
 def _safe_name(source: Source) -> str:
-    """A relative name that stays inside the output folder."""
+    """A relative name that stays inside the output folder and that file systems can store."""
     text = os.fsencode(source.name).decode("utf-8", "backslashreplace").replace("\0", "")
+    if os.name == "nt":
+        text = windows_name(text)
     parts = [part for part in PurePosixPath(text).parts if part not in ("/", "..", ".")]
-    return "/".join(parts) or "audio"
+    *folders, name = parts or ["audio"]
+    return "/".join([*map(_shortened, folders), _shortened(name, source)])
+
+
+def windows_name(text: str) -> str:
+    """Return a name without what Windows gives a meaning of its own: drives, backslashes, devices, dots at an end."""
+    parts = []
+    for part in "".join("_" if c in _NOT_ON_WINDOWS or c < " " else c for c in text).split("/"):
+        part = part if part in (".", "..") else part.rstrip(". ")
+        device = part.partition(".")[0].rstrip().upper() in _DEVICES
+        parts.append(f"_{part}" if device else part)
+    return "/".join(parts)
+
+
+def _shortened(part: str, source: Source | None = None) -> str:
+    """A part of a name cut to what file systems take, with a hash in place of what is cut off."""
+    if len(part.encode()) <= _LONGEST_NAME:
+        return part
+    place = part if source is None else _place(source)
+    stem, ending = os.path.splitext(part)
+    ending = ending if len(ending.encode()) <= 16 else ""
+    room = _LONGEST_NAME - len(ending.encode()) - 9
+    return stem.encode()[:room].decode("utf-8", "ignore") + f"~{_digest(place)}{ending}"
 
 
 def _with_hash(source: Source) -> str:
-    place = f"{os.path.abspath(source.path)}\0{source.member}\0{source.start}\0{source.duration}"
-    digest = hashlib.sha256(os.fsencode(place)).hexdigest()[:8]
     path = PurePosixPath(source.name)
-    return str(path.with_name(f"{path.stem}~{digest}{path.suffix}"))
+    name = f"{path.stem}~{_digest(_place(source))}{path.suffix}"
+    return str(path.with_name(_shortened(name, source)))
+
+
+def _place(source: Source) -> str:
+    return f"{os.path.abspath(source.path)}\0{source.member}\0{source.start}\0{source.duration}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:8]

@@ -46,15 +46,23 @@ class WindowBatcher:
         self._encode, self._budget = encode, budget
         self._causal, self._pad_value = causal, pad_value
         self._waiting: list[tuple[Window, Receiver]] = []
+        self._n_since_flush = 0
 
     def add(self, window: Window, receiver: Receiver) -> None:
         """Take a window."""
         self._waiting.append((window, receiver))
+        self._n_since_flush += 1
         if len(self._waiting) >= self.LOOKAHEAD * self._budget:
             self._run(keep_remainder=True)
 
+    @property
+    def full(self) -> bool:
+        """Enough windows came since the last flush that another costs little."""
+        return self._n_since_flush >= self.LOOKAHEAD * self._budget
+
     def flush(self) -> None:
-        """Hand on all windows still waiting."""
+        """Hand on all windows still waiting: later ones share no batch with earlier ones."""
+        self._n_since_flush = 0
         self._run(keep_remainder=False)
 
     def _run(self, keep_remainder: bool) -> None:

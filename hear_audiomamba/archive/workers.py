@@ -1,19 +1,28 @@
-"""Decoding in processes of their own: in order, a bounded stretch ahead, and safe from crashes."""
+"""Decoding in processes of their own: in order, a bounded stretch ahead, and safe from crashes.
+
+A decoder is a plain interpreter that runs this module; parent and decoder talk through its standard input
+and output. A message is a line of JSON and, for a block, its samples behind it: nothing that a decoder
+sends is ever run, whatever a hostile file may have made of it. No descriptors are passed on and nothing is
+forked, so that it works the same on every system.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import queue
 import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
+from dataclasses import asdict
 from itertools import islice
-from multiprocessing import Pipe
-from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
 
 from ..errors import AudioReadError
 from .decode import Block, DecodeSettings, decode_source
@@ -30,7 +39,7 @@ class Failure(str):
 
 def decode_all(
     sources: Iterable[Source], settings: DecodeSettings, n_workers: int
-) -> Iterator[tuple[Source, Iterator[Block | Failure]]]:
+) -> Generator[tuple[Source, Iterator[Block | Failure]], None, None]:
     """Decode sources in their order.
 
     Args:
@@ -71,7 +80,7 @@ def default_workers(device_type: str, n_sources: int) -> int:
     """Return how many decoding processes suit: none for a handful of files, else by cores and device."""
     if n_sources < 24:  # starting a process takes longer than decoding so few
         return 0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     # On the CPU the model wants the cores itself, and one process decodes faster than it can embed.
     return 1 if device_type == "cpu" else max(1, min(16, cores - 1))
 
@@ -84,7 +93,7 @@ def _decode_here(source: Source, settings: DecodeSettings) -> Iterator[Block | F
 
 
 class _Worker:
-    """One decoding process, the pipe to it, and the thread that empties the pipe."""
+    """One decoding process, and the thread that empties the pipe from it."""
 
     def __init__(self, settings: DecodeSettings) -> None:
         self._settings = settings
@@ -93,7 +102,7 @@ class _Worker:
 
     def ask(self, source: Source) -> None:
         self._asked.append(source)
-        self._send(source)
+        self._send({"source": asdict(source)})
 
     def blocks(self) -> Iterator[Block | Failure]:
         """The blocks of the source asked for first."""
@@ -116,26 +125,27 @@ class _Worker:
         self._process.wait()
         # The process's death ends the thread's reading; a pipe closed under its hands would fail there.
         self._thread.join()
-        self._pipe.close()
+        for pipe in (self._input, self._output):
+            with suppress(OSError):  # what was not sent yet has nowhere to go
+                pipe.close()
 
     def _start(self) -> None:
         # A plain interpreter and not multiprocessing: that forks torch's threads and locks in whatever
         # state they are, or runs the user's main script a second time.
-        self._pipe, far_end = Pipe()
         roots = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__, str(far_end.fileno())],
-            pass_fds=[far_end.fileno()],
+            [sys.executable, "-m", __name__],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, roots))},
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # the MP3 decoder writes its doubts there
-            start_new_session=True,  # an interrupt is the parent's to handle
+            **_APART,
         )  # fmt: skip
-        far_end.close()  # so that the process's death ends the pipe
-        self._pipe.send(self._settings)
-        self._ready: queue.Queue = queue.Queue(BLOCKS_AHEAD)
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._input, self._output = self._process.stdin, self._process.stdout
+        self._send(asdict(self._settings))
+        self._ready: queue.Queue[Message] = queue.Queue(BLOCKS_AHEAD)
         self._stopping = threading.Event()
-        args = (self._pipe, self._ready, self._stopping)
+        args = (self._output, self._ready, self._stopping)
         self._thread = threading.Thread(target=_collect, args=args, name="decoded blocks", daemon=True)
         self._thread.start()
 
@@ -143,26 +153,39 @@ class _Worker:
         self.stop()
         self._start()
         for source in self._asked:
-            self._send(source)
+            self._send({"source": asdict(source)})
 
-    def _send(self, source: Source) -> None:
+    def _send(self, message: dict[str, Any]) -> None:
         with suppress(OSError):  # it died; `blocks` will come upon that and start another
-            self._pipe.send(source)
+            _write(self._input, message)
 
     def _how_it_died(self) -> str:
         code = self._process.wait()
         return f"signal {-code}" if code < 0 else f"exit status {code}"
 
 
+# An interrupt at the terminal is the parent's to handle.
+_APART: dict[str, Any] = {"start_new_session": True}
+if sys.platform == "win32":
+    _APART = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+
+
 class _Died:
     """The end of the pipe."""
 
 
-def _collect(pipe: Connection, ready: queue.Queue, stopping: threading.Event) -> None:
+class _End:
+    """The end of a source."""
+
+
+Message = Block | Failure | _Died | _End
+
+
+def _collect(pipe: IO[bytes], ready: queue.Queue[Message], stopping: threading.Event) -> None:
     while True:
         try:
-            message = pipe.recv()
-        except (EOFError, OSError):
+            message = _receive(pipe)
+        except (EOFError, OSError, ValueError, KeyError, TypeError):
             message = _Died()
         while not stopping.is_set():
             try:
@@ -174,27 +197,66 @@ def _collect(pipe: Connection, ready: queue.Queue, stopping: threading.Event) ->
             return
 
 
-def _serve(pipe: Connection) -> None:
-    """The process's work: sources in, blocks out, None behind each source."""
-    try:
-        settings = pipe.recv()
+def _receive(pipe: IO[bytes]) -> Message:
+    held = _read(pipe)
+    if "failure" in held:
+        return Failure(held["failure"])
+    if "end" in held:
+        return _End()
+    samples = np.empty(int(held["samples"]), np.float32)
+    if pipe.readinto(samples) != samples.nbytes:  # type: ignore[attr-defined]  # a BufferedReader
+        raise EOFError
+    return Block(samples, int(held["start"]), bool(held["last"]), str(held["missing"]))
+
+
+def _write(pipe: IO[bytes], message: dict[str, Any], content: bytes = b"") -> None:
+    pipe.write(json.dumps(message).encode() + b"\n" + content)
+    pipe.flush()
+
+
+def _read(pipe: IO[bytes]) -> dict[str, Any]:
+    line = pipe.readline()
+    if not line.endswith(b"\n"):
+        raise EOFError
+    held = json.loads(line)
+    if not isinstance(held, dict):
+        raise ValueError("not a message")
+    return held
+
+
+def serve(asked: IO[bytes], answers: IO[bytes]) -> None:
+    """Do a decoder's work: sources in, blocks out, an end behind each source.
+
+    Args:
+        asked: settings, then sources.
+        answers: blocks, failures and ends.
+    """
+    with suppress(EOFError, OSError):  # the parent is gone or stops
+        settings = DecodeSettings(**_read(asked))
         while True:
-            source = pipe.recv()
+            source = Source(**_read(asked)["source"])
             try:
                 for message in _decode_here(source, settings):
-                    pipe.send(message)
-                if not isinstance(message, Failure):
-                    pipe.send(None)
+                    if isinstance(message, Failure):
+                        _write(answers, {"failure": str(message)})
+                        break
+                    facts = message._asdict() | {"samples": len(message.samples)}
+                    _write(answers, facts, np.ascontiguousarray(message.samples, np.float32).tobytes())
+                else:
+                    _write(answers, {"end": True})
             except (EOFError, OSError):
                 raise
             except Exception as error:  # a decoder outlives any file
-                pipe.send(Failure(f"{source.label}: {type(error).__name__}: {error}"))
-    except (EOFError, OSError):  # the parent is gone or stops
-        return
+                _write(answers, {"failure": f"{source.label}: {type(error).__name__}: {error}"})
+
+
+def main() -> None:
+    """Serve on standard input and output; what libraries print goes nowhere."""
+    answers = os.fdopen(os.dup(1), "wb")
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    serve(sys.stdin.buffer, answers)
 
 
 if __name__ == "__main__":
-    # Under the module's own name, so that what is pickled here is known there.
-    from . import workers
-
-    workers._serve(Connection(int(sys.argv[1])))
+    main()

@@ -1,26 +1,32 @@
 """Finished units to files: one npz a source, parquet shards, or npy arrays with an index.
 
-A writer writes below a temporary folder only; the run moves its files to their names when the unit is
-complete. The same embeddings give the same bytes.
+A writer writes below the unit's own folder only; the run moves its files to their names when they are
+complete. The same embeddings give the same bytes, also of a writer that was stopped and goes on.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..embedding.embedder import AudioEmbedder
 from ..errors import DataError
+from ..io.files import sync
 from .clips import Clip, timestamp_pieces
 from .options import EmbedOptions
 from .sources import Source
+
+Array = NDArray[Any]
+Mark = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class UnitWriter(ABC):
     """Writes the results of one unit.
 
     Args:
-        folder: temporary folder of the unit, for the files until they are complete.
+        folder: the unit's own, for the files until they are complete.
         unit: number of the unit.
         model: whose embeddings.
         options: of the run.
@@ -60,7 +66,7 @@ class UnitWriter(ABC):
     ) -> None:
         self.folder, self.unit, self.model = folder, unit, model
         self.options, self.provenance = options, provenance
-        self.dtype = np.dtype(options.dtype)
+        self.dtype: np.dtype[Any] = np.dtype(options.dtype)
         self.width = model.scene_embedding_size
         self.names: list[str] = []
 
@@ -69,8 +75,24 @@ class UnitWriter(ABC):
         """Write the embeddings of a source."""
 
     def close(self) -> list[str]:
-        """Complete the files; return their names, relative to `folder` and to the output folder."""
+        """Complete the files; return the names of all of the unit's that were written since it was opened,
+        relative to `folder` and to the output folder."""
         return self.names
+
+    def finished(self) -> list[str]:
+        """Return the names of files that are complete already and may be moved to their places."""
+        return []
+
+    def mark(self) -> Mark | None:
+        """Return what `resume` needs to go on behind the sources added so far; None if it cannot."""
+        return None
+
+    def flush(self) -> None:  # noqa: B027
+        """Have everything up to the latest mark on disk; nothing to do where files are never half done."""
+
+    def resume(self, mark: Mark) -> None:
+        """Go on where a writer of the same folder was when it gave this mark; nothing was added yet."""
+        raise NotImplementedError
 
     def _seconds(self, clip: Clip) -> float:
         return clip.n_samples / self.model.sample_rate
@@ -83,95 +105,61 @@ class UnitWriter(ABC):
 
 
 class NpzWriter(UnitWriter):
-    """One `NAME.npz` for each source: scene, embeddings with timestamps (ms), config (JSON).
+    """One `NAME.npz` for each source: scene, start and duration (s), embeddings with timestamps (ms), config (JSON).
 
-    With segments `scene` has one row for each, and `start` and `duration` (s) say which.
+    With segments `scene`, `start` and `duration` have one row for each.
     """
 
     def add(self, source: Source, clips: Sequence[Clip]) -> None:
-        with zipfile.ZipFile(self._new(f"{source.name}.npz"), "w") as archive:
-            if self.options.segment_seconds is not None:
-                _store(archive, "scene", [clip.scene.astype(self.dtype) for clip in clips], stack=True)
-                _store(archive, "start", [np.array([clip.start for clip in clips])])
-                _store(archive, "duration", [np.array([self._seconds(clip) for clip in clips])])
-            elif self.options.scene:
-                _store(archive, "scene", [clips[0].scene.astype(self.dtype)])
-            if self.options.timestamps:
-                # Zip members are written one after the other; the times are small, the embeddings need not be.
-                n_times = len(self.model.timestamp_grid(clips[0].n_samples, len(clips[0].rows))[1])
-                times: list[np.ndarray] = []
-                shape = (n_times, self.width)
-                _store(archive, "embeddings", self._rows(clips[0], times), shape=shape, dtype=self.dtype)
-                _store(archive, "timestamps", [np.concatenate(times).astype(np.float32)])
-            _store(archive, "config", [np.array(self.provenance.to_json())])
+        """Write the file of a source."""
+        name = f"{source.name}.npz"
+        path = self.folder / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with zipfile.ZipFile(path, "w") as archive:
+                self._store_all(archive, clips)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        self.names.append(name)
 
-    def _rows(self, clip: Clip, times: list[np.ndarray]) -> Iterator[np.ndarray]:
+    def finished(self) -> list[str]:
+        """Return the names of all files written: each is complete."""
+        return self.names
+
+    def mark(self) -> Mark | None:
+        """Return nothing to remember: the files are one a source."""
+        return {}
+
+    def resume(self, mark: Mark) -> None:
+        """Go on with the next source's file."""
+
+    def _store_all(self, archive: zipfile.ZipFile, clips: Sequence[Clip]) -> None:
+        starts = np.array([clip.start for clip in clips], dtype=np.float64)
+        durations = np.array([self._seconds(clip) for clip in clips], dtype=np.float64)
+        if self.options.segment_seconds is not None:
+            _store(archive, "scene", [clip.scene.astype(self.dtype) for clip in clips], stack=True)
+        else:
+            starts, durations = starts[0], durations[0]
+            if self.options.scene:
+                _store(archive, "scene", [clips[0].scene.astype(self.dtype)])
+        _store(archive, "start", [np.asarray(starts)])
+        _store(archive, "duration", [np.asarray(durations)])
+        if self.options.timestamps:
+            # Zip members are written one after the other; the times are small, the embeddings need not be.
+            rows = clips[0].rows
+            assert rows is not None, "options.timestamps keeps the rows"
+            n_times = len(self.model.timestamp_grid(clips[0].n_samples, len(rows)).times)
+            times: list[Array] = []
+            shape = (n_times, self.width)
+            _store(archive, "embeddings", self._rows(clips[0], times), shape=shape, dtype=self.dtype)
+            _store(archive, "timestamps", [np.concatenate(times).astype(np.float32)])
+        _store(archive, "config", [np.array(self.provenance.to_json())])
+
+    def _rows(self, clip: Clip, times: list[Array]) -> Iterator[Array]:
         for rows, when in timestamp_pieces(self.model, clip):
             times.append(when)
             yield rows.astype(self.dtype)
-
-
-class ParquetWriter(UnitWriter):
-    """Shards `scene-00000.parquet` and `timestamps-00000.parquet` with fixed-size lists of floats."""
-
-    ROWS_AT_ONCE = 1024
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self._writers: dict[str, Any] = {}
-        self._files: list[Any] = []
-        self._scenes: list[tuple[str, float, float, np.ndarray]] = []
-
-    def add(self, source: Source, clips: Sequence[Clip]) -> None:
-        if self.options.scene:
-            self._scenes += [(source.label, clip.start, self._seconds(clip), clip.scene) for clip in clips]
-            if len(self._scenes) >= self.ROWS_AT_ONCE:
-                self._write_scenes()
-        if self.options.timestamps:
-            for rows, when in timestamp_pieces(self.model, clips[0]):
-                columns = {
-                    "path": [source.label] * len(rows),
-                    "start": [clips[0].start] * len(rows),
-                    "time_ms": when,
-                }
-                self._write("timestamps", columns, rows)
-
-    def close(self) -> list[str]:
-        self._write_scenes()
-        for writer in self._writers.values():
-            writer.close()
-        for file in self._files:
-            file.close()
-        return self.names
-
-    def _write_scenes(self) -> None:
-        if self._scenes:
-            path, start, duration, scene = zip(*self._scenes)
-            self._write("scene", {"path": path, "start": start, "duration": duration}, np.stack(scene))
-            self._scenes = []
-
-    def _write(self, kind: str, columns: dict[str, Iterable], rows: np.ndarray) -> None:
-        arrow, parquet = import_pyarrow()
-        flat = arrow.array(rows.astype(self.dtype).reshape(-1))
-        constant = {"model": self.provenance.model, "weights_sha256": self.provenance.weights_sha256}
-        table = arrow.table(
-            {
-                **{key: arrow.array(values) for key, values in columns.items()},
-                **{key: arrow.array([text] * len(rows)) for key, text in constant.items()},
-                "embedding": arrow.FixedSizeListArray.from_arrays(flat, self.width),
-            }
-        )
-        if kind not in self._writers:
-            schema = table.schema.with_metadata({"hear_audiomamba": self.provenance.to_json()})
-            # Our own file object, so that a full disk is the OSError that Python knows.
-            file = open(self._new(f"{kind}-{self.unit:05d}.parquet"), "wb")  # noqa: SIM115
-            self._files.append(file)
-            # Dictionaries serve texts that repeat; floats hardly compress.
-            texts = [key for key in table.column_names if arrow.types.is_string(table.schema.field(key).type)]
-            self._writers[kind] = parquet.ParquetWriter(
-                file, schema, compression="zstd", use_dictionary=texts
-            )
-        self._writers[kind].write_table(table)
 
 
 class NpyWriter(UnitWriter):
@@ -180,66 +168,202 @@ class NpyWriter(UnitWriter):
     Beside each lies an index, `.jsonl`: the rows of each clip, in order.
     """
 
+    keeps_times = False  # the index says where the rows of a clip lie in time
+
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._open: dict[str, tuple[_GrowingArray, Any]] = {}
+        self._tables: dict[str, _Table] = {}
 
     def add(self, source: Source, clips: Sequence[Clip]) -> None:
+        """Add the rows of a source to the tables."""
         for clip in clips:
             facts = {"path": source.label, "start": clip.start, "duration": self._seconds(clip)}
             if self.options.scene:
-                array, index = self._files("scene")
-                _line(index, {**facts, "row": array.n_rows})
-                array.append(clip.scene[None])
+                table = self._table("scene")
+                table.index.write(_line({**facts, "row": table.rows.n_rows}))
+                table.rows.append(clip.scene[None])
             if self.options.timestamps:
-                array, index = self._files("timestamps")
-                first_row = array.n_rows
-                times = []
+                table = self._table("timestamps")
+                first_row = table.rows.n_rows
+                pieces = []
                 for rows, when in timestamp_pieces(self.model, clip):
-                    array.append(rows)
-                    times.append(when)
-                times = np.concatenate(times)
+                    table.rows.append(rows)
+                    pieces.append(when)
+                    if table.times is not None:
+                        table.times.append(when)
+                times = np.concatenate(pieces)
                 step = float(times[1] - times[0]) if len(times) > 1 else 0.0
                 grid = {"row": first_row, "rows": len(times), "first_ms": float(times[0]), "step_ms": step}
-                _line(index, {**facts, **grid})
+                table.index.write(_line({**facts, **grid}))
 
     def close(self) -> list[str]:
-        for array, index in self._open.values():
-            array.close()
-            index.close()
-        return self.names
+        """Complete the tables."""
+        names = []
+        for kind, table in self._tables.items():
+            table.close()
+            names += [f"{kind}-{self.unit:05d}{ending}" for ending in (".npy", ".jsonl")]
+        return names
 
-    def _files(self, kind: str) -> tuple[_GrowingArray, Any]:
-        if kind not in self._open:
-            stem = f"{kind}-{self.unit:05d}"
-            array = _GrowingArray(self._new(f"{stem}.npy"), self.dtype, self.width)
-            index = open(self._new(f"{stem}.jsonl"), "w", encoding="utf-8")  # noqa: SIM115
-            _line(index, {"config": json.loads(self.provenance.to_json())})
-            self._open[kind] = array, index
-        return self._open[kind]
+    def mark(self) -> Mark | None:
+        """Return how long the tables are."""
+        return {kind: table.mark() for kind, table in self._tables.items()}
+
+    def flush(self) -> None:
+        """Have the tables on disk."""
+        for table in self._tables.values():
+            table.flush()
+
+    def resume(self, mark: Mark) -> None:
+        """Cut off what was added behind the mark."""
+        for kind, lengths in mark.items():
+            self._table(kind, keep=True).cut(lengths)
+
+    def _table(self, kind: str, keep: bool = False) -> _Table:
+        if kind not in self._tables:
+            stem = self.folder / f"{kind}-{self.unit:05d}"
+            facts = {"config": json.loads(self.provenance.to_json())}
+            times = self.keeps_times and kind == "timestamps"
+            self._tables[kind] = _Table(stem, self.dtype, self.width, facts, times, keep)
+        return self._tables[kind]
+
+
+class ParquetWriter(NpyWriter):
+    """Shards `scene-00000.parquet` and `timestamps-00000.parquet` with fixed-size lists of floats.
+
+    A parquet file cannot be gone on with, so that the rows are kept as arrays until the unit is complete.
+    """
+
+    ROWS_AT_ONCE = 16_384
+    keeps_times = True
+
+    def close(self) -> list[str]:
+        """Write the tables as parquet files."""
+        super().close()
+        names = []
+        for kind in self._tables:
+            names.append(f"{kind}-{self.unit:05d}.parquet")
+            self._convert(kind, self.folder / names[-1])
+        return names
+
+    def _convert(self, kind: str, path: Path) -> None:
+        arrow, parquet = import_pyarrow()
+        stem = path.with_suffix("")
+        rows = np.load(stem.with_suffix(".npy"), mmap_mode="r")
+        times = np.load(stem.with_suffix(".times.npy"), mmap_mode="r") if kind == "timestamps" else None
+        kinds = {"path": arrow.string(), "start": arrow.float64()}
+        kinds |= {"duration": arrow.float64()} if times is None else {"time_ms": arrow.float64()}
+        kinds |= {"model": arrow.string(), "weights_sha256": arrow.string()}
+        number = arrow.from_numpy_dtype(self.dtype)
+        schema = arrow.schema(
+            [*kinds.items(), ("embedding", arrow.list_(number, self.width))],
+            metadata={"hear_audiomamba": self.provenance.to_json()},
+        )
+        # Dictionaries serve texts that repeat; floats hardly compress.
+        texts = [name for name, kind_ in kinds.items() if arrow.types.is_string(kind_)]
+        # Our own file object, so that a full disk is the OSError that Python knows.
+        with (
+            open(path, "wb") as file,
+            parquet.ParquetWriter(file, schema, compression="zstd", use_dictionary=texts) as writer,
+        ):
+            for first, columns in _pieces(stem.with_suffix(".jsonl"), self.ROWS_AT_ONCE):
+                n = len(columns["path"])
+                part = np.array(rows[first : first + n])
+                columns["model"] = [self.provenance.model] * n
+                columns["weights_sha256"] = [self.provenance.weights_sha256] * n
+                if times is not None:
+                    columns["time_ms"] = np.array(times[first : first + n])
+                flat = arrow.array(part.reshape(-1), type=number)
+                arrays = [arrow.array(columns[name], type=kind_) for name, kind_ in kinds.items()]
+                arrays.append(arrow.FixedSizeListArray.from_arrays(flat, self.width))
+                writer.write_table(arrow.table(arrays, schema=schema))
+
+
+def _pieces(index: Path, size: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the first row and the columns of stretches of a table, from its index."""
+    columns: dict[str, Any] = {"path": [], "start": [], "duration": []}
+    first = 0
+    with open(index, encoding="utf-8") as file:
+        next(file)  # the settings
+        for line in file:
+            clip = json.loads(line)
+            left = clip.get("rows", 1)
+            while left:
+                n = min(left, size - len(columns["path"]))
+                for name, values in columns.items():
+                    values += [clip[name]] * n
+                left -= n
+                if len(columns["path"]) == size:
+                    yield first, columns
+                    first, columns = first + size, {name: [] for name in columns}
+    if columns["path"]:
+        yield first, columns
+
+
+class _Table:
+    """Rows on disk, and an index that says whose they are."""
+
+    def __init__(
+        self, stem: Path, dtype: np.dtype[Any], width: int, facts: Mark, times: bool, keep: bool
+    ) -> None:
+        self.rows = _GrowingArray(stem.with_suffix(".npy"), dtype, (width,), keep)
+        self.times: _GrowingArray | None = None
+        if times:
+            double = np.dtype(np.float64)
+            self.times = _GrowingArray(stem.with_suffix(".times.npy"), double, (), keep)
+        self.index = _open(stem.with_suffix(".jsonl"), keep)
+        if not keep:
+            self.index.write(_line(facts))
+
+    def mark(self) -> Mark:
+        return {"rows": self.rows.n_rows, "index": self.index.tell()}
+
+    def cut(self, lengths: Mark) -> None:
+        self.rows.cut(lengths["rows"])
+        if self.times is not None:
+            self.times.cut(lengths["rows"])
+        _cut(self.index, lengths["index"])
+
+    def flush(self) -> None:
+        for file in self._files():
+            file.flush()
+            sync(file.name)
+
+    def close(self) -> None:
+        for array in filter(None, (self.rows, self.times)):
+            array.finish()
+        for file in self._files():
+            file.close()
+
+    def _files(self) -> list[IO[bytes]]:
+        times = [] if self.times is None else [self.times.file]
+        return [self.rows.file, *times, self.index]
 
 
 class _GrowingArray:
     """A .npy file whose number of rows is written when it is known."""
 
-    def __init__(self, path: Path, dtype: np.dtype, width: int) -> None:
-        self._file = open(path, "wb")  # noqa: SIM115
-        self._dtype, self._width = dtype, width
+    def __init__(self, path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], keep: bool) -> None:
+        self.file = _open(path, keep)
+        self._dtype, self._shape = dtype, shape
+        self._header(0)
+        self._begin = self.file.tell()
         self.n_rows = 0
-        self._header()
 
-    def append(self, rows: np.ndarray) -> None:
-        self._file.write(np.ascontiguousarray(rows.astype(self._dtype)).tobytes())
+    def append(self, rows: Array) -> None:
+        self.file.write(np.ascontiguousarray(rows.astype(self._dtype)).tobytes())
         self.n_rows += len(rows)
 
-    def close(self) -> None:
-        self._file.seek(0)
-        self._header()
-        self._file.close()
+    def cut(self, n_rows: int) -> None:
+        self.n_rows = n_rows
+        _cut(self.file, self._begin + n_rows * int(np.prod(self._shape, dtype=int)) * self._dtype.itemsize)
 
-    def _header(self) -> None:
+    def finish(self) -> None:
+        self._header(self.n_rows)
+
+    def _header(self, n_rows: int) -> None:
         # numpy leaves room in the header for the first axis to grow.
-        _write_header(self._file, (self.n_rows, self._width), self._dtype)
+        self.file.seek(0)
+        _write_header(self.file, (n_rows, *self._shape), self._dtype)
 
 
 NewWriter = Callable[[Path, int, AudioEmbedder, EmbedOptions, Provenance], UnitWriter]
@@ -273,18 +397,18 @@ def import_pyarrow() -> tuple[Any, Any]:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise DataError("parquet needs pyarrow: pip install 'hear-audiomamba[scale]'") from None
+        raise DataError("parquet needs pyarrow: pip install 'hear_audiomamba[parquet]'") from None
     return pyarrow, pyarrow.parquet
 
 
 def _store(
     archive: zipfile.ZipFile,
     name: str,
-    pieces: Iterable[np.ndarray],
+    pieces: Iterable[Array],
     *,
     stack: bool = False,
     shape: tuple[int, ...] | None = None,
-    dtype: np.dtype | None = None,
+    dtype: np.dtype[Any] | None = None,
 ) -> None:
     """Write an array to a zip archive piece by piece, as `np.savez` would."""
     if shape is None:
@@ -305,5 +429,16 @@ def _write_header(file: Any, shape: tuple[int, ...], dtype: np.dtype) -> None:
     np.lib.format.write_array_header_1_0(file, facts)
 
 
-def _line(file: Any, facts: dict[str, Any]) -> None:
-    file.write(json.dumps(facts, sort_keys=True) + "\n")
+def _line(facts: dict[str, Any]) -> bytes:
+    return (json.dumps(facts, sort_keys=True) + "\n").encode()
+
+
+def _open(path: Path, keep: bool) -> IO[bytes]:
+    return open(path, "r+b" if keep else "w+b")
+
+
+def _cut(file: IO[bytes], length: int) -> None:
+    if file.seek(0, os.SEEK_END) < length:
+        raise DataError(f"{file.name}: shorter than its record says; use --overwrite to start anew")
+    file.seek(length)
+    file.truncate()

@@ -30,7 +30,7 @@ _CANNOT_LOCK = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, err
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def replacing(path: str | Path, *, within: Path | None = None) -> Iterator[Path]:
     """Give a name to write a file to, and move it to `path` when the block ends without an error.
 
     Readers of `path` see the old content or the new one, never a part. If the block or this process ends
@@ -38,9 +38,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
     Args:
         path: the file; its folder is made. A device such as /dev/null is written to directly.
+        within: where the file lies until then, a folder of the same file system; by default that of `path`.
 
     Yields:
-        A path in the same folder and with the same ending, for any library to write to.
+        A path with the same ending, for any library to write to.
 
     Raises:
         OutputError: the file cannot be written: no folder, no permission, no space.
@@ -52,7 +53,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         return
     ending = path.suffix if len(os.fsencode(path.suffix)) <= _LONGEST_ENDING else ""
     # Its name owes nothing to the file's, which may be as long as the file system allows.
-    partial = path.parent / f"{UNFINISHED}{secrets.token_hex(6)}{ending}"
+    partial = (within or path.parent) / f"{UNFINISHED}{secrets.token_hex(6)}{ending}"
     with _naming(path, partial):
         path.parent.mkdir(parents=True, exist_ok=True)
         # Made by `open` and not `mkstemp`, so that the user's umask decides who may read it.
@@ -114,9 +115,10 @@ def write_bytes(path: str | Path, content: bytes) -> None:
         partial.write_bytes(content)
 
 
-def write_text(path: str | Path, text: str) -> None:
+def write_text(path: str | Path, text: str, *, within: Path | None = None) -> None:
     """Write a UTF-8 text file as a whole, its line ends as given; see `replacing`."""
-    write_bytes(path, text.encode("utf-8"))
+    with replacing(path, within=within) as partial:
+        partial.write_bytes(text.encode("utf-8"))
 
 
 def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
@@ -192,7 +194,7 @@ def sync_folder(path: str | Path) -> None:
 
 
 @contextmanager
-def locked(path: str | Path, busy: str, *, wait: bool = False) -> Iterator[None]:
+def locked(path: str | Path, busy: str, *, wait: float = 0.0) -> Iterator[None]:
     """Hold a lock that only one process can hold at a time, and that ends with its process.
 
     On a file system without locks (some network drives) a marker file takes the lock's place. It is
@@ -201,7 +203,7 @@ def locked(path: str | Path, busy: str, *, wait: bool = False) -> Iterator[None]
     Args:
         path: the lock's file; its folder is made. It may stay behind, which does no harm.
         busy: what the error says when another process holds the lock.
-        wait: wait for the other process instead.
+        wait: seconds to wait for another process to end before that is an error.
 
     Raises:
         DataError: another process holds the lock.
@@ -209,8 +211,7 @@ def locked(path: str | Path, busy: str, *, wait: bool = False) -> Iterator[None]
     """
     import filelock
 
-    timeout = -1 if wait else 0
-    lock: filelock.BaseFileLock = filelock.FileLock(path, timeout=timeout, thread_local=False)
+    lock: filelock.BaseFileLock = filelock.FileLock(path, timeout=wait, thread_local=False)
     try:
         with warnings.catch_warnings():  # newer versions of filelock fall back by themselves, with a warning
             warnings.simplefilter("ignore", UserWarning)
@@ -222,7 +223,7 @@ def locked(path: str | Path, busy: str, *, wait: bool = False) -> Iterator[None]
         if number not in _CANNOT_LOCK:
             raise OutputError.of(path, error) from None
         marker = f"{os.fspath(path)}.held"
-        lock = filelock.SoftFileLock(marker, timeout=timeout, thread_local=False)
+        lock = filelock.SoftFileLock(marker, timeout=wait, thread_local=False)
         try:
             lock.acquire()
         except filelock.Timeout:

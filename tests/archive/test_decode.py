@@ -61,7 +61,7 @@ def test_a_decoder_that_dies_costs_one_file(make_archive, monkeypatch):
     popen = subprocess.Popen
 
     def start(command, **options):
-        return popen([sys.executable, "-c", source, command[-1]], **options)
+        return popen([sys.executable, "-c", source], **options)
 
     monkeypatch.setattr(workers.subprocess, "Popen", start)
     results = collect([*sources[:5], killer, *sources[5:]], 2)
