@@ -2,20 +2,23 @@
 
 `F.linear` in float32 goes to MKL, which on processors of other makers than Intel takes a code path for
 older instruction sets: 90 GFLOP/s a core on a Zen 5 where oneDNN's AVX-512 path reaches 210 (see
-docs/performance.md). Lower precisions go to oneDNN by themselves.
+docs/performance.md). Lower precisions go to oneDNN by themselves, which lays the weights out anew for each
+call; here inference keeps them as they are wanted.
 """
 
 from __future__ import annotations
 
 import functools
 import platform
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from .eager import records_gradients, watched
+from .prepared import prepared
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -30,15 +33,17 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         `(…, out)` in x's dtype.
     """
     if (
-        x.dtype == weight.dtype == torch.float32
-        and x.device.type == "cpu"
-        and not torch.is_autocast_enabled("cpu")
-        and not watched(x, weight, bias)
-        and _onednn_is_faster()
+        x.dtype != weight.dtype
+        or x.device.type != "cpu"
+        or torch.is_autocast_enabled("cpu")
+        or watched(x, weight, bias)
     ):
-        if records_gradients(x, weight, bias):
-            return _OneDnnLinear.apply(x, weight, bias)
-        return _onednn(x, weight, bias)
+        return F.linear(x, weight, bias)
+    recorded = records_gradients(x, weight, bias)
+    if x.dtype == torch.bfloat16 and not recorded and isinstance(weight, nn.Parameter) and _packs_weights():
+        return _onednn(x, prepared(weight, _packed), bias)
+    if x.dtype == torch.float32 and onednn_is_faster():
+        return _OneDnnLinear.apply(x, weight, bias) if recorded else _onednn(x, weight, bias)
     return F.linear(x, weight, bias)
 
 
@@ -66,17 +71,36 @@ def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
+def _packed(weight: Tensor) -> Tensor:
+    """Return a weight in the layout that oneDNN's products read."""
+    return torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), None)
+
+
 @functools.cache
-def _onednn_is_faster() -> bool:
+def onednn_is_faster() -> bool:
     """Whether this processor is one MKL does not serve well and oneDNN's operator works in this PyTorch."""
     if platform.machine().lower() not in ("x86_64", "amd64") or not torch.backends.mkldnn.is_available():
         return False
     if not torch.backends.mkl.is_available() or _is_intel():
         return False
+    return _gives_the_same(lambda weight: weight, torch.float32)
+
+
+@functools.cache
+def _packs_weights() -> bool:
+    """Whether this PyTorch can lay bfloat16 weights out beforehand, and the processor multiplies them."""
+    if not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    return _gives_the_same(_packed, torch.bfloat16)
+
+
+def _gives_the_same(layout: Callable[[Tensor], Tensor], dtype: torch.dtype) -> bool:
+    """Try the internal operators, which other releases may lack or change, on numbers without rounding."""
     x, weight, bias = torch.arange(6.0).view(2, 3), torch.arange(12.0).view(4, 3), torch.arange(4.0)
+    x, weight, bias = x.to(dtype), weight.to(dtype), bias.to(dtype)
     try:
-        return torch.equal(_onednn(x, weight, bias), F.linear(x, weight, bias))
-    except (AttributeError, RuntimeError):  # an internal operator: other releases may lack or change it
+        return torch.equal(_onednn(x, layout(weight), bias), F.linear(x, weight, bias))
+    except (AttributeError, RuntimeError):
         return False
 
 

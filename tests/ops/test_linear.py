@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 
 import pytest
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from torch.autograd import forward_ad
 
 from hear_audiomamba.ops import linear
-from hear_audiomamba.ops.linear import _onednn_is_faster, _OneDnnLinear
+from hear_audiomamba.ops.linear import _OneDnnLinear
+from hear_audiomamba.ops.prepared import _kept, prepared
 
 
 @settings(max_examples=40)
@@ -27,7 +29,7 @@ def test_equals_pytorch(rows, inner, out, bias):
         torch.testing.assert_close(linear(x, weight, b).double(), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.skipif(not _onednn_is_faster(), reason="this processor or PyTorch keeps to F.linear")
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
 @pytest.mark.parametrize("bias", [True, False])
 def test_gradients(bias):
     generator = torch.Generator().manual_seed(0)
@@ -65,6 +67,42 @@ def test_forward_mode_traces_and_transforms():
         warnings.simplefilter("ignore")  # of newer PyTorch, that tracing is to go
         traced = torch.jit.trace(linear, (x, weight))
     torch.testing.assert_close(traced(2 * x, weight), 2 * x @ weight.t())
+
+
+CHANGES = {
+    "in place": lambda weight: weight.mul_(2),
+    "behind torch's count": lambda weight: weight.data.mul_(2),
+    "other memory": lambda weight: setattr(weight, "data", 2 * weight.detach()),
+    "loaded": lambda weight: weight.copy_(2 * weight),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@torch.no_grad()
+def test_inference_follows_a_weight_that_changes(change):
+    x, weight = torch.randn(9, 24).bfloat16(), torch.nn.Parameter(torch.randn(40, 24).bfloat16())
+    before = [linear(x, weight) for _ in range(2)]
+    assert torch.equal(before[0], before[1])
+    CHANGES[change](weight)
+    assert torch.equal(linear(x, weight), 2 * before[0])
+
+
+def test_what_is_prepared_is_made_once_and_dies_with_its_weight():
+    made = []
+
+    def make(weight):
+        made.append(weight.shape)
+        return weight + 1
+
+    weight = torch.nn.Parameter(torch.zeros(5, 3))
+    with torch.no_grad():
+        assert all(torch.equal(prepared(weight, make), weight + 1) for _ in range(3))
+        assert len(made) == 1
+    assert prepared(weight, make).requires_grad and len(made) == 2  # training sees the weight itself
+    kept = len(_kept)
+    del weight
+    gc.collect()
+    assert len(_kept) == kept - 1
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])

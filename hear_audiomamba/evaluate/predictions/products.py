@@ -10,16 +10,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-
-def _onednn() -> bool:
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+from ... import ops
 
 
 def matmul_transposed(a: Tensor, b: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Return a @ bᵀ in float32 for a (m, k) and b (n, k).
 
-    On the CPU a float32 product goes to oneDNN where the build has it: torch's default library uses AVX2 only on AMD
-    processors, at less than half the speed.
+    Float32 takes the faster of torch's libraries, as `ops.linear` does.
 
     Args:
         a: (m, k).
@@ -31,9 +28,7 @@ def matmul_transposed(a: Tensor, b: Tensor, dtype: torch.dtype = torch.float32) 
     """
     if dtype != torch.float32:
         return (a.to(dtype) @ b.to(dtype).t()).float()
-    if a.device.type == "cpu" and _onednn():
-        return torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
-    return a @ b.t()
+    return ops.linear(a, b)
 
 
 def linear(inputs: Tensor, weight: Tensor, bias: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
