@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from hear_audiomamba.errors import AudioReadError
 from hear_audiomamba.io import audio
-from hear_audiomamba.io.audio import PEAK_LIMIT, duration_of, iter_audio, load_audio
+from hear_audiomamba.io.audio import duration_of, iter_audio, load_audio
 
 
 @pytest.fixture
@@ -143,12 +143,6 @@ def test_places_that_are_no_files(tmp_path, tone, monkeypatch):
     monkeypatch.setattr(audio, "open", refuse, raising=False)
     with pytest.raises(AudioReadError, match="permission denied"):
         load_audio(path, 16000)
-
-
-def test_the_peak_limit_is_that_of_the_api():
-    from hear_audiomamba.embedding import inputs
-
-    assert inputs.PEAK_LIMIT == PEAK_LIMIT
 
 
 def _valid(ending: str) -> bytes:

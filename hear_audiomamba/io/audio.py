@@ -178,7 +178,7 @@ class AudioReader:
         self._source, self._contents, self._name = source, contents, name
         self._on_truncated = on_truncated
         self._decoder: Decoder | None = None
-        self._index = -1
+        self._index, self._told = -1, False
         if contents.missing:
             self._truncated(contents.missing)
         if not contents.parts:
@@ -297,7 +297,9 @@ class AudioReader:
     def _truncated(self, missing: str) -> None:
         if self._on_truncated is None:
             raise TruncatedAudioError(f"{self._name}: truncated: {missing}")
-        self._on_truncated(missing)
+        if not self._told:
+            self._on_truncated(missing)
+        self._told = True
 
 
 @contextmanager

@@ -69,7 +69,7 @@ def open_decoder(source: ByteSource, part: Part, contents: Contents) -> Decoder:
             return SoundfileDecoder(source, part, is_cut=bool(contents.missing))
         except LibsndfileError as error:
             # It knows the container but not each codec in it.
-            if not contents.kind or part.linear is not None or part.mpeg is not None:
+            if part.linear is not None or part.mpeg is not None:
                 raise
             if not can_decode_media():
                 raise AudioReadError(

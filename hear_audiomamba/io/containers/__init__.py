@@ -12,6 +12,8 @@ from . import aiff, flac, headed, media, mpeg, ogg, wave
 from .media import MEDIA_EXTENSIONS
 from .parts import Contents, Part, end_of_tags
 
+_LISTS = frozenset((".txt", ".lst", ".list", ".m3u", ".m3u8", ".tsv", ".json"))
+
 __all__ = ["MEDIA_EXTENSIONS", "Contents", "Part", "examine"]
 
 
@@ -51,7 +53,7 @@ def examine(source: ByteSource, ending: str = "") -> Contents:
         return mpeg.examine(source, [Span(first, source.size)])
     if origin >= source.size:
         raise AudioReadError("holds nothing but tags")
-    whole = (Span(0, source.size),)
     if ending in MEDIA_EXTENSIONS:
-        return Contents(f"{ending[1:]} file", (Part(whole, "av"),))
-    return Contents("", (Part(whole),))
+        return Contents(f"{ending[1:]} file", (Part((Span(0, source.size),), "av"),))
+    lists = "; lists of files are .csv, .jsonl or .parquet with a column path" if ending in _LISTS else ""
+    raise AudioReadError(f"Format not recognised{lists}")

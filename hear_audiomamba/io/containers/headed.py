@@ -96,6 +96,9 @@ def examine_rare(source: ByteSource, origin: int) -> Contents | None:
             return Contents(
                 kind, (Part((Span(origin, min(end, source.size) if end else source.size),)),), missing
             )
+    count = int.from_bytes(head[:4], "big")
+    if head[8:12] == b"\0\2\0\0" and source.size - origin == 12 + 2 * count:
+        return Contents("HTK", (Part((Span(origin, source.size),)),))
     return None
 
 
@@ -109,6 +112,8 @@ def _voc(source: ByteSource, origin: int, head: bytes) -> int:
         block = source.at(at, 4)
         if not block or block[0] == 0:
             return at + len(block[:1])
+        if block[0] > 9:  # no kind of block: libsndfile leaves the end mark out
+            return at
         if len(block) < 4:
             return at + 4
         at += 4 + int.from_bytes(block[1:4], "little")
@@ -132,19 +137,6 @@ def _mpc(source: ByteSource, origin: int, head: bytes) -> int:
     return origin + 42 + int.from_bytes(head[26:30], "little") * 2 * (1 + head[21])
 
 
-def _matlab(source: ByteSource, origin: int, head: bytes) -> int:
-    order = ">" if head[126:128] == b"MI" else "<"
-    at = origin + 128
-    for _ in range(_MAX_STEPS):
-        tag = source.at(at, 8)
-        if len(tag) < 8:
-            # libsndfile itself counts eight bytes too many in what it writes.
-            return at - 8 if at <= source.size + 8 else at
-        kind, size = struct.unpack(order + "II", tag)
-        at += 8 if kind >> 16 else 8 + size
-    raise AudioReadError(f"more than {_MAX_STEPS} elements")
-
-
 _RARE: tuple[tuple[str, bytes, int, Callable[[ByteSource, int, bytes], int]], ...] = (
     ("VOC", b"Creative Voice File\x1a", 0, _voc),
     ("8SVX", b"8SVX", 8, _svx),
@@ -152,7 +144,6 @@ _RARE: tuple[tuple[str, bytes, int, Callable[[ByteSource, int, bytes], int]], ..
     ("AVR", b"2BIT", 0, _avr),
     ("Psion WVE", b"ALawSoundFile**\0", 0, _wve),
     ("MPC 2000", b"\x01\x04", 0, _mpc),
-    ("MATLAB 5", b"MATLAB 5.0 MAT-file", 0, _matlab),
     ("PAF", b" paf", 0, _open_end),
     ("PAF", b"fap ", 0, _open_end),
     ("PVF", b"PVF1\n", 0, _open_end),

@@ -72,8 +72,8 @@ def examine(source: ByteSource, origin: int) -> Contents:
         AudioReadError: there is no audio stream, or what follows the last page may be audio as well.
     """
     streams, missing = _streams(source, origin)
-    if not streams:
-        raise AudioReadError(missing or "Ogg without an audio stream")
+    if not streams and not missing:
+        raise AudioReadError("Ogg without an audio stream")
     parts = [_part(stream) for stream in streams if stream.granule > 0]
     kinds = {_AUDIO[stream.codec][0] for stream in streams}
     return Contents(kinds.pop() if len(kinds) == 1 else "Ogg", tuple(parts), missing)

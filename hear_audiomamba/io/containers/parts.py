@@ -12,8 +12,23 @@ from ..ranges import ByteSource, Piece, Span
 MAX_PARTS = 10_000
 MAX_CHANNELS = 1024
 MAX_SAMPLE_RATE = 3_072_000
-_MAX_PADDING = 1 << 16
+_MAX_PADDING = 1 << 12
+_FILES = (
+    b"RIFF",
+    b"RIFX",
+    b"RF64",
+    b"BW64",
+    b"FORM",
+    b"caff",
+    b".snd",
+    b"dns.",
+    b"fLaC",
+    b"OggS",
+    b"NIST_1A",
+    b"riff.",
+) + (b"Creative Voice", b"2BIT", b"ALawSoundFile", b"MATLAB 5.0")
 _MAX_ZEROS = 1 << 26
+_MAX_LYRICS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -119,19 +134,21 @@ def short_of(stated: int, held: int) -> str:
 def check_rest(source: ByteSource, start: int, what: str) -> None:
     """Refuse a file whose audio ends before byte `start`, if what follows may be audio as well.
 
-    Tags, zeros and up to 64 KiB of anything else are no audio.
+    Tags, zeros and up to 4 KiB of anything but another audio file are no audio.
 
     Raises:
         AudioReadError: says how much follows.
     """
     start = end_of_tags(source, start)
     rest = source.size - start
+    if source.at(start, 16).startswith(_FILES):
+        raise AudioReadError(f"another audio file begins at byte {start}; split them")
     if rest <= _MAX_PADDING:
         return
     zeros = rest <= _MAX_ZEROS and not any(block.strip(b"\0") for block in source.blocks(start, source.size))
     if not zeros:
         raise AudioReadError(
-            f"{rest} bytes follow {what} that belong to no part of it: their kind is not known"
+            f"{rest} bytes follow {what} that its header does not count; if they are audio, the length there is wrong"
         )
 
 
@@ -144,7 +161,7 @@ def end_of_tags(source: ByteSource, at: int) -> int:
         elif head[:8] == b"APETAGEX" and len(head) == 32:
             at += 32 + int.from_bytes(head[12:16], "little")
         elif head[:11] == b"LYRICSBEGIN":
-            found = source.find(b"LYRICS200", at, at + _MAX_PADDING)
+            found = source.find(b"LYRICS200", at, at + _MAX_LYRICS)
             if found < 0:
                 return at
             at = found + 9

@@ -83,6 +83,7 @@ _LINEAR = {
 _MPEG = (0x50, 0x55)
 # IMA and Microsoft ADPCM, GSM 6.10, NMS ADPCM, G.721: libsndfile decodes them.
 _SOUNDFILE = (0x02, 0x11, 0x31, 0x38, 0x40)
+_GSM = 0x31
 _SUBFORMATS = (bytes.fromhex("000000001000800000aa00389b71"), bytes.fromhex("00002107d3118644c8c1ca000000"))
 
 
@@ -152,7 +153,10 @@ def _contents(source: ByteSource, kind: str, found: Chunks, form: bytes, big: bo
         return Contents(kind, ())
     if tag in (1, 3):
         raise AudioReadError(f"its header is broken: samples of {width} bytes")
-    part = Part(_rebuilt(form, found, big), "soundfile" if tag in _SOUNDFILE else "av")
+    size = sum(span.size for span in found.audio)
+    # libsndfile takes the filling byte behind an odd number of them for a block more.
+    n_frames = size // block * 320 if tag == _GSM and block else None
+    part = Part(_rebuilt(form, found, big), "soundfile" if tag in _SOUNDFILE else "av", n_frames)
     return Contents(kind, (part,), found.missing)
 
 
