@@ -55,11 +55,11 @@ def draw_map(
     chosen = np.arange(len(table))
     if len(table) > limit:
         chosen = np.sort(np.random.default_rng(seed).choice(len(table), limit, replace=False))
-    groups = _groups([table.paths[index] for index in chosen])
-    points = _standardized(table.embeddings[chosen])
-    layouts = {"pca": _pca(points, 2)}
+    groups = groups_of([table.paths[index] for index in chosen])
+    points = standardized(table.embeddings[chosen])
+    layouts = {"pca": principal_components(points, 2)}
     if method != "none":
-        layouts[method] = _neighbours(_pca(points, 50), method, seed)
+        layouts[method] = neighbour_map(principal_components(points, 50), method, seed)
     _draw(
         layouts,
         groups,
@@ -70,8 +70,8 @@ def draw_map(
     return layouts
 
 
-def _groups(paths: list[str]) -> list[str]:
-    """The first folder in which the paths differ; in one flat folder the files, if they are few."""
+def groups_of(paths: list[str]) -> list[str]:
+    """Return the first folder in which the paths differ; in one flat folder the files, if they are few."""
     parents = [PurePosixPath(path).parent.parts for path in paths]
     shared = len(list(takewhile(lambda level: len(set(level)) == 1, zip(*parents))))
     names = [parts[shared] if len(parts) > shared else "." for parts in parents]
@@ -81,12 +81,13 @@ def _groups(paths: list[str]) -> list[str]:
     return [name if name in common else "other" for name in names]
 
 
-def _standardized(rows: np.ndarray) -> np.ndarray:
+def standardized(rows: np.ndarray) -> np.ndarray:
+    """Return rows whose columns have mean 0 and standard deviation 1, constant columns 0."""
     spread = rows.std(axis=0)
     return np.asarray((rows - rows.mean(axis=0)) / np.where(spread > 0, spread, 1.0))
 
 
-def _pca(points: np.ndarray, size: int) -> np.ndarray:
+def principal_components(points: np.ndarray, size: int) -> np.ndarray:
     """Return coordinates on the first principal axes, each pointing to where its largest weight is positive."""
     size = min(size, *points.shape)
     # By the smaller of the two Gram matrices: exact, and quick for many points or wide embeddings.
@@ -100,7 +101,12 @@ def _pca(points: np.ndarray, size: int) -> np.ndarray:
     return coordinates * np.where(strongest < 0, -1.0, 1.0)
 
 
-def _neighbours(points: np.ndarray, method: str, seed: int) -> np.ndarray:
+def neighbour_map(points: np.ndarray, method: str, seed: int) -> np.ndarray:
+    """Return coordinates `(n, 2)` by "tsne" or "umap", in which neighbours stay neighbours.
+
+    Raises:
+        DataError: the library is not installed.
+    """
     n_near = min(30, max(1, (len(points) - 1) // 3))
     if method == "tsne":
         manifold = _import("sklearn.manifold", "scikit-learn")

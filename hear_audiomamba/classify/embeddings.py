@@ -36,16 +36,19 @@ class Embedded:
         sources: one for each stretch asked for, None where its audio could not be read.
         errors: path, start and reason of each that could not.
         npz: the archive has a file for each source, named after it.
+        segments: the stretches are segments of the archive's sources.
     """
 
     folder: Path
     sources: tuple[Source | None, ...]
     errors: tuple[dict[str, Any], ...]
     npz: bool
+    segments: bool = False
 
-    def key_of(self, source: Source) -> str:
-        """What the archive's tables call a source."""
-        return source.name if self.npz else source.label
+    def key_of(self, source: Source) -> tuple[str, float | None]:
+        """What the archive's tables call a source, and where they say that it begins."""
+        name = source.name if self.npz else source.label
+        return name, None if self.npz and not self.segments else round(source.start, 3)
 
 
 def embed_stretches(
@@ -76,6 +79,8 @@ def embed_stretches(
     """
     options = _options(folder, timestamps)
     known = _held(folder)
+    if options.segment_seconds is not None:
+        return _segments(stretches, folder, known, options)
     wanted: dict[Stretch, Source] = {}
     for path, start, end in stretches:
         duration = None if start is None or end is None else end - start
@@ -108,7 +113,7 @@ def read_clips(embedded: Embedded) -> tuple[Floats, Floats]:
     rows: dict[tuple[str, float | None], list[int]] = defaultdict(list)
     sources = [source for source in embedded.sources if source is not None]
     for index, source in enumerate(sources):
-        rows[embedded.key_of(source), None if embedded.npz else round(source.start, 6)].append(index)
+        rows[embedded.key_of(source)].append(index)
     clips: Floats | None = None
     seconds = np.full(len(sources), np.nan)
     found = np.zeros(len(sources), bool)
@@ -116,7 +121,7 @@ def read_clips(embedded: Embedded) -> tuple[Floats, Floats]:
         if clips is None:
             clips = np.zeros((len(sources), table.embeddings.shape[1]), np.float32)
         for at, path in enumerate(table.paths):
-            start = None if embedded.npz else round(float(table.start[at]), 6)
+            start = None if np.isnan(table.start[at]) else round(float(table.start[at]), 3)
             for index in rows.get((path, start), ()):
                 # Two stretches may begin together; they differ in length.
                 wanted, length = sources[index].duration, float(table.duration[at])
@@ -125,7 +130,9 @@ def read_clips(embedded: Embedded) -> tuple[Floats, Floats]:
                 clips[index], seconds[index], found[index] = table.embeddings[at], length, True
     if clips is None or not found.all():
         missing = sources[int(np.flatnonzero(~found)[0])].label
-        raise DataError(f"{embedded.folder}: holds no embedding of {missing}; use another --embeddings")
+        first = sources[int(np.flatnonzero(~found)[0])].start
+        told = f"{embedded.folder}: holds no embedding of {missing} from {first:g} s"
+        raise DataError(f"{told}; use another --embeddings")
     return clips, seconds
 
 
@@ -136,7 +143,9 @@ def read_files(embedded: Embedded) -> Iterator[tuple[int, Floats, Floats]]:
         The number of the stretch, times `(n,)` in seconds from its beginning, embeddings `(n, K)`.
     """
     number = {
-        embedded.key_of(source): index for index, source in enumerate(embedded.sources) if source is not None
+        embedded.key_of(source)[0]: index
+        for index, source in enumerate(embedded.sources)
+        if source is not None
     }
     times, rows = [], []
     for piece in read_frames(embedded.folder):
@@ -155,10 +164,26 @@ def _options(folder: Path, timestamps: bool) -> EmbedOptions:
         return EmbedOptions(scene=not timestamps, timestamps=timestamps, format="npy")
     options = EmbedOptions.from_dict(read_json(folder / FOLDER / "run.json")["options"])
     kind = "timestamp" if timestamps else "scene"
-    if options.segment_seconds is not None or not (options.timestamps if timestamps else options.scene):
-        held = "embeddings of segments" if options.segment_seconds is not None else f"no {kind} embeddings"
-        raise DataError(f"{folder}: holds {held}, and {kind} embeddings are needed; use another --embeddings")
+    if not (options.timestamps if timestamps else options.scene):
+        raise DataError(f"{folder}: holds no {kind} embeddings, which are needed; use another --embeddings")
     return options
+
+
+def _segments(
+    stretches: Sequence[Stretch], folder: Path, known: dict[tuple[Any, ...], Source], options: EmbedOptions
+) -> Embedded:
+    """Find stretches among the segments of an archive; it cannot take others in."""
+    sources = []
+    for path, start, end in stretches:
+        whole = stated(Source(path, os.path.basename(path)))
+        there = known.get(_identity(whole)) or known.get(_state(whole))
+        if there is None or start is None or end is None:
+            told = "is not in it" if there is None else "has labels without start and end"
+            raise DataError(
+                f"{folder}: holds embeddings of segments, and {path} {told}; use another --embeddings"
+            )
+        sources.append(replace(there, start=start, duration=end - start))
+    return Embedded(folder, tuple(sources), (), options.format == "npz", segments=True)
 
 
 def _held(folder: Path) -> dict[tuple[Any, ...], Source]:

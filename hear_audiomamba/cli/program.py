@@ -29,6 +29,7 @@ VERBS = {
     "pretrain stats": "how much audio a corpus holds, how loud, and the mean and deviation of its log-mels",
     "convert": "published checkpoints to this package's format",
     "tag": "AudioSet labels of audio files",
+    "explore": "a page in which an archive is seen, heard and labelled",
     "map": "a picture of a folder of embeddings",
     "search": "the nearest recordings in a folder of embeddings",
     "bench": "how fast the scan and the models are on this machine",

@@ -184,7 +184,7 @@ def check_rare(
     rows: Sequence[LabelRow], rare: str, problems: list[str]
 ) -> tuple[list[LabelRow], tuple[str, ...]]:
     counts = Counter(label for row in rows for label in row.labels)
-    few = sorted(label for label, count in counts.items() if count == 1)
+    few = sorted(label for label, count in counts.items() if count == 1 and rare != "keep")
     if rare == "refuse":
         for label in few:
             row = next(row for row in rows if label in row.labels)

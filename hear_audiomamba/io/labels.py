@@ -84,7 +84,7 @@ def read_labels(
     kind: Kind | None = None,
     columns: Columns | None = None,
     audio: str | os.PathLike[str] | None = None,
-    rare: Literal["refuse", "drop"] = "refuse",
+    rare: Literal["refuse", "drop", "keep"] = "refuse",
     overlaps: Literal["refuse", "merge", "keep"] | None = None,
 ) -> LabelTable:
     """Read labels and check everything that can be checked without decoding audio.
@@ -101,7 +101,7 @@ def read_labels(
             occurs, else "single". With "single" or "multi" each stretch with start and end is a clip.
         columns: names of a table's columns.
         audio: folder that audio paths are relative to; by default the label file's.
-        rare: what to do with classes of one row: a problem, or leave them out.
+        rare: what to do with classes of one row: "refuse" them as a problem, "drop" or "keep" them.
         overlaps: what to do with events of one class that overlap: "refuse" them as a problem, "merge" them
             into one, or "keep" them. By default those of HEAR tasks are kept and others refused.
 

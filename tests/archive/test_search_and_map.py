@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hear_audiomamba import load_model
-from hear_audiomamba.archive.map import _pca, draw_map
+from hear_audiomamba.archive.map import draw_map, principal_components
 from hear_audiomamba.archive.options import EmbedOptions
 from hear_audiomamba.archive.read import read_all_scenes
 from hear_audiomamba.archive.run import Resources, embed_sources
@@ -105,4 +105,4 @@ def test_principal_components_are_those_of_scikit_learn(shape):
     points = np.random.default_rng(0).standard_normal(shape) * np.linspace(1, 3, shape[1])
     points -= points.mean(axis=0)
     expected = decomposition.PCA(2).fit_transform(points)
-    np.testing.assert_allclose(np.abs(_pca(points, 2)), np.abs(expected), atol=1e-8)
+    np.testing.assert_allclose(np.abs(principal_components(points, 2)), np.abs(expected), atol=1e-8)
