@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..ops import causal_conv1d, linear, selective_scan
+from ..ops.prepared import prepared
 
 Bidirectional = Literal["v1", "v2"] | None
 
@@ -141,7 +142,7 @@ class MambaMixer(nn.Module):
             back = _Direction(self.conv1d_b, self.x_proj_b, self.dt_proj_b, self.A_b_log, self.D_b)
             y = y + self._scan(self._convolve(x, back, not reverse), z, back, not reverse)
             if self.halve:
-                y = y * 0.5
+                y = y.mul_(0.5)
         return linear(y, self.out_proj.weight)
 
     def step(self, x: Tensor, state: MixerState | None) -> tuple[Tensor, MixerState]:
@@ -163,13 +164,13 @@ class MambaMixer(nn.Module):
         xz = linear(x, self.in_proj.weight)
         x, z = xz.split(self.d_inner, dim=-1)
         x, conv_state = causal_conv1d(
-            x, self.conv1d.weight[:, 0], self.conv1d.bias,
+            x, prepared(self.conv1d.weight, _taps), self.conv1d.bias,
             initial_state=None if state is None else state.conv, return_last_state=True,
             backend=self.backend,
         )  # fmt: skip
         delta, b, c = self._project(x, self._ahead())
         y, scan_state = selective_scan(
-            x, delta, -torch.exp(self.A_log.float()), b, c, self.D.float(), z,
+            x, delta, prepared(self.A_log, _decay_rates), b, c, self.D.float(), z,
             self.dt_proj.bias.float(), True,
             initial_state=None if state is None else state.scan, return_last_state=True,
             backend=self.backend,
@@ -180,7 +181,9 @@ class MambaMixer(nn.Module):
         return _Direction(self.conv1d, self.x_proj, self.dt_proj, self.A_log, self.D)
 
     def _convolve(self, x: Tensor, way: _Direction, reverse: bool) -> Tensor:
-        return causal_conv1d(x, way.conv.weight[:, 0], way.conv.bias, reverse=reverse, backend=self.backend)
+        return causal_conv1d(
+            x, prepared(way.conv.weight, _taps), way.conv.bias, reverse=reverse, backend=self.backend
+        )
 
     def _project(self, x: Tensor, way: _Direction) -> tuple[Tensor, Tensor, Tensor]:
         projected = linear(x, way.x_proj.weight)
@@ -190,9 +193,18 @@ class MambaMixer(nn.Module):
     def _scan(self, x: Tensor, z: Tensor, way: _Direction, reverse: bool) -> Tensor:
         delta, b, c = self._project(x, way)
         return selective_scan(
-            x, delta, -torch.exp(way.a_log.float()), b, c, way.d.float(), z, way.dt_proj.bias.float(), True,
+            x, delta, prepared(way.a_log, _decay_rates), b, c, way.d.float(), z, way.dt_proj.bias.float(), True,
             reverse=reverse, backend=self.backend,
         )  # fmt: skip
+
+
+def _decay_rates(a_log: Tensor) -> Tensor:
+    return -torch.exp(a_log.float())
+
+
+def _taps(weight: Tensor) -> Tensor:
+    """Return the taps `(Di, d_conv)` of a depthwise convolution's weight `(Di, 1, d_conv)`, float32 or wider."""
+    return weight[:, 0].to(torch.promote_types(weight.dtype, torch.float32))
 
 
 class RMSNorm(nn.Module):

@@ -26,7 +26,7 @@ def prepared(weight: Tensor, make: Make) -> Tensor:
         weight: a parameter: the tensor itself, since a view made for the call would not be found again.
         make: a function of the module level, which is part of the key.
     """
-    if weight.device.type != "cpu" or weight.is_inference() or not plain_call(weight):
+    if not plain_call(weight) or weight.device.type != "cpu" or weight.is_inference():
         return make(weight)
     state = _state(weight)
     kept = _kept.setdefault(weight, {})
