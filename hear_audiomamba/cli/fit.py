@@ -18,9 +18,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "labels",
+        nargs="+",
         type=Path,
         metavar="LABELS",
-        help="folder a class, table (path,label[,start,end][,split]), Raven or Audacity file, or HEAR task",
+        help="folder a class, table (path,label[,start,end][,split]), Raven or Audacity file, or HEAR task; "
+        "several are read as one",
     )
     add("--out", required=True, type=Path, metavar="FILE", help="the classifier, a .safetensors file")
     add(
@@ -65,6 +67,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0)
     add("--skip-errors", action="store_true", help="fit although some files cannot be read")
 
+    more = parser.add_argument_group("what to label next")
+    add = more.add_argument
+    add(
+        "--suggest",
+        type=int,
+        metavar="N",
+        help="write the N sounds whose labels would help most to OUT.suggest.csv",
+    )
+    add(
+        "--pool",
+        nargs="+",
+        default=[],
+        metavar="AUDIO",
+        help="where from: audio files and folders, or one folder of embeddings",
+    )
+
     add_model_arguments(parser)
     machine = parser.add_argument_group("machine")
     add = machine.add_argument
@@ -84,6 +102,8 @@ def run(args: argparse.Namespace) -> int:
     from ..classify.report import write_report
     from ..io.labels import Columns, read_labels
 
+    if (args.suggest is None) != (not args.pool):
+        raise ConfigError("--suggest N and --pool AUDIO belong together: how many, and where from")
     if args.report is not None and args.report.suffix != ".html":
         raise ConfigError(f"--report {args.report}: the page's name ends in .html")
     if args.out.suffix != ".safetensors":
@@ -116,7 +136,41 @@ def run(args: argparse.Namespace) -> int:
     print(f"report: {report}")
     for note in fitted.trial.notes:
         print(f"note: {note}", file=sys.stderr)
+    if args.suggest is not None:
+        _suggest(args, fitted.classifier, model, table)
     return 1 if fitted.errors and not args.skip_errors else 0
+
+
+def _suggest(args: argparse.Namespace, classifier: Any, model: Any, table: Any) -> None:
+    """Write a table with empty labels, to be filled in and given to `fit` beside the labels so far."""
+    from ..archive.journal import FOLDER
+    from ..archive.run import Resources, embed_sources
+    from ..archive.sources import find_sources
+    from ..classify.suggest import COLUMNS, pool_options, suggest
+    from ..classify.tables import write_csv
+
+    pool = Path(args.pool[0])
+    if len(args.pool) > 1 or not (pool / FOLDER / "run.json").exists():
+        sources, pool = find_sources(args.pool), args.out.with_suffix(".pool")
+        with ProgressLine(quiet=args.quiet) as line:
+            resources = Resources(workers=args.workers)
+            embed_sources(sources, model, pool, pool_options(classifier), resources, line.update)
+    given = {labels.resolve() for labels in args.labels}
+    out = args.out.with_suffix(".suggest.csv")
+    number = 2
+    while out.resolve() in given:  # one that was filled in stays
+        out, number = args.out.with_suffix(f".suggest-{number}.csv"), number + 1
+    found = suggest(classifier, pool, args.suggest, table)
+    rows = (
+        (Path(one.path).absolute(), "", "" if one.start is None else round(one.start, 4),
+         "" if one.end is None else round(one.end, 4), one.guess, round(one.probability, 4))
+        for one in found
+    )  # fmt: skip
+    write_csv(out, COLUMNS, rows)
+    again = " ".join(map(str, args.labels))
+    print(
+        f"{out}: {len(found)} sounds to label; then: fit {again} {out} --kind {table.kind} --out {args.out}"
+    )
 
 
 def _loading(args: argparse.Namespace) -> dict[str, Any]:

@@ -35,7 +35,7 @@ MOST_SHOWN = 100
 class LabelError(DataError):
     """Labels that cannot be used; `problems` holds every one, each with its place."""
 
-    def __init__(self, labels: Path, problems: Sequence[str]) -> None:
+    def __init__(self, labels: str, problems: Sequence[str]) -> None:
         self.problems = list(problems)
         shown = self.problems[:MOST_SHOWN]
         more = len(self.problems) - len(shown)
@@ -79,7 +79,7 @@ class LabelTable:
 
 
 def read_labels(
-    labels: str | os.PathLike[str],
+    labels: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     kind: Kind | None = None,
     columns: Columns | None = None,
@@ -90,7 +90,7 @@ def read_labels(
     """Read labels and check everything that can be checked without decoding audio.
 
     Args:
-        labels: one of
+        labels: one of these, or several that are read as one:
 
             - a folder with a sub-folder for each class;
             - a table, .csv, .tsv or .parquet: `path,label[,start,end][,split]`, seconds, several labels of a
@@ -116,13 +116,16 @@ def read_labels(
     """
     if kind is not None and kind not in KINDS:
         raise ConfigError(f"kind: {kind!r} is not one of {', '.join(map(repr, KINDS))}")
-    labels, columns = Path(labels), columns or Columns()
-    format, raw = read_rows(labels, columns, None if audio is None else Path(audio))
+    columns = columns or Columns()
+    given = [labels] if isinstance(labels, (str, os.PathLike)) else list(labels)
+    read = [read_rows(Path(one), columns, None if audio is None else Path(audio)) for one in given]
+    format, raw = read[0][0], [row for _, rows in read for row in rows]
+    name = ", ".join(map(str, given))
     problems: list[str] = []
     parsed = [_parse(row, columns, format, problems) for row in raw]
     rows = [row for row in parsed if row is not None]
     if not rows and not problems:
-        raise DataError(f"{labels}: holds no labels")
+        raise DataError(f"{name}: holds no labels")
     kind = kind or _guess_kind(rows)
     durations = check_files(rows, problems)
     rows = [clamped(row, durations, problems) for row in rows]
@@ -136,7 +139,7 @@ def read_labels(
         wanted = "a single-label task needs two or more" if kind == "single" else "expected at least one"
         problems.append(f"{len(classes)} class{'' if len(classes) == 1 else 'es'} with labels; {wanted}")
     if problems:
-        raise LabelError(labels, problems)
+        raise LabelError(name, problems)
     return LabelTable(tuple(rows), classes, kind, format, durations, parsed.count(None), dropped)
 
 
