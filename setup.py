@@ -47,12 +47,14 @@ EXTRAS = {
     "evaluate": ["scipy", "scikit-learn", "matplotlib"],
     "pretrain": ["pyarrow", "tensorboard", "scikit-learn", "matplotlib"],
     "parquet": ["pyarrow"],
+    "decode": ["av"],
     "corpus": ["onnxruntime", "pandas", "pyarrow"],
     "scale": ["pyarrow", "ray[data]"],
     "torchaudio": ["torchaudio"],
 }
 EXTRAS["test"] = sorted(
     {
+        "av",
         "pytest",
         "hypothesis",
         "kaldi-native-fbank",

@@ -14,14 +14,14 @@ import struct
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import BinaryIO, cast
 
 import numpy as np
 
 from ..errors import AudioReadError, TruncatedAudioError
-from .containers import MEDIA_EXTENSIONS, Contents, Part, examine
+from .containers import MEDIA_EXTENSIONS, Contents, examine
 from .decoders import Decoder, TooShort, can_decode_media, open_decoder
 from .ranges import ByteSource
 
@@ -169,7 +169,6 @@ class AudioReader:
 
     Attributes:
         sample_rate: Hz; of the first of the joined files where there are several.
-        n_frames: samples of each channel. Exact, but for files of the second decoder.
     """
 
     def __init__(
@@ -183,10 +182,12 @@ class AudioReader:
             self._truncated(contents.missing)
         if not contents.parts:
             raise AudioReadError(f"{name}: holds no samples")
-        first = self._open(0)
-        self.sample_rate = first.sample_rate
-        self._lengths = [self._length(index) for index in range(len(contents.parts))]
-        self.n_frames = sum(self._lengths)
+        self.sample_rate = self._open(0).sample_rate
+
+    @cached_property
+    def n_frames(self) -> int:
+        """Samples of each channel: exact, but for files of the second decoder."""
+        return sum(self._length(index) for index in range(len(self._contents.parts)))
 
     def close(self) -> None:
         """Let the file go."""
@@ -205,7 +206,7 @@ class AudioReader:
                 f"{self._name}: start {start} s and duration {duration} s, expected ≥ 0 and > 0"
             )
         first = round(start * self.sample_rate)
-        if first >= self.n_frames and first:
+        if first and first >= self.n_frames:
             seconds = self.n_frames / self.sample_rate
             raise AudioReadError(f"{self._name}: start {start:g} s lies beyond the end, {seconds:g} s")
         return first, None if duration is None else max(1, round(duration * self.sample_rate))
@@ -233,9 +234,9 @@ class AudioReader:
             AudioReadError: they cannot be decoded; may come after some blocks.
         """
         n_out = 0
-        for index, length in enumerate(self._lengths):
-            last = index == len(self._lengths) - 1
-            if first >= length and not last:
+        last = len(self._contents.parts) - 1
+        for index in range(last + 1):
+            if first and index < last and first >= (length := self._length(index)):
                 first -= length
                 continue
             for mono in self._part_blocks(index, first, size):
@@ -283,16 +284,12 @@ class AudioReader:
 
     def _length(self, index: int) -> int:
         part = self._contents.parts[index]
-        decoder = self._open(index) if self._must_open(part) else None
-        if decoder is None:
-            assert part.n_frames is not None
+        if part.n_frames is not None and len(self._contents.parts) == 1:
             return part.n_frames
+        decoder = self._open(index)
         if decoder.sample_rate == self.sample_rate:
             return decoder.n_frames
         return round(decoder.n_frames * self.sample_rate / decoder.sample_rate)
-
-    def _must_open(self, part: Part) -> bool:
-        return part.n_frames is None or len(self._contents.parts) > 1
 
     def _truncated(self, missing: str) -> None:
         if self._on_truncated is None:

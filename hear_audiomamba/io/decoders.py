@@ -27,7 +27,9 @@ class Decoder(Protocol):
     """
 
     sample_rate: int
-    n_frames: int
+
+    @property
+    def n_frames(self) -> int: ...
 
     def blocks(self, first: int, size: int) -> Iterator[np.ndarray]:
         """Yield samples `(n, channels)` float32, 1 ≤ n ≤ size, from sample `first` to the end.
@@ -79,4 +81,4 @@ def open_decoder(source: ByteSource, part: Part, contents: Contents) -> Decoder:
         raise AudioReadError(f"{contents.kind} needs the second decoder: {INSTALL}")
     from .ffmpeg import AvDecoder
 
-    return AvDecoder(source, part)
+    return AvDecoder(source, part, is_cut=bool(contents.missing))

@@ -3,18 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import av
 import numpy as np
+from av.codec.context import Flags2
 
 from ..errors import AudioReadError
 from .containers.parts import Part, check_format
 from .decoders import TooShort
 from .ranges import ByteSource, DecoderFile
 
-# Where a container says how long it is, it may be off by a packet or two.
-_LENGTH_SLACK = 0.25
+# The length that a container states may count what encoders put around the sound: two frames and a little.
+_SLACK_FRAMES = 2304
+_SLACK_SECONDS = 0.01
+# Containers with a table of contents; of the others FFmpeg guesses the length from the bit rate.
+_STATING = frozenset(
+    (
+        "mov",
+        "mp4",
+        "matroska",
+        "webm",
+        "asf",
+        "avi",
+        "wv",
+        "tta",
+        "ape",
+        "tak",
+        "mpc",
+        "mpc8",
+        "caf",
+        "wav",
+        "ogg",
+    )
+)
 
 
 class AvDecoder:
@@ -23,44 +46,64 @@ class AvDecoder:
     Args:
         source: the file.
         part: of it.
+        is_cut: its end is missing, so that an error only means that the end is reached.
 
     Attributes:
         sample_rate: see `Decoder`.
-        n_frames: by the container's table of contents; the audio itself may end a little before or after.
     """
 
-    def __init__(self, source: ByteSource, part: Part) -> None:
-        self._source, self._part = source, part
+    def __init__(self, source: ByteSource, part: Part, is_cut: bool = False) -> None:
+        self._source, self._part, self._is_cut = source, part, is_cut
         self._container, stream = self._opened()
         self.sample_rate: int = stream.codec_context.sample_rate
         check_format(stream.codec_context.layout.nb_channels, self.sample_rate)
-        seconds = _stated_seconds(self._container, stream)
-        self._stated = seconds
-        self.n_frames = round((seconds or 0.0) * self.sample_rate)
+        self._stated = _stated_seconds(self._container, stream)
+
+    @cached_property
+    def n_frames(self) -> int:
+        """By the container's table of contents, which may be a little off; counted where there is none."""
+        if self._part.n_frames is not None:
+            return self._part.n_frames
+        if self._stated is not None:
+            return round(self._stated * self.sample_rate)
+        return sum(len(block) for block in self.blocks(0, 1 << 16))
 
     def blocks(self, first: int, size: int) -> Iterator[np.ndarray]:
         """Yield samples from one on; see `Decoder`."""
         self._container.close()
         self._container, stream = self._opened()
-        at = 0
+        at, first = 0, first + self._part.skip
+        end = None if self._part.n_frames is None else self._part.skip + self._part.n_frames
         resampler = av.AudioResampler(format="fltp", rate=self.sample_rate)
         try:
             for frame in self._container.decode(stream):
                 for plain in resampler.resample(frame):
                     samples = np.ascontiguousarray(plain.to_ndarray().T, dtype=np.float32)
-                    for start in range(max(0, first - at), len(samples), size):
-                        yield samples[start : start + size]
+                    until = len(samples) if end is None else min(len(samples), end - at)
+                    for start in range(max(0, first - at), until, size):
+                        yield samples[start : min(start + size, until)]
                     at += len(samples)
         except av.FFmpegError as error:
-            raise AudioReadError(f"damaged at {at / self.sample_rate:.2f} s: {error.strerror}") from None
+            reason = f"damaged at {at / self.sample_rate:.2f} s: {error.strerror}"
+            raise (TooShort if self._is_cut else AudioReadError)(reason) from None
         if self._file.error is not None:
             raise self._file.error
-        if self._stated is not None and at < (self._stated - _LENGTH_SLACK) * self.sample_rate:
-            raise TooShort(f"{at / self.sample_rate:.2f} of {self._stated:.2f} s could be decoded")
+        self._check_length(at)
 
     def close(self) -> None:
         """Let the file go."""
         self._container.close()
+
+    def _check_length(self, decoded: int) -> None:
+        part = self._part
+        if part.n_frames is not None:
+            least = part.skip + part.n_frames
+        elif self._stated is not None:
+            least = round((self._stated - _SLACK_SECONDS) * self.sample_rate) - _SLACK_FRAMES
+        else:
+            return
+        if decoded < least:
+            raise TooShort(f"{decoded} of {least} samples could be decoded")
 
     def _opened(self) -> tuple[Any, Any]:
         self._file = DecoderFile(self._source, self._part.pieces)
@@ -72,13 +115,15 @@ class AvDecoder:
         if stream is None:
             container.close()
             raise AudioReadError("holds no audio")
+        if self._part.n_frames is not None:  # which samples are sound is known already
+            stream.codec_context.flags2 |= Flags2.skip_manual
         return container, stream
 
 
 def _stated_seconds(container: Any, stream: Any) -> float | None:
     """Return the length that a container states, None where FFmpeg would only guess it from the bit rate."""
-    if stream.duration is not None and stream.time_base is not None and container.format.name != "aac":
+    if not _STATING & set(container.format.name.split(",")):
+        return None
+    if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
-    if container.format.name in ("matroska,webm", "asf", "avi") and container.duration is not None:
-        return float(container.duration / av.time_base)
-    return None
+    return None if container.duration is None else float(container.duration / av.time_base)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from dataclasses import replace
 
 from ...errors import AudioReadError
 from ..ranges import ByteSource, Span
@@ -109,7 +110,12 @@ def _caf(source: ByteSource, origin: int) -> Contents:
     elif codec in (b"alaw", b"ulaw"):
         linear = Linear(codec.decode().upper(), 1, True, channels, round(rate))
     else:
-        return _as_it_is(source, origin, "CAF", codec, found.audio, found.missing, found.trusted)
+        found_here = _as_it_is(source, origin, "CAF", codec, found.audio, found.missing, found.trusted)
+        packets = source.at(found.first[b"pakt"].start, 24) if b"pakt" in found.first else b""
+        if len(packets) < 24 or not found_here.parts:
+            return found_here
+        _, valid, priming, _ = struct.unpack(">QQII", packets)
+        return replace(found_here, parts=(replace(found_here.parts[0], n_frames=valid, skip=priming),))
     return Contents("CAF", linear_part(found.audio, linear), found.missing)
 
 

@@ -1,0 +1,203 @@
+"""Containers of the second decoder: whole against the signal that went in, cut ones refused."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+
+import av
+import numpy as np
+import pytest
+
+from hear_audiomamba.archive.sources import find_sources
+from hear_audiomamba.errors import AudioReadError, DataError
+from hear_audiomamba.io import audio
+from hear_audiomamba.io.audio import iter_audio, load_audio, open_audio
+
+from . import zoo
+
+RATE, COUNT = 48000, 60_000
+# Container, codec, ending; how far the length may be off: frames that the encoder fills up and no header counts.
+FILES = [
+    ("ipod", "alac", "m4a", 0), ("mp4", "flac", "mp4", 0), ("mov", "pcm_s16le", "mov", 0),
+    ("matroska", "flac", "mka", 0), ("matroska", "pcm_s16le", "mkv", 0), ("wv", "wavpack", "wv", 0),
+    ("tta", "tta", "tta", 0), ("avi", "pcm_s16le", "avi", 0), ("ogg", "flac", "oga", 0), ("caf", "alac", "caf", 0),
+    ("ipod", "aac", "m4a", 1024), ("mp4", "aac", "mp4", 1024), ("mov", "aac", "mov", 1024),
+    ("3gp", "aac", "3gp", 1024), ("matroska", "aac", "mkv", 1024), ("adts", "aac", "aac", 2048),
+    ("webm", "libopus", "webm", 0), ("mp4", "libopus", "mp4", 960), ("matroska", "ac3", "mka", 1536),
+    ("ac3", "ac3", "ac3", 1536), ("eac3", "eac3", "eac3", 1536), ("flv", "aac", "flv", 2048),
+    ("mpegts", "aac", "ts", 2048), ("vob", "mp2", "mpg", 1152), ("asf", "wmav2", "wma", 4096),
+    ("wav", "ac3", "wav", 1536), ("fragmented", "aac", "mp4", 2048),
+]  # fmt: skip
+LOSSLESS = ("alac", "flac", "pcm_s16le", "wavpack", "tta")
+# They have no table of contents: where one is cut between two packets, nothing tells.
+ENDLESS = ("mpegts", "vob")
+
+
+def encoded(container: str, codec: str, channels: int = 1) -> tuple[bytes, np.ndarray]:
+    """Return a file, and the signal in it, mono."""
+    signal = zoo.signal(channels, COUNT)
+    if codec in LOSSLESS:
+        signal = (signal * 32767).round() / 32768
+    layout = "mono" if channels == 1 else "stereo"
+    options = {"movflags": "frag_keyframe+empty_moov"} if container == "fragmented" else {}
+    held = io.BytesIO()
+    with av.open(held, "w", format=container.replace("fragmented", "mp4"), options=options) as out:
+        rate = 44100 if codec == "wmav2" else RATE
+        stream = out.add_stream(codec, rate=rate, layout=layout)
+        if codec not in LOSSLESS:
+            stream.bit_rate = 128_000
+        elif codec in ("wavpack", "tta"):
+            stream.format = {"wavpack": "s16p", "tta": "s16"}[codec]
+        frame = av.AudioFrame.from_ndarray(
+            np.ascontiguousarray(signal.T, np.float32), format="fltp", layout=layout
+        )
+        frame.sample_rate, frame.pts = rate, 0
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            out.mux(packet)
+    return held.getvalue(), signal.mean(axis=1)
+
+
+def read_all(data: bytes, name: str) -> np.ndarray:
+    with open_audio(io.BytesIO(data), name=name) as reader:
+        return np.concatenate(list(reader.blocks(0, None, 10_000)))
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize(("container", "codec", "ending", "slack"), FILES, ids=lambda v: str(v))
+def test_whole_or_refused(container, codec, ending, slack, channels):
+    data, signal = encoded(container, codec, channels)
+    samples = read_all(data, f"clip.{ending}")
+    # WMA begins and ends a frame late and early: its encoder drops a last frame that is not full.
+    least = -2048 if codec == "wmav2" else 0
+    assert least <= len(samples) - len(signal) <= slack
+    if codec in LOSSLESS:
+        # 16 bits: half a step.
+        np.testing.assert_allclose(samples, signal, rtol=0, atol=1.01 / 32768)
+    else:  # what lossy coding keeps of it is all there, in its place or late by what the encoder puts ahead
+        lag, likeness = best_match(samples, signal)
+        assert least <= lag <= slack and likeness > 0.6
+    for share in (0.37, 0.81, 0.985):
+        cut = data[: int(len(data) * share)]
+        if container in ENDLESS:
+            cut = cut[: len(cut) // 188 * 188 + 100]
+        with pytest.raises(AudioReadError):
+            read_all(cut, f"cut.{ending}")
+
+
+def best_match(samples: np.ndarray, signal: np.ndarray) -> tuple[int, float]:
+    """Return how much later than in the signal things are, and their correlation there."""
+    size = len(samples) + len(signal)
+    product = np.fft.rfft(samples, size) * np.fft.rfft(signal, size).conj()
+    correlation = np.fft.irfft(product, size)
+    lag = int(correlation.argmax())
+    lag = lag - size if lag > size // 2 else lag
+    return lag, correlation.max() / np.linalg.norm(samples) / np.linalg.norm(signal)
+
+
+def test_stretches_and_blocks_are_those_of_the_whole():
+    for container, codec, ending in (
+        ("ipod", "aac", "m4a"),
+        ("webm", "libopus", "webm"),
+        ("wv", "wavpack", "wv"),
+    ):
+        data, _ = encoded(container, codec)
+        whole = load_audio(io.BytesIO(data), RATE, name=f"a.{ending}")
+        blocks = iter_audio(io.BytesIO(data), RATE, block_seconds=0.03, name=f"a.{ending}")
+        np.testing.assert_array_equal(np.concatenate(list(blocks)), whole)
+        for start in (0, 1, 20_011, 50_000):
+            part = load_audio(io.BytesIO(data), RATE, start=start / RATE, duration=0.05, name=f"a.{ending}")
+            np.testing.assert_array_equal(part, whole[start : start + 2400])
+
+
+def test_a_video_gives_its_sound(tmp_path):
+    path = tmp_path / "film.mp4"
+    with av.open(path, "w") as out:
+        pictures, sound = out.add_stream("mpeg4", rate=10), out.add_stream("aac", rate=RATE, layout="mono")
+        pictures.width = pictures.height = 64
+        pictures.pix_fmt = "yuv420p"
+        frame = av.AudioFrame.from_ndarray(zoo.signal(1, COUNT).T.copy(), format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = RATE, 0
+        grey = [av.VideoFrame.from_ndarray(np.full((64, 64, 3), 20 * i, np.uint8)) for i in range(12)]
+        for stream, frames in ((pictures, grey), (sound, [frame])):
+            for one in [*frames, None]:
+                for packet in stream.encode(one):
+                    out.mux(packet)
+    samples = load_audio(path, RATE)
+    assert best_match(samples, zoo.signal(1, COUNT)[:, 0])[1] > 0.6
+    silent = tmp_path / "silent.mp4"
+    with av.open(silent, "w") as out:
+        pictures = out.add_stream("mpeg4", rate=10)
+        pictures.width = pictures.height = 64
+        pictures.pix_fmt = "yuv420p"
+        for one in [*grey, None]:
+            for packet in pictures.encode(one):
+                out.mux(packet)
+    with pytest.raises(AudioReadError, match=r"silent\.mp4: holds no audio"):
+        load_audio(silent, RATE)
+
+
+@pytest.mark.parametrize(("container", "codec", "channels"), list(zoo.whole_files()), ids=lambda v: str(v))
+def test_ffmpeg_finds_the_same_in_what_libsndfile_reads(container, codec, channels):
+    """Another decoder, written by others, as a witness: the same length, the same samples."""
+    if (container, codec) in UNKNOWN_TO_FFMPEG or container in UNKNOWN_TO_FFMPEG:
+        return
+    data = zoo.written(container, codec, channels)
+    samples = read_all(data, "clip")
+    theirs = by_ffmpeg(data)
+    # FFmpeg's libraries leave the end of a Vorbis stream to the caller where it lies within the first page.
+    assert 0 <= len(theirs) - len(samples) <= {"OPUS": 1, "VORBIS": 1024}.get(codec, 0)
+    # Whole numbers are the same; decoders of the rest round in different places, ADPCM's by some steps of 16 bits.
+    close = 2e-2 if "ADPCM" in codec else 1e-4
+    # libopus decodes at the clip's own rate, FFmpeg at 48 kHz; its G.72x follows a later edition of the standard.
+    if codec != "OPUS" and not codec.startswith("G72"):
+        np.testing.assert_allclose(samples, theirs[: len(samples)], rtol=0, atol=close)
+
+
+UNKNOWN_TO_FFMPEG = {"MPC2K", "HTK", "WVE", "SDS", ("WAV", "NMS_ADPCM_32"), ("AIFF", "GSM610")}
+
+
+def by_ffmpeg(data: bytes) -> np.ndarray:
+    """Return what FFmpeg's libraries decode, mono, at the rate of the file here."""
+    pieces = []
+    with av.open(io.BytesIO(data)) as container:
+        resampler = av.AudioResampler(format="fltp", rate=None)
+        for frame in container.decode(audio=0):
+            pieces += [plain.to_ndarray() for plain in resampler.resample(frame)]
+        rate = container.streams.audio[0].codec_context.sample_rate
+    samples = np.concatenate(pieces, axis=1).mean(axis=0)
+    return samples[:: rate // zoo.RATE] if rate == 48000 else samples
+
+
+def test_without_the_extra(tmp_path, monkeypatch):
+    (tmp_path / "a.wav").write_bytes(zoo.wav(zoo.FMT, zoo.chunk(b"data", zoo.DATA)))
+    data, _ = encoded("ipod", "aac")
+    for name in ("b.m4a", "c.M4A", "d.mp4"):
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "notes.txt").write_text("no audio")
+    assert [source.name for source in find_sources([tmp_path])] == ["a.wav", "b.m4a", "c.M4A", "d.mp4"]
+    monkeypatch.setattr("hear_audiomamba.io.decoders.can_decode_media", lambda: False)
+    monkeypatch.setattr("hear_audiomamba.archive.sources.readable_extensions", lambda: audio.AUDIO_EXTENSIONS)
+    advice = r'3 audio or video files were passed over \(2 \.m4a, 1 \.mp4\).*pip install "hear_audiomamba\[decode\]"'
+    with pytest.warns(UserWarning, match=advice):
+        assert [source.name for source in find_sources([tmp_path])] == ["a.wav"]
+    with pytest.raises(
+        AudioReadError, match=r'b\.m4a: MPEG-4 needs .*pip install "hear_audiomamba\[decode\]"'
+    ):
+        load_audio(tmp_path / "b.m4a", RATE)
+    (tmp_path / "a.wav").unlink()
+    with pytest.raises(DataError, match=r"no audio files in .*passed over \(2 \.m4a, 1 \.mp4\)"):
+        find_sources([tmp_path])
+
+
+def test_neither_decoder_is_loaded_before_it_is_needed(tmp_path):
+    (tmp_path / "a.wav").write_bytes(zoo.wav(zoo.FMT, zoo.chunk(b"data", zoo.DATA)))
+    code = (
+        "import sys, hear_audiomamba.archive.workers\n"
+        "assert not {'torch', 'av', 'soundfile'} & set(sys.modules)\n"
+        "from hear_audiomamba.io.audio import load_audio\n"
+        f"load_audio({str(tmp_path / 'a.wav')!r}, 16000)\n"
+        "assert not {'torch', 'av'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
