@@ -45,8 +45,8 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	$(PIP) --editable ".[test]" ruff
 	touch $@
 
-$(HEAREVAL_VENV)/.heareval-installed: tools/heareval/install.sh $(wildcard tools/heareval/*.txt) $(BUILD_INPUTS)
-	PYTHON="$(PYTHON)" sh tools/heareval/install.sh $(HEAREVAL_VENV)
+$(HEAREVAL_VENV)/.heareval-installed: $(wildcard hear_audiomamba/evaluate/kit/*) $(BUILD_INPUTS)
+	$(PYTHON) hear_audiomamba/evaluate/kit/install.py $(HEAREVAL_VENV)
 	touch $@
 
 # Wheels for every platform this machine has a compiler for, and the source distribution, in dist/.

@@ -4,27 +4,42 @@ from __future__ import annotations
 
 import argparse
 import signal
-import sys
-import threading
-import time
+import subprocess
+import types
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError
+from ..errors import BackendError, ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..evaluate.study.cell import Cell
+    from ..evaluate.study.suite import Entrant, Suite
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--tasks-dir", type=Path, required=True, help="folder of HEAR tasks")
     parser.add_argument(
-        "--out", type=Path, required=True, help="where everything is kept; run again to resume"
+        "--tasks-dir",
+        type=Path,
+        help='folder of HEAR tasks; "demo": two tiny ones that ship with the package',
     )
-    parser.add_argument("--suite", help="YAML file, or a name in eval_configs/ (default: the ten HEAR tasks)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("evaluation"),
+        help="where everything is kept; run again to resume (default: evaluation)",
+    )
+    parser.add_argument(
+        "--suite",
+        help="YAML file, or one of demo, hear10, hear10_fast, hear19 (default: the ten HEAR tasks of the papers)",
+    )
     parser.add_argument(
         "--variants",
         nargs="+",
         metavar="MODEL",
-        help="names of `hear-audiomamba list`; or NAME=MODULE, NAME=MODULE@WEIGHTS, NAME=@WEIGHTS, "
-        'each with JSON options behind it: mine=@w.safetensors{"window_seconds": 4}',
+        help="names of `hear-audiomamba list`; or NAME=MODULE, NAME=MODULE@WEIGHTS, NAME=@WEIGHTS, each with JSON "
+        'options behind it: mine=@w.safetensors{"window_seconds": 4} (default: the suite\'s, or the default model)',
     )
     parser.add_argument(
         "--tasks", nargs="+", metavar="TASK", help='task ids; "all": every task in the folder'
@@ -34,126 +49,142 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--grid", choices=("default", "fast", "faster"), help="the kit's grids")
     parser.add_argument("--grid-points", type=int, help="points of the grid tried (default: 8)")
-    parser.add_argument("--engine", choices=("heareval", "fast"), help="HEAR's predictions runner, or ours")
+    parser.add_argument(
+        "--engine", choices=("fast", "heareval"), help="this package's runners (default), or HEAR's own tools"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
     parser.add_argument(
+        "--shard", metavar="I/N", help="run the I-th of N equal parts, I from 0; all parts share one --out"
+    )
+    parser.add_argument("--ray", metavar="ADDRESS", help='run on a Ray cluster; "local" starts one here')
+    parser.add_argument(
+        "--allow-untrained",
+        action="store_true",
+        help="evaluate models with random weights too, marked as such",
+    )
+    parser.add_argument(
         "--check", action="store_true", help="only say what would be evaluated and what is missing"
+    )
+    parser.add_argument(
+        "--install-kit",
+        type=Path,
+        metavar="DIR",
+        help="make an environment with HEAR's own tools in DIR, and end (for --engine heareval)",
     )
 
 
 def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from ..evaluate.study.study import Study
-    from ..evaluate.study.suite import check_unique, load_suite, parse_entrant
-    from ..io.files import locked
-
+    console = Console(soft_wrap=True, highlight=False)
+    if args.install_kit:
+        return _install_kit(args.install_kit, console)
+    if args.tasks_dir is None:
+        raise ConfigError('--tasks-dir is needed: a folder of HEAR tasks, or "demo"')
     if args.jobs < 1:
         raise ConfigError(f"--jobs {args.jobs}: at least one process is needed")
-    suite = load_suite(args.suite)
-    changes: dict[str, Any] = {
-        name: getattr(args, name)
-        for name in ("seeds", "grid", "grid_points", "engine")
-        if getattr(args, name) is not None
-    }
-    if args.tasks == ["all"]:
-        changes["tasks"] = sorted(p.parent.name for p in args.tasks_dir.glob("*/task_metadata.json"))
-    elif args.tasks:
-        changes["tasks"] = list(args.tasks)
-    suite = suite.replace(**changes)
-    entrants = [parse_entrant(v) for v in (args.variants or suite.variants)]
-    if not entrants:
-        raise ConfigError("no models: name some with --variants, or in the suite")
-    check_unique(entrants)
-    args.out.mkdir(parents=True, exist_ok=True)
+    if args.ray and args.shard:
+        raise ConfigError("--ray shares the work out by itself: leave --shard out")
+    return _evaluate(args, console)
 
-    console = Console(soft_wrap=True)
-    view = _View(console)
-    study = Study(suite, entrants, args.tasks_dir, args.out, jobs=args.jobs, changed=view.changed)
-    with locked(args.out / ".lock", f"{args.out}: another study is running in this folder"):
+
+def _install_kit(folder: Path, console: Console) -> int:
+    from ..evaluate.kit.install import install_kit
+
+    try:
+        python = install_kit(folder, say=console.print)
+    except (subprocess.CalledProcessError, OSError) as error:
+        raise BackendError(f"{folder}: HEAR's tools could not be installed: {error}") from None
+    console.print(f"HEAR's tools are installed; to use them: export AUDIOMAMBA_HEAREVAL_PYTHON={python}")
+    return 0
+
+
+def _evaluate(args: argparse.Namespace, console: Console) -> int:
+    from ..evaluate.study.study import Shard, Study
+    from ..evaluate.tasks.demo import tasks_folder
+    from ..io.files import locked
+    from .study_view import StudyView
+
+    tasks_dir = tasks_folder(args.tasks_dir)
+    suite, entrants = _what(args, tasks_dir)
+    shard = Shard.parse(args.shard) if args.shard else None
+    args.out.mkdir(parents=True, exist_ok=True)
+    view = StudyView(console)
+    study = Study(
+        suite,
+        entrants,
+        tasks_dir,
+        args.out,
+        jobs=args.jobs,
+        shard=shard,
+        allow_untrained=args.allow_untrained,
+        changed=view.changed,
+    )
+    lock = args.out / f".lock{f'-{shard.name}' if shard else ''}"
+    with locked(lock, f"{args.out}: another study is running in this folder"):
+        console.print(f"loading {len(entrants)} models, checking {len(suite.tasks)} tasks in {tasks_dir}")
         problems = study.prepare()
         view.cells = study.cells
         for problem in problems:
-            console.print(f"[yellow]not evaluated[/] {problem}", highlight=False)
+            console.print(f"[yellow]not evaluated[/] {_plain(problem)}")
         if study.strays:
-            console.print(f"ignored in {args.tasks_dir}: {', '.join(study.strays)}", highlight=False)
+            console.print(f"ignored in {tasks_dir}: {_plain(', '.join(study.strays))}")
         if args.check:
             console.print(view.table())
             return 1 if problems else 0
         previous = signal.signal(signal.SIGTERM, _interrupt)
         try:
             with view:
-                study.run()
+                if args.ray:
+                    from ..evaluate.study.cluster import run_on_ray
+
+                    run_on_ray(study, args.ray)
+                else:
+                    study.run()
         finally:
             signal.signal(signal.SIGTERM, previous)
     console.print(view.table())
-    failed = [c for c in study.cells if c.state != "done"]
-    for cell in failed:
+    return _report(console, study.cells, problems, args.out)
+
+
+def _what(args: argparse.Namespace, tasks_dir: Path) -> tuple[Suite, list[Entrant]]:
+    from ..evaluate.study.suite import check_unique, load_suite, parse_entrant
+    from ..evaluate.tasks.check import tasks_in
+    from ..evaluate.tasks.demo import DEMO, DEMO_TASKS
+    from ..models.registry import DEFAULT_VARIANT
+
+    suite = load_suite(args.suite or (DEMO if tasks_dir == DEMO_TASKS else None))
+    changes: dict[str, Any] = {
+        name: value
+        for name in ("seeds", "grid", "grid_points", "engine")
+        if (value := vars(args)[name]) is not None
+    }
+    if args.tasks:
+        changes["tasks"] = tuple(args.tasks)
+    suite = suite.replace(**changes)
+    if tuple(suite.tasks) == ("all",):
+        suite = suite.replace(tasks=tuple(tasks_in(tasks_dir)))
+    entrants = [parse_entrant(v) for v in (args.variants or suite.variants or [DEFAULT_VARIANT])]
+    check_unique(entrants)
+    return suite, entrants
+
+
+def _report(console: Console, cells: list[Cell], problems: list[str], out: Path) -> int:
+    for cell in cells:
         for step, reason in cell.failures.items():
-            console.print(
-                f"[red]failed[/] {cell.entrant.name}: {cell.check.task}: {step}: {reason}", highlight=False
-            )
-    console.print(
-        f"results: {args.out / 'results'}  (hear-audiomamba leaderboard --results {args.out / 'results'})"
-    )
-    return 1 if failed or problems else 0
+            where = f"{cell.entrant.name}: {cell.check.task}: {step}: {reason}"
+            console.print(f"[red]failed[/] {_plain(where)}")
+    console.print(f"results: {out / 'results'}")
+    console.print(f"a page of them: hear-audiomamba leaderboard --results {out} --out {out / 'board'}")
+    unfinished = any(cell.missing or cell.failures for cell in cells)
+    return 1 if unfinished or problems else 0
 
 
-def _interrupt(signum: int, frame: object) -> None:
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _interrupt(signum: int, frame: types.FrameType | None) -> None:
     raise KeyboardInterrupt
-
-
-class _View:
-    """Shows a study: a live table on a terminal, one line a change elsewhere."""
-
-    def __init__(self, console: Any) -> None:
-        self.console = console
-        self.cells: list[Any] = []
-        self.live: Any = None
-        self.lock = threading.Lock()
-        self.began = time.monotonic()
-
-    def __enter__(self) -> None:
-        if self.console.is_terminal:
-            from rich.live import Live
-
-            self.live = Live(get_renderable=self.table, console=self.console, refresh_per_second=2)
-            self.live.start()
-
-    def __exit__(self, *_: object) -> None:
-        if self.live:
-            self.live.stop()
-            self.live = None
-
-    def changed(self, cell: Any, message: str) -> None:
-        if self.live is None:
-            with self.lock:
-                seconds = time.monotonic() - self.began
-                sys.stdout.write(f"[{seconds:7.0f} s] {cell.entrant.name} · {cell.check.task} · {message}\n")
-                sys.stdout.flush()
-
-    def table(self) -> Any:
-        from rich.table import Table
-
-        table = Table(box=None, header_style="bold", pad_edge=False)
-        table.add_column("task", no_wrap=True)
-        names = list(dict.fromkeys(c.entrant.name for c in self.cells))
-        for name in names:
-            table.add_column(name, justify="right")
-        by_place = {(c.check.task, c.entrant.name): c for c in self.cells}
-        for task in dict.fromkeys(c.check.task for c in self.cells):
-            row = [by_place.get((task, name)) for name in names]
-            table.add_row(task, *("" if c is None else _cell_text(c) for c in row))
-        return table
-
-
-_COLOURS = {"waiting": "dim", "embedding": "cyan", "predicting": "cyan", "done": "green", "failed": "red"}
-
-
-def _cell_text(cell: Any) -> str:
-    values = [r["value"] for r in cell.runs.values()]
-    score = f"{100 * sum(values) / len(values):.1f} " if values else ""
-    nan = sum(r["ended_by_nan"] for r in cell.runs.values())
-    note = f" [yellow]{nan} NaN[/]" if nan else ""
-    done = f" {len(values)} runs" if values else ""
-    return f"{score}[{_COLOURS[cell.state]}]{cell.state}{done}[/]{note}"

@@ -10,7 +10,12 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ..errors import DataError
+from ..io.files import read_json, write_json
+
 EXIT_VARIABLE = "AUDIOMAMBA_EXIT_WITH_PARENT"
+PROGRESS_VARIABLE = "AUDIOMAMBA_PROGRESS_FILE"
+_PROGRESS_SECONDS = 1.0
 
 # Steps of training allocate and free the same few megabytes over and over. By default the C library hands such blocks
 # back to the system each time and the next step pays for fresh pages: 30 % of the time of small models.
@@ -36,6 +41,33 @@ def exit_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+_told = 0.0
+
+
+def tell_progress(done: int, of: int, unit: str) -> None:
+    """Say how far this process is, in the file that its parent named, at most once a second.
+
+    Args:
+        done: how many are done.
+        of: how many there are.
+        unit: what is counted, in the plural.
+    """
+    global _told
+    path = os.environ.get(PROGRESS_VARIABLE)
+    if path and (done == of or time.monotonic() - _told >= _PROGRESS_SECONDS):
+        _told = time.monotonic()
+        write_json(path, {"done": done, "of": of, "unit": unit})
+
+
+def read_progress(path: Path) -> tuple[int, int, str] | None:
+    """Return what `tell_progress` last said (done, of, unit), or None before it said anything."""
+    try:
+        said = read_json(path)
+        return int(said["done"]), int(said["of"]), str(said["unit"])
+    except (DataError, KeyError, ValueError, TypeError):
+        return None
 
 
 class Children:
@@ -82,6 +114,11 @@ class Children:
             finally:
                 with self._lock:
                     self._running.discard(process)
+
+    @property
+    def ended(self) -> bool:
+        """Whether `end` was called."""
+        return self._ended
 
     def end(self) -> None:
         """End all running processes, and let no new one start."""

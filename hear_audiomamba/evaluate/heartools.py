@@ -57,14 +57,15 @@ def heareval_python() -> Path:
         if python.is_file():
             return python
     raise BackendError(
-        "HEAR's tools (heareval, hearvalidator) are not installed: run `make heareval` (or "
-        f"tools/heareval/install.sh), or name an interpreter that has them in {PYTHON_VARIABLE}"
+        "HEAR's tools (heareval, hearvalidator) are not installed: `make heareval` in a checkout, or "
+        "`hear-audiomamba evaluate --install-kit DIR`, makes an environment with them, which "
+        f"{PYTHON_VARIABLE} then names; --engine fast does without"
     )
 
 
 def supply_tensorflow() -> None:
     """Let `import tensorflow` find a stand-in that knows no TensorFlow model."""
-    from . import tensorflow_standin
+    from .kit import tensorflow_standin
 
     sys.modules["tensorflow"] = tensorflow_standin
 

@@ -148,6 +148,17 @@ def test_the_command_writes_all_files(ten: Path, tmp_path: Path, capsys: pytest.
     assert "ours.json" in capsys.readouterr().err
 
 
+def test_the_note_on_the_overall_score_says_how_it_was_measured(ten: Path, tmp_path: Path) -> None:
+    for form, low in (("naive", "HEAR-Naive"), ("min-max", "the lowest")):
+        out = tmp_path / form
+        assert main(["leaderboard", "--results", str(ten), "--out", str(out), "--overall", form]) == 0
+        for name in ("leaderboard.md", "leaderboard.tex", "index.html"):
+            note = re.search(
+                r"s\(m\): mean over the ten tasks of \(score - ([\w -]+)\)", (out / name).read_text()
+            )
+            assert note and note[1] == low, (form, name)
+
+
 def test_reading_keeps_names_and_sizes(ten: Path) -> None:
     row = read_results(ten)
     assert row.model == "ours" and row.parameters == 4_800_000 and row.source == str(ten)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from hear_audiomamba.evaluate.tasks import check_task
+from hear_audiomamba.evaluate.tasks.check import check_task
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -16,10 +19,16 @@ import soundfile
 
 from hear_audiomamba.cli import main
 from hear_audiomamba.errors import ConfigError, VariantError
-from hear_audiomamba.evaluate.study.suite import Suite, hear_tasks, load_suite, parse_entrant
-from hear_audiomamba.evaluate.tasks import check_task
+from hear_audiomamba.evaluate.study import keys, probe
+from hear_audiomamba.evaluate.study.cell import Cell
+from hear_audiomamba.evaluate.study.keys import weights_identity
+from hear_audiomamba.evaluate.study.probe import code_of
+from hear_audiomamba.evaluate.study.study import Shard, Study
+from hear_audiomamba.evaluate.study.suite import Entrant, Suite, hear_tasks, load_suite, parse_entrant
+from hear_audiomamba.evaluate.tasks.check import TaskCheck, check_task
+from hear_audiomamba.io.files import sha256_of
 
-from .kit import kit_python
+from .kit import kit_python, run_kit
 from .tiny_task import write_event_task, write_scene_task
 
 HERE = Path(__file__).resolve().parent
@@ -39,8 +48,8 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let child processes find the tools and the module that is evaluated."""
-    monkeypatch.setenv("AUDIOMAMBA_HEAREVAL_PYTHON", kit_python())
+    """Let child processes find the module that is evaluated, and no tools of HEAR's."""
+    monkeypatch.setenv("AUDIOMAMBA_HEAREVAL_PYTHON", "/not/there")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE.parents[1]), str(HERE)]))
 
 
@@ -62,7 +71,7 @@ def test_a_study_runs_resumes_and_never_reuses_stale_numbers(
     assert evaluate(tasks, out, *chosen) == 1
     said = " ".join(capsys.readouterr().out.split())
     assert "fast-v1: no audio at 16000 Hz, only at 48000" in said
-    assert "absent-v1: no folder of this name; download it from https://hearbenchmark.com" in said
+    assert "absent-v1: no folder of this name: hear-audiomamba tasks get absent-v1" in said
     assert "ignored" in said and "notes.txt" in said
     made = runs(out)
     assert sorted(made) == ["events-v1/seed-42", "events-v1/seed-43", "tones-v1/seed-42", "tones-v1/seed-43"]
@@ -70,7 +79,7 @@ def test_a_study_runs_resumes_and_never_reuses_stale_numbers(
     assert [r["seed"] for r in report["tasks"]["tones-v1"]["runs"]] == [42, 43]
     assert report["tasks"]["fast-v1"]["state"] == report["tasks"]["absent-v1"]["state"] == "failed"
     assert report["tasks"]["tones-v1"]["runs"][0]["value"] > 0.6
-    assert report["versions"]["embeddings"]["heareval"] and report["code"].startswith("logmel_stats sha256:")
+    assert report["code"].startswith("logmel_stats sha256:") and report["trained"] is True
     assert not (out / "tmp").exists()
 
     # One file lost, one half-written: only these two are run again.
@@ -113,7 +122,10 @@ def test_tasks_of_an_earlier_call_stay_in_the_results(tasks: Path, tmp_path: Pat
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("environment")
-def test_the_real_kit_killed_and_resumed(tasks: Path, tmp_path: Path) -> None:
+def test_the_real_kit_killed_and_resumed(
+    tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUDIOMAMBA_HEAREVAL_PYTHON", kit_python())
     out = tmp_path / "out"
     words = ["evaluate", "--tasks-dir", str(tasks), "--out", str(out), "--variants", "stats=logmel_stats"]
     words += ["other=logmel_stats" + json.dumps({"scale": 0.5}), "--seeds", "2", "--grid", "faster"]
@@ -133,6 +145,122 @@ def test_the_real_kit_killed_and_resumed(tasks: Path, tmp_path: Path) -> None:
         assert [len(t["runs"]) for t in report["tasks"].values()] == [2, 2]
     assert main(["leaderboard", "--results", str(out), "--out", str(tmp_path / "board")]) == 0
     assert (tmp_path / "board" / "index.html").is_file()
+
+
+def parts(folder: Path) -> dict[str, object]:
+    """All files of an embeddings folder; places of rows without the folder they were made in."""
+    found: dict[str, object] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.endswith(".filename-timestamps.json"):
+            found[path.name] = [(Path(file).name, time) for file, time in json.loads(path.read_text())]
+        elif path.suffix == ".pkl":
+            found[path.name] = [sorted(labels) for labels in pickle.loads(path.read_bytes())]
+        elif path.suffix in (".json", ".npy", ".csv") and not path.name.startswith("profile"):
+            found[path.name] = json.loads(path.read_text()) if path.suffix == ".json" else path.read_bytes()
+    return found
+
+
+@pytest.mark.parametrize("task", ["tones-v1", "events-v1"])
+def test_our_embeddings_runner_writes_what_the_kits_writes(tasks: Path, tmp_path: Path, task: str) -> None:
+    arguments = ("logmel_stats", "--tasks-dir", tasks, "--task", task, "--embeddings-dir", tmp_path / "kit")
+    done = run_kit("-m", "hear_audiomamba.evaluate.heartools", "embeddings", *arguments, cwd=HERE)
+    assert done.returncode == 0, done.stderr
+    ours = ("-m", "hear_audiomamba.evaluate.study.embed", "logmel_stats", tasks / task)
+    done = run_kit(*ours, "--out", tmp_path / "ours", cwd=HERE)
+    assert done.returncode == 0, done.stderr
+    kit, own = parts(tmp_path / "kit" / "logmel_stats" / task), parts(tmp_path / "ours")
+    assert kit.keys() == own.keys() and len(kit) >= 11
+    for name in kit:
+        assert kit[name] == own[name], name
+
+
+def test_the_key_of_the_default_model_changes_with_its_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    by_name, bare = parse_entrant("ssam_tiny_200_16x4"), parse_entrant("bare=hear_audiomamba")
+    assert weights_identity(bare, True) == weights_identity(by_name, True)
+    assert weights_identity(bare, True).startswith("sha256:")
+    other = Path(__file__)
+    monkeypatch.setattr(keys, "known_weights", lambda variant, tag=None: other)
+    assert weights_identity(bare, True) == f"sha256:{sha256_of(other)}"
+    # Options of their own make the default weights unusable, and the model then says that it is random.
+    assert weights_identity(bare, False).startswith("none")
+
+
+def test_the_code_that_computes_is_known_by_its_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import hear_audiomamba
+
+    said = code_of(hear_audiomamba)
+    assert re.fullmatch(
+        rf"hear_audiomamba {re.escape(hear_audiomamba.__version__)} sha256:[0-9a-f]{{64}}", said
+    )
+    names = {p.relative_to(probe.PACKAGE).as_posix() for p in probe.model_sources()}
+    assert {"hear.py", "encoders/ssam.py", "frontends/logmel.py", "embedding/embedder.py"} <= names
+    assert any(name.startswith("ops/csrc/") for name in names)
+    assert not any(name.startswith(("cli/", "evaluate/", "archive/")) for name in names)
+    package = tmp_path / "some_module"
+    package.mkdir()
+    for text in ("__version__ = '1'\n", "__version__ = '1'  # changed\n"):
+        (package / "__init__.py").write_text(text)
+        (package / "model.py").write_text("x = 1\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        sys.modules.pop("some_module", None)
+        importlib.invalidate_caches()
+        said = (said, code_of(importlib.import_module("some_module")))
+    assert said[0][1] != said[1] and said[1].startswith("some_module 1 sha256:")
+
+
+@pytest.mark.usefixtures("environment")
+def test_an_untrained_model_is_refused_and_else_marked(
+    tasks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--tasks", "tones-v1", "--seeds", "1")
+    assert evaluate(tasks, tmp_path / "out", *words, model="ssast_tiny_200_16x4") == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert "not evaluated ssast_tiny_200_16x4: untrained" in said and "--allow-untrained" in said
+    assert not runs(tmp_path / "out")
+    more = (*words, "--allow-untrained")
+    assert evaluate(tasks, tmp_path / "out", *more, model="ssast_tiny_200_16x4") == 0
+    report = json.loads((tmp_path / "out" / "results" / "ssast_tiny_200_16x4.json").read_text())
+    assert report["trained"] is False
+    board = tmp_path / "board"
+    assert main(["leaderboard", "--results", str(tmp_path / "out"), "--out", str(board)]) == 0
+    for name in ("leaderboard.md", "leaderboard.tex", "index.html"):
+        text = (board / name).read_text()
+        assert "untrained" in text, name
+    assert ",untrained" in (board / "leaderboard.csv").read_text()
+
+
+@pytest.mark.usefixtures("environment")
+def test_shards_share_a_folder_and_lose_nothing(tasks: Path, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    words = ("--tasks", "tones-v1", "events-v1", "--seeds", "3")
+    assert evaluate(tasks, whole, *words) == 0
+    # Six runs in four parts: some cells lie in two shards, which share their embeddings.
+    for index in (2, 0, 3, 1):
+        assert evaluate(tasks, parts, *words, "--shard", f"{index}/4") == 0
+    assert runs(whole).keys() == runs(parts).keys()
+    first, second = (json.loads((out / "results" / "stats.json").read_text()) for out in (whole, parts))
+    for task in ("tones-v1", "events-v1"):
+        assert second["tasks"][task]["state"] == "done"
+        values = [[run["value"] for run in report["tasks"][task]["runs"]] for report in (first, second)]
+        assert values[0] == values[1]
+    assert len(list(parts.glob("embeddings/*/*/*/complete.json"))) == 2
+
+
+def test_shards_take_every_run_once() -> None:
+    for count in (1, 3, 7, 40):
+        taken = []
+        for index in range(count):
+            study = Study.__new__(Study)
+            study.shard, study.suite = Shard(index, count), Suite(seeds=3)
+            study.cells = [Cell(Entrant("m"), TaskCheck(f"t{i}")) for i in range(4)]
+            study._share_out()
+            taken += [(cell.check.task, seed) for cell in study.cells for seed in cell.mine]
+        assert sorted(taken) == [(f"t{i}", seed) for i in range(4) for seed in (42, 43, 44)]
+    for text in ("4/4", "1", "a/b", "-1/4", "1/0"):
+        with pytest.raises(ConfigError, match="shard"):
+            Shard.parse(text)
 
 
 @pytest.mark.usefixtures("environment")
@@ -163,10 +291,13 @@ def test_names_on_the_command_line() -> None:
 
 def test_suites_and_the_list_of_tasks() -> None:
     assert len(hear_tasks()) == 10
-    for name in ("hear10", "hear10_fast"):
+    for name in ("hear10", "hear10_fast", "hear19"):
         suite = load_suite(name)
-        assert suite.tasks == tuple(hear_tasks()) and suite.seed_list == list(range(42, 52))
+        assert set(suite.tasks) >= set(hear_tasks()) and suite.seed_list == list(range(42, 52))
+        assert len(suite.tasks) == (20 if name == "hear19" else 10)
         assert all(parse_entrant(v).module == "hear_audiomamba" for v in suite.variants)
+    with pytest.raises(ConfigError, match=r"no suite 'hear9'.*did you mean 'hear19'"):
+        load_suite("hear9")
     with pytest.raises(ConfigError, match="fast"):
         Suite(engine="faster")
     with pytest.raises(ConfigError, match="seeds"):

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from hear_audiomamba import load_model
+from hear_audiomamba.evaluate.kit.install import write_settings
 from hear_audiomamba.models.weights import save_weights
 from tests.evaluate.kit import kit_python, run_kit
 from tests.evaluate.tiny_task import write_event_task, write_scene_task
@@ -77,6 +78,22 @@ def test_the_embeddings_runner_writes_a_folder_a_task(tmp_path: Path) -> None:
         expected = model.scene(torch.from_numpy(audio)[None])[0].detach().numpy()
         stored = np.load(made / "tones-v1" / "fold00" / f"{name}.embedding.npy")
         assert np.allclose(stored, expected, atol=1e-4)
+
+
+def test_the_environment_lets_the_predictions_runner_read_its_own_checkpoints(tmp_path: Path) -> None:
+    import os
+    import subprocess
+    import venv
+
+    venv.create(tmp_path / "made", symlinks=True)
+    python = tmp_path / "made" / "bin" / "python"
+    (packages,) = (tmp_path / "made").glob("lib/python3*/site-packages")
+    write_settings(packages)
+    show = "import os; print(os.environ['TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'])"
+    for given, seen in (({}, "1"), ({"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "0"}, "0")):
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("TORCH", "PYTHON"))}
+        done = subprocess.run([python, "-c", show], env={**clean, **given}, capture_output=True, text=True)
+        assert done.stdout.strip() == seen, done.stderr
 
 
 def test_the_launcher_needs_no_tensorflow(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ class Row:
         scores: by task.
         parameters: of the model, where known.
         own: whether this is a result of a study here, not a published row.
+        trained: False for a model that had random weights.
         notes: what a reader must know: runs missing, trainings ended by NaN.
         asked: tasks that the study was to evaluate, also those without a score.
     """
@@ -41,8 +42,14 @@ class Row:
     scores: dict[str, Estimate]
     parameters: int | None = None
     own: bool = False
+    trained: bool = True
     notes: tuple[str, ...] = ()
     asked: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The name as tables show it: a model without trained weights says so."""
+        return self.model if self.trained else f"{self.model} (untrained)"
 
     @property
     def means(self) -> dict[str, float]:
@@ -84,6 +91,15 @@ class Board:
         table = {r.model: r.means for r in published_rows() if r.protocol.startswith(REFERENCE)}
         scale = yardstick(table, self.overall_tasks, NAIVE, self.form)
         return overall_score(row.means, self.overall_tasks, scale)
+
+    @property
+    def overall_is(self) -> str:
+        """How s(m) is measured here, in words."""
+        low = "HEAR-Naive" if self.form == "naive" else "the lowest"
+        return (
+            f"s(m): mean over the ten tasks of (score - {low}) / (best - {low}), not below 0; {low} and the best are "
+            "those of arXiv 2506.00934, Table 6."
+        )
 
     def missing(self, row: Row) -> list[str]:
         """List the overall tasks that a row lacks."""
@@ -181,7 +197,24 @@ def _row(path: Path, report: dict[str, Any]) -> Row:
     points = f"{protocol['grid']} grid, {protocol['grid_points']} points"
     described = f"{engine}, {points}, 95% t-interval over {wanted} seeds"
     asked = tuple(task_name(task) for task in report["tasks"])
-    return Row(report["model"], described, str(path), scores, report["parameters"], True, tuple(notes), asked)
+    return Row(
+        report["model"],
+        described,
+        str(path),
+        scores,
+        report["parameters"],
+        own=True,
+        trained=_trained(report),
+        notes=tuple(notes),
+        asked=asked,
+    )
+
+
+def _trained(report: dict[str, Any]) -> bool:
+    if "trained" in report:
+        return bool(report["trained"])
+    # Files of earlier versions: this package's own models had no weights when none were named.
+    return not (report.get("module") == "hear_audiomamba" and str(report.get("weights")).startswith("none"))
 
 
 def build_board(

@@ -35,6 +35,7 @@ def page(board: Board, plots: Mapping[str, bytes], title: str = "HEAR leaderboar
         "protocols": board.protocols,
         "rows": [_row(board, row) for row in board.rows],
         "refused": board.refused,
+        "overallIs": board.overall_is,
     }
     # "</" would end the script element; in JSON "<\/" is the same string.
     embedded = json.dumps(data, ensure_ascii=False).replace("</", "<\\/")
@@ -47,7 +48,7 @@ def page(board: Board, plots: Mapping[str, bytes], title: str = "HEAR leaderboar
 
 def _row(board: Board, row: Row) -> dict[str, Any]:
     return {
-        "model": row.model,
+        "model": row.label,
         "mark": board.mark(row),
         "source": Path(row.source).name if row.own else row.source,
         "own": row.own,

@@ -55,7 +55,7 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _label(board: Board, row: Row) -> str:
-    return f"{row.model} ({board.mark(row)})"
+    return f"{row.label} ({board.mark(row)})"
 
 
 def _bars(board: Board, rows: Sequence[Row], tasks: Sequence[str]) -> Figure:

@@ -38,7 +38,7 @@ def markdown(board: Board) -> str:
     heads = ["model", "protocol", *board.tasks, *_overall_heads(board)]
     lines = [_row(heads), _row(["---", "---"] + ["---:"] * (len(heads) - 2))]
     for row in _sorted(board):
-        name = f"**{row.model}**" if row.own else row.model
+        name = f"**{row.label}**" if row.own else row.label
         cells = [
             name,
             board.mark(row),
@@ -54,7 +54,18 @@ def comma_separated(board: Board) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
-        ["model", "task", "score", "half_width", "half_width_is", "runs", "protocol", "source", "own"]
+        [
+            "model",
+            "task",
+            "score",
+            "half_width",
+            "half_width_is",
+            "runs",
+            "protocol",
+            "source",
+            "own",
+            "trained",
+        ]
     )
     for row in board.rows:
         for task in board.tasks:
@@ -70,10 +81,12 @@ def comma_separated(board: Board) -> str:
                 estimate.kind if half else "",
                 estimate.runs or "",
             ]
-            writer.writerow([*values, row.protocol, row.source, int(row.own)])
+            writer.writerow([*values, row.protocol, row.source, int(row.own), _weights(row)])
         for name, value in zip(_overall_heads(board), _overall_values(board, row), strict=True):
             shown = "" if value is None else f"{value:.4f}"
-            writer.writerow([row.model, name, shown, "", "", "", row.protocol, row.source, int(row.own)])
+            writer.writerow(
+                [row.model, name, shown, "", "", "", row.protocol, row.source, int(row.own), _weights(row)]
+            )
     return text.getvalue()
 
 
@@ -88,7 +101,7 @@ def latex(board: Board) -> str:
             title = rf"\multicolumn{{{len(heads)}}}{{l}}{{\emph{{{_tex(row.protocol)}}}}} \\"
             lines += [r"\midrule", title]
             last = row.protocol
-        cells = [_tex(row.model), *(_tex_cell(row.scores.get(t)) for t in board.tasks)]
+        cells = [_tex(row.label), *(_tex_cell(row.scores.get(t)) for t in board.tasks)]
         cells += [value.replace(MISSING, "--") for value in _overall(board, row)]
         lines.append(" & ".join(cells) + r" \\")
     notes = [f"% {line}" for line in _notes(board) if line]
@@ -128,12 +141,16 @@ def _notes(board: Board) -> list[str]:
     lines += [f"- {mark}: {name}" for mark, name in board.protocols.items()]
     lines += ["", f"{MISSING}: not there; a mean or s(m) over fewer tasks is not given."]
     if _has_scale(board):
-        lines += ["s(m) is measured against HEAR-Naive and the best model of arXiv 2506.00934, Table 6."]
+        lines += [board.overall_is]
     for row in board.rows:
         if row.own and (row.notes or board.missing(row)):
             absent = [f"no {', '.join(board.missing(row))}"] if board.missing(row) else []
-            lines.append(f"{row.model}: {'; '.join([*absent, *row.notes])}.")
+            lines.append(f"{row.label}: {'; '.join([*absent, *row.notes])}.")
     return lines
+
+
+def _weights(row: Row) -> str:
+    return "trained" if row.trained else "untrained"
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ import torch
 
 from ...errors import AudioMambaError
 from ...io.files import write_json
-from ..child import exit_with_parent
+from ..child import exit_with_parent, tell_progress
 from .engine import PRECISIONS, Engine
 from .protocol import GRID_POINTS, GRIDS, KIT_SEED
 
@@ -57,7 +57,11 @@ def main() -> int:
         for start in range(0, len(seeds), together):
             began = time.perf_counter()
             group = seeds[start : start + together]
-            for seed, report in engine.run(group).items():
+
+            def progress(done: int, of: int, before: int = start // together) -> None:
+                tell_progress(before * of + done, of * -(-len(seeds) // together), "models")
+
+            for seed, report in engine.run(group, progress=progress).items():
                 report["seconds"] = (time.perf_counter() - began) / len(group)
                 write_json(args.out / f"seed-{seed}.json", report)
     except AudioMambaError as error:

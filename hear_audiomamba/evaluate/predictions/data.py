@@ -65,7 +65,7 @@ class TaskData:
     @property
     def is_event(self) -> bool:
         """Whether labels are events in time rather than labels of whole clips."""
-        return self.metadata["embedding_type"] == "event"
+        return bool(self.metadata["embedding_type"] == "event")
 
     def load(self, names: Sequence[str]) -> SplitData:
         """Return the named splits one after another as one; a single split is not copied."""

@@ -39,7 +39,9 @@ class Events:
         return cls(labels, starts, ends)
 
 
-def smooth(probabilities: NDArray, timestamps: NDArray[np.float64], median_filter_ms: float) -> NDArray:
+def smooth(
+    probabilities: NDArray[np.float32], timestamps: NDArray[np.float64], median_filter_ms: float
+) -> NDArray[np.float32]:
     """Median-filter the probabilities of one file over time.
 
     Args:
@@ -53,11 +55,11 @@ def smooth(probabilities: NDArray, timestamps: NDArray[np.float64], median_filte
     if not median_filter_ms:
         return probabilities
     width = round(float(median_filter_ms / np.mean(np.diff(timestamps))))
-    return median_filter(probabilities, size=(width, 1)) if width else probabilities
+    return np.asarray(median_filter(probabilities, size=(width, 1))) if width else probabilities
 
 
 def find_events(
-    probabilities: NDArray,
+    probabilities: NDArray[np.float32],
     timestamps: NDArray[np.float64],
     *,
     median_filter_ms: float = 150.0,

@@ -47,7 +47,7 @@ def average_precision(predictions: Array, targets: Array) -> Array:
     before[1:] = np.maximum.accumulate(at_ends, axis=0)[:-1]
     gained = np.where(last_of_ties, hits - before, 0.0)
     positives = np.maximum(hits[-1], 1.0)
-    return (gained * precision).sum(0) / positives
+    return np.asarray((gained * precision).sum(0) / positives)
 
 
 def mean_average_precision(predictions: Array, targets: Array) -> float:
@@ -68,7 +68,7 @@ def area_under_roc(predictions: Array, targets: Array) -> Array:
     ranks = rankdata(predictions, axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         above = (ranks * targets).sum(0, dtype=np.float64) - positives * (positives + 1) / 2
-        return above / (positives * negatives)
+        return np.asarray(above / (positives * negatives))
 
 
 def mean_area_under_roc(predictions: Array, targets: Array) -> float:

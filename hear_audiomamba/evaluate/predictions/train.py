@@ -143,7 +143,9 @@ def train_stack(
     )
     stoppers = [Stopper(m.point, maximize) for m in models]
     running = list(stoppers)
-    batches = list(zip(train.embeddings.split(batch_size), train.targets.split(batch_size), strict=True))
+    batches = list(
+        zip(torch.split(train.embeddings, batch_size), torch.split(train.targets, batch_size), strict=True)
+    )
     epoch = 0
     while running:
         for inputs, targets in batches:

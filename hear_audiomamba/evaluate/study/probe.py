@@ -13,11 +13,22 @@ import json
 import platform
 import sys
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from torch import nn
+
+from ...errors import UntrainedWeightsWarning
+
 TOOLS = ("heareval", "pytorch-lightning", "torch", "numpy", "scikit-learn", "sed_eval", "hear_audiomamba")
+PACKAGE = Path(__file__).resolve().parents[2]
+# What cannot change an embedding: who calls the model, and what stands beside it.
+_NO_PART_OF_A_MODEL = {
+    "__main__.py", "_moved.py", "adapters", "archive", "bundled", "classify", "cli", "evaluate", "pretrain",
+}  # fmt: skip
+_SOURCES = {".py", ".cpp", ".h"}
 
 
 def versions() -> dict[str, str]:
@@ -31,17 +42,54 @@ def versions() -> dict[str, str]:
     return found
 
 
-def code_of(module: ModuleType) -> str:
-    """Say which code a module is: its version, or the hash of its source files."""
-    top = sys.modules[module.__name__.partition(".")[0]]
-    version = getattr(top, "__version__", None)
-    if version:
-        return f"{top.__name__} {version}"
-    file = Path(module.__file__ or "")
+def hash_of_sources(files: Iterable[Path], folder: Path) -> str:
+    """Return one SHA-256 over the names and contents of source files.
+
+    Args:
+        files: the files.
+        folder: that their names are relative to.
+    """
     digest = hashlib.sha256()
-    for source in sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]:
-        digest.update(source.read_bytes())
-    return f"{module.__name__} sha256:{digest.hexdigest()}"
+    for path in sorted(files):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(folder).as_posix()} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def model_sources() -> list[Path]:
+    """Return the files of this package that embeddings depend on, kernels included."""
+    return [
+        path
+        for path in PACKAGE.rglob("*")
+        if path.suffix in _SOURCES and path.relative_to(PACKAGE).parts[0] not in _NO_PART_OF_A_MODEL
+    ]
+
+
+def code_of(module: ModuleType) -> str:
+    """Say which code a module is: its name, its version if it has one, and a hash of its package's sources."""
+    top = sys.modules[module.__name__.partition(".")[0]]
+    file = Path(top.__file__ or module.__file__ or "")
+    if file.parent == PACKAGE:
+        digest = hash_of_sources(model_sources(), PACKAGE)
+    elif file.name == "__init__.py":
+        digest = hash_of_sources(file.parent.rglob("*.py"), file.parent)
+    else:
+        digest = hash_of_sources([file], file.parent)
+    version = vars(top).get("__version__")
+    return f"{top.__name__}{f' {version}' if version else ''} sha256:{digest}"
+
+
+def prediction_code() -> str:
+    """Return the hash of the sources that the fast engine's scores depend on."""
+    folder = PACKAGE / "evaluate" / "predictions"
+    return hash_of_sources(folder.glob("*.py"), folder)
+
+
+def embedding_code() -> str:
+    """Return the hash of the source that this package's embeddings runner consists of."""
+    file = PACKAGE / "evaluate" / "study" / "embed.py"
+    return hash_of_sources([file], file.parent)
 
 
 def probe(module_name: str, weights: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -53,15 +101,17 @@ def probe(module_name: str, weights: str, options: dict[str, Any]) -> dict[str, 
         options: keywords given to `load_model`.
 
     Returns:
-        code, sample_rate, embedding sizes, parameters, and the tools' versions.
+        code, trained (False when the model says that its weights are random), sample_rate, embedding sizes,
+        parameters, and the tools' versions.
     """
     module = importlib.import_module(module_name)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
         model = module.load_model(*([weights] if weights else []), **options)
-    parameters = sum(p.numel() for p in model.parameters()) if hasattr(model, "parameters") else None
+    parameters = sum(p.numel() for p in model.parameters()) if isinstance(model, nn.Module) else None
     return {
         "code": code_of(module),
+        "trained": not any(issubclass(w.category, UntrainedWeightsWarning) for w in said),
         "sample_rate": int(model.sample_rate),
         "scene_embedding_size": int(model.scene_embedding_size),
         "timestamp_embedding_size": int(model.timestamp_embedding_size),

@@ -35,6 +35,7 @@ def results_of(
         "module": entrant.module,
         "code": probe["code"],
         "weights": weights,
+        "trained": probe["trained"],
         "options": dict(entrant.options),
         "parameters": probe["parameters"],
         "sample_rate": probe["sample_rate"],
@@ -60,8 +61,16 @@ def results_of(
     }
 
 
-def tasks_beside(path: Path, results: dict[str, Any]) -> dict[str, Any]:
-    """Return the tasks of an earlier results file if all it says of model and protocol, but for seeds, is the same."""
+def merge_tasks(path: Path, results: dict[str, Any], cells: Sequence[Cell]) -> dict[str, Any]:
+    """Return results with what an earlier study or another shard left in the same file.
+
+    Nothing is taken over unless all that the file says of model and protocol, but for seeds, is the same.
+
+    Args:
+        path: of the results file.
+        results: of this process, from `results_of`.
+        cells: the model's cells.
+    """
 
     def made_with(of: dict[str, Any]) -> dict[str, Any]:
         protocol = {key: value for key, value in of["protocol"].items() if key != "seeds"}
@@ -71,6 +80,14 @@ def tasks_beside(path: Path, results: dict[str, Any]) -> dict[str, Any]:
 
     try:
         earlier = json.loads(path.read_text(encoding="utf-8"))
-        return earlier["tasks"] if made_with(earlier) == made_with(results) else {}
+        tasks = earlier["tasks"] if made_with(earlier) == made_with(results) else {}
+        mine = {cell.check.task: cell for cell in cells}
+        for name, cell in mine.items():
+            if cell.mine or name not in tasks or results["tasks"][name]["state"] in ("done", "failed"):
+                continue
+            # Another shard's cell: what became of it is known there.
+            for key in ("state", "failures"):
+                results["tasks"][name][key] = tasks[name][key]
+        return {**results, "tasks": {**tasks, **results["tasks"]}}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
+        return results

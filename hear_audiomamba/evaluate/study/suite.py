@@ -82,13 +82,14 @@ class Suite(Config):
 
     Args:
         name: of the study.
-        tasks: task ids, folder names under the tasks folder; empty for those of `tasks.txt`.
+        tasks: task ids, folder names under the tasks folder; empty for those of `tasks.txt`; "all" for every task
+            in the folder.
         variants: models; see `parse_entrant`.
         seeds: how many runs; their seeds count up from 42, the kit's own.
         grid: `default`, `fast` or `faster`, as in the kit.
         grid_points: how many points of the grid are tried.
         grid_seed: seed of the choice of points; None draws them anew for each run, from its own seed.
-        engine: `heareval` for HEAR's runner, `fast` for this package's.
+        engine: `fast` for this package's runners, which need nothing else; `heareval` for HEAR's own.
     """
 
     name: str = "hear10"
@@ -98,7 +99,7 @@ class Suite(Config):
     grid: str = "default"
     grid_points: int = GRID_POINTS
     grid_seed: int | None = KIT_SEED
-    engine: str = "heareval"
+    engine: str = "fast"
 
     def __post_init__(self) -> None:
         if self.grid not in GRIDS:
@@ -115,12 +116,28 @@ class Suite(Config):
 
 
 def load_suite(path: str | Path | None) -> Suite:
-    """Read a suite from a YAML file; a bare name is looked up in `eval_configs/`; None is the default suite."""
+    """Read a suite.
+
+    Args:
+        path: a YAML file; a bare name, looked up in `eval_configs/`; or None for the default suite.
+
+    Returns:
+        The suite; without tasks of its own it has the ten HEAR tasks of `tasks.txt`.
+
+    Raises:
+        ConfigError: there is no such suite, or the file holds an unknown key or value.
+    """
     if path is None:
         return Suite(tasks=tuple(hear_tasks()))
     given = Path(path)
     if not given.exists() and given.parent == Path("."):
-        given = bundled_path("eval_configs") / given.with_suffix(".yaml")
+        folder = bundled_path("eval_configs")
+        known = [p.stem for p in folder.glob("*.yaml")]
+        if given.stem not in known:
+            raise ConfigError(
+                f"no suite {str(path)!r}, and no file of that name; {did_you_mean(given.stem, known)}"
+            )
+        given = folder / given.with_suffix(".yaml")
     suite = Suite.from_dict(load_config(given))
     return suite if suite.tasks else suite.replace(tasks=tuple(hear_tasks()))
 

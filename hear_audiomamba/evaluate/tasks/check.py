@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import AudioReadError, DataError
-from ..io.audio import open_audio
+from ...errors import AudioReadError, DataError
+from ...io.audio import open_audio
 
-DOWNLOADS = "https://hearbenchmark.com/hear-tasks.html#downloading"
+HOW_TO_GET = "`hear-audiomamba tasks get` downloads HEAR's tasks, --tasks-dir demo needs none"
 _MAY_BE_MISSING_FROM_MESSAGE = 3
 
 
@@ -35,6 +35,20 @@ class TaskCheck:
     fingerprint: str = ""
 
 
+def tasks_in(folder: Path) -> list[str]:
+    """Return the ids of all HEAR tasks in a folder, sorted.
+
+    Raises:
+        DataError: the folder does not exist, or holds no task.
+    """
+    if not folder.is_dir():
+        raise DataError(f"no tasks folder {folder}; {HOW_TO_GET}")
+    found = sorted(path.parent.name for path in folder.glob("*/task_metadata.json"))
+    if not found:
+        raise DataError(f"{folder} holds no HEAR task: no folder in it has a task_metadata.json")
+    return found
+
+
 def check_tasks(folder: Path, tasks: Sequence[str], sample_rate: int) -> tuple[list[TaskCheck], list[str]]:
     """Check tasks before they are evaluated at a sample rate.
 
@@ -50,7 +64,7 @@ def check_tasks(folder: Path, tasks: Sequence[str], sample_rate: int) -> tuple[l
         DataError: the folder does not exist.
     """
     if not folder.is_dir():
-        raise DataError(f"no tasks folder {folder}; HEAR publishes its tasks at {DOWNLOADS}")
+        raise DataError(f"no tasks folder {folder}; {HOW_TO_GET}")
     checks = [check_task(folder / task, sample_rate) for task in tasks]
     strays = sorted(p.name for p in folder.iterdir() if p.name not in set(tasks))
     return checks, strays
@@ -68,7 +82,7 @@ def check_task(folder: Path, sample_rate: int) -> TaskCheck:
     """
     check = TaskCheck(folder.name)
     if not folder.is_dir():
-        check.problems.append(f"no folder of this name; download it from {DOWNLOADS}")
+        check.problems.append(f"no folder of this name: hear-audiomamba tasks get {folder.name}")
         return check
     digest = hashlib.sha256()
     try:
@@ -86,7 +100,10 @@ def check_task(folder: Path, sample_rate: int) -> TaskCheck:
         digest.update((folder / "labelvocabulary.csv").read_bytes())
     rates = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name.isdigit())
     if str(sample_rate) not in rates:
-        check.problems.append(f"no audio at {sample_rate} Hz, only at {', '.join(rates) or 'none'}")
+        check.problems.append(
+            f"no audio at {sample_rate} Hz, only at {', '.join(rates) or 'none'}: "
+            f"hear-audiomamba tasks resample --rates {sample_rate}"
+        )
         return check
     for split in splits:
         try:

@@ -1,0 +1,1 @@
+"""An environment with HEAR's own tools, from the pins in this folder."""
