@@ -41,20 +41,38 @@ class WheelForEveryPython(bdist_wheel):
         return "py3", "none", platform
 
 
+# What a part of the package needs beyond install_requires. "gpu" is all that a GPU needs; "mamba-ssm" are the published
+# kernels, which are compiled at their installation and need nvcc.
 EXTRAS = {
-    "classify": ["scikit-learn", "matplotlib"],
-    "cuda": ["mamba-ssm", "causal-conv1d", "triton>=3.3"],
-    "evaluate": ["scipy", "scikit-learn", "matplotlib"],
-    "pretrain": ["pyarrow", "tensorboard", "scikit-learn", "matplotlib"],
-    "parquet": ["pyarrow"],
+    "gpu": ["triton>=3.3; sys_platform == 'linux'"],
+    "mamba-ssm": ["mamba-ssm", "causal-conv1d"],
     "decode": ["av"],
-    "corpus": ["onnxruntime", "pandas", "pyarrow"],
+    "parquet": ["pyarrow"],
+    "evaluate": ["scipy", "scikit-learn", "matplotlib"],
+    "classify": ["scikit-learn", "matplotlib"],
+    "pretrain": ["pyarrow", "tensorboard", "scikit-learn", "matplotlib"],
     "scale": ["pyarrow", "ray[data]"],
+    "onnx": ["onnx", "onnxscript", "onnxruntime"],
+    "transformers": ["transformers"],
+    "sentence-transformers": ["sentence-transformers"],
+    "mteb": ["mteb[audio]"],
+    "xares": ["xares"],
+    "hoplite": ["perch-hoplite"],
     "torchaudio": ["torchaudio"],
 }
+# Whatever installs on every machine without a compiler and without a second framework.
+EXTRAS["all"] = sorted(
+    {
+        need
+        for name in ("gpu", "decode", "parquet", "evaluate", "classify", "pretrain")
+        for need in EXTRAS[name]
+    }
+)
+# Of the recipes, which are outside the wheel; kept under the name they had.
+EXTRAS["corpus"] = ["onnxruntime", "pandas", "pyarrow"]
+EXTRAS["cuda"] = EXTRAS["gpu"]
 EXTRAS["test"] = sorted(
     {
-        "av",
         "pytest",
         "hypothesis",
         "kaldi-native-fbank",
@@ -65,7 +83,7 @@ EXTRAS["test"] = sorted(
         "pyarrow",
         "triton; sys_platform == 'linux'",
     }
-    | {*EXTRAS["evaluate"], *EXTRAS["pretrain"]}
+    | {*EXTRAS["decode"], *EXTRAS["evaluate"], *EXTRAS["pretrain"]}
 )
 
 setup(

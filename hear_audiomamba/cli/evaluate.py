@@ -100,11 +100,13 @@ def _install_kit(folder: Path, console: Console) -> int:
 
 
 def _evaluate(args: argparse.Namespace, console: Console) -> int:
+    from ..evaluate.packages import require_scipy
     from ..evaluate.study.study import Shard, Study
     from ..evaluate.tasks.demo import tasks_folder
     from ..io.files import locked
     from .study_view import StudyView
 
+    require_scipy()
     tasks_dir = tasks_folder(args.tasks_dir)
     suite, entrants = _what(args, tasks_dir)
     shard = Shard.parse(args.shard) if args.shard else None

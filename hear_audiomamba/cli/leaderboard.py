@@ -34,8 +34,10 @@ def run(args: argparse.Namespace) -> int:
     from ..evaluate.board.page import page
     from ..evaluate.board.plots import all_plots
     from ..evaluate.board.tables import comma_separated, latex, markdown
+    from ..evaluate.packages import require_scipy
     from ..io.files import write_bytes, write_text
 
+    require_scipy()
     board = build_board(_files(args.results), published=not args.no_published, form=args.overall)
     for reason in board.refused:
         print(f"hear-audiomamba: not used: {reason}", file=sys.stderr)

@@ -162,3 +162,22 @@ def test_the_note_on_the_overall_score_says_how_it_was_measured(ten: Path, tmp_p
 def test_reading_keeps_names_and_sizes(ten: Path) -> None:
     row = read_results(ten)
     assert row.model == "ours" and row.parameters == 4_800_000 and row.source == str(ten)
+
+
+def test_without_scipy_one_line_says_what_to_install(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    program = (
+        "import sys; sys.modules['scipy'] = None; import importlib.util as u; found = u.find_spec\n"
+        "u.find_spec = lambda name, *more: None if name == 'scipy' else found(name, *more)\n"
+        "from hear_audiomamba.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    for words in (["leaderboard", "--out", "board"], ["evaluate", "--tasks-dir", "demo", "--out", "study"]):
+        done = subprocess.run(
+            [sys.executable, "-c", program, *words], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode == 1, done.stdout
+        lines = done.stderr.strip().splitlines()
+        assert len(lines) == 1 and "pip install 'hear_audiomamba[evaluate]'" in lines[0], done.stderr

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.stats import t as student
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,8 @@ def t_interval(values: Sequence[float], confidence: float = 0.95) -> Estimate:
         raise ValueError(f"need finite values, got {list(values)}")
     if len(array) == 1:
         return Estimate(float(array[0]), None, 1)
+    from scipy.stats import t as student
+
     quantile = student.ppf(0.5 + confidence / 2, len(array) - 1)
     half_width = float(quantile * array.std(ddof=1) / math.sqrt(len(array)))
     return Estimate(float(array.mean()), half_width, len(array))

@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from ...errors import AudioMambaError, DataError, UntrainedWeightsWarning
+from ...io.audio import open_audio
 from ...io.files import read_json, write_text
 from ..child import exit_with_parent, tell_progress
 from ..kit_files import DONE_EMBEDDINGS
@@ -158,16 +159,10 @@ def _batches(
 
 
 def _read(path: Path, sample_rate: int) -> NDArray[np.float32]:
-    import soundfile
-
-    try:
-        samples, rate = soundfile.read(path, dtype="float32")
-    except (RuntimeError, OSError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from None
-    if rate != sample_rate or samples.ndim != 1:
-        found = f"{rate} Hz, {1 if samples.ndim == 1 else samples.shape[1]} channels"
-        raise DataError(f"{path}: {found}; expected {sample_rate} Hz, 1 channel")
-    return np.asarray(samples, dtype=np.float32)
+    with open_audio(path) as clip:
+        if clip.sample_rate != sample_rate:
+            raise DataError(f"{path}: {clip.sample_rate} Hz; expected {sample_rate} Hz")
+        return np.asarray(clip.read(0, clip.n_frames), dtype=np.float32)
 
 
 def main() -> int:
