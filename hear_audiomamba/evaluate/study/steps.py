@@ -22,6 +22,9 @@ from ..kit_files import DONE_PREDICTIONS, SCORES_FILE, count_ended_by_nan, finis
 from .cell import Cell, Step
 from .suite import Suite
 
+WAIT_SECONDS = 30 * 24 * 3600.0
+"""How long another shard may take for what is shared: embedding a large task takes days on a small machine."""
+
 
 class Steps:
     """Runs the steps of cells and puts what they made in place.
@@ -60,7 +63,7 @@ class Steps:
         if (target / "complete.json").exists():
             return
         target.parent.mkdir(parents=True, exist_ok=True)
-        with locked(target.with_suffix(".lock"), f"{target}: in use", wait=True):
+        with locked(target.with_suffix(".lock"), f"{target}: in use", wait=WAIT_SECONDS):
             if not (target / "complete.json").exists():
                 self._make_embeddings(cell, target)
 

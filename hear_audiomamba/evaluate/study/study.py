@@ -33,7 +33,7 @@ from .cell import Cell
 from .keys import embedding_key, prediction_key, weights_identity
 from .probe import embedding_code, prediction_code, versions
 from .results import merge_tasks, results_of
-from .steps import Steps
+from .steps import WAIT_SECONDS, Steps
 from .suite import Entrant, Suite
 
 
@@ -144,7 +144,7 @@ class Study:
                     if embedded.result():
                         for seeds in self.batches(cell):
                             pool.submit(self.predict, cell, seeds)
-                pool.shutdown(wait=True)
+                pool.shutdown(wait=WAIT_SECONDS)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 self.steps.children.end()
@@ -204,7 +204,7 @@ class Study:
                 cells = [c for c in self.cells if c.entrant is entrant]
                 path.parent.mkdir(parents=True, exist_ok=True)
                 busy = f"{path}: another process is writing it"
-                with self._writing, locked(path.parent / ".lock", busy, wait=True):
+                with self._writing, locked(path.parent / ".lock", busy, wait=WAIT_SECONDS):
                     self.find_runs(cells)
                     results = results_of(entrant, probe, self.weights[entrant.name], self.suite, cells)
                     write_json(path, merge_tasks(path, results, cells))
