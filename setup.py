@@ -100,6 +100,7 @@ setup(
         "hear_audiomamba": [
             "**/*.json",
             "**/*.csv",
+            "**/*.flac",
             "**/*.txt",
             "**/*.html",
             "**/*.css",
