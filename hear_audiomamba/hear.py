@@ -21,6 +21,7 @@ from .models.hub import hub_file
 from .models.known import known_weights
 from .models.registry import ALIASES, DEFAULT_VARIANT, VARIANTS, build_modules, find_variant, with_options
 from .models.weights import load_strict
+from .ops.forks import one_thread_after_fork
 
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?(:(?P<file>[\w./-]+))?")
 _SEED = 20240602
@@ -84,6 +85,7 @@ def load_model(
             UntrainedWeightsWarning,
             stacklevel=2,
         )
+    one_thread_after_fork()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
         features, encoder = build_modules(config)

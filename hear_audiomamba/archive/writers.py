@@ -293,10 +293,10 @@ def _pieces(index: Path, size: int) -> Iterator[tuple[int, dict[str, Any]]]:
                     values += [clip[name]] * n
                 left -= n
                 if len(columns["path"]) == size:
-                    yield first, columns
+                    yield first, dict(columns)
                     first, columns = first + size, {name: [] for name in columns}
     if columns["path"]:
-        yield first, columns
+        yield first, dict(columns)
 
 
 class _Table:

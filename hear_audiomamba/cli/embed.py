@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
+from .progress import ProgressLine, length
+
+if TYPE_CHECKING:
+    from ..archive.progress import Summary
+    from ..embedding.embedder import AudioEmbedder
 
 HELP = "audio files, folders and archives to embeddings on disk"
 
@@ -31,8 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     what = parser.add_argument_group("what to make")
     add = what.add_argument
-    add("--scene", action="store_true", help="one embedding a file")
-    add("--timestamps", action="store_true", help="embeddings every 50 ms or less (npz: both by default)")
+    add("--scene", action="store_true", help="only one embedding a file (parquet, npy: the default)")
+    add(
+        "--timestamps", action="store_true", help="besides, embeddings every 50 ms or less (npz: the default)"
+    )
     add(
         "--segments",
         type=float,
@@ -50,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=512,
         metavar="N",
-        help="files in a shard, and the most a kill can cost",
+        help="files in a shard",
     )
 
     add_model_arguments(parser)
@@ -101,19 +111,23 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb; returns the exit status."""
+    from ..archive.encode import usable_device
     from ..archive.options import EmbedOptions
-    from ..archive.run import Resources, embed_sources
+    from ..archive.run import Resources, check_libraries, embed_sources
     from ..archive.sources import find_sources
 
-    options = EmbedOptions(**_wanted(args), **{
-        "format": args.format, "dtype": args.dtype, "segment_seconds": args.segments,
-        "normalize": args.normalize, "shard_sources": args.shard_size,
-    })  # fmt: skip
+    options = EmbedOptions(
+        timestamps=_timestamps(args), format=args.format, dtype=args.dtype, segment_seconds=args.segments,
+        normalize=args.normalize, shard_sources=args.shard_size,
+    )  # fmt: skip
     devices = tuple(filter(None, (args.device or "").split(",")))
     resources = Resources(
         devices=devices, workers=args.workers, share=_share(args.shard),
         retry_errors=args.retry_errors, overwrite=args.overwrite,
     )  # fmt: skip
+    check_libraries(options)
+    for device in devices:
+        usable_device(device)
     sources = find_sources(args.paths)
     if args.ray is not None:
         from ..archive.cluster import embed_on_ray
@@ -123,13 +137,23 @@ def run(args: argparse.Namespace) -> int:
             print(f"hear-audiomamba: error: {error['reason']}", file=sys.stderr)
     else:
         model = load(args)
-        with ProgressLine(quiet=args.quiet) as line:
+        with ProgressLine(quiet=args.quiet) as line, terminated_as_interrupted():
             summary = embed_sources(sources, model, args.out, options, resources, line.update)
     print(_sentence(summary, args.out))
     return 1 if summary.failed and not args.skip_errors else 0
 
 
-def load(args: argparse.Namespace, defaults: dict[str, Any] | None = None) -> Any:
+@contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """Let the signal of a batch system that ends a job do what Ctrl-C does: keep what is finished."""
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def load(args: argparse.Namespace, defaults: dict[str, Any] | None = None) -> AudioEmbedder:
     """Load the model that the options ask for; `defaults` are options of the model not given there."""
     import torch
 
@@ -161,11 +185,10 @@ def model_arguments(args: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _wanted(args: argparse.Namespace) -> dict[str, bool]:
-    """Scene embeddings and timestamps as asked for; npz files hold both by default, shards one a file."""
-    if args.scene or args.timestamps:
-        return {"scene": args.scene or args.segments is not None, "timestamps": args.timestamps}
-    return {"scene": True, "timestamps": args.format == "npz" and args.segments is None}
+def _timestamps(args: argparse.Namespace) -> bool:
+    """Scene embeddings are made in any case, since `search` and `map` need them; timestamps where asked for."""
+    by_default = args.format == "npz" and args.segments is None and not args.scene
+    return bool(args.timestamps or by_default)
 
 
 def _share(text: str | None) -> tuple[int, int] | None:
@@ -177,52 +200,12 @@ def _share(text: str | None) -> tuple[int, int] | None:
     return int(first), int(second)
 
 
-def _sentence(summary: Any, out: Path) -> str:
+def _sentence(summary: Summary, out: Path) -> str:
     text = (
-        f"{summary.embedded} of {summary.sources} files ({_length(summary.audio_seconds)}) embedded in {out}"
+        f"{summary.embedded} of {summary.sources} files ({length(summary.audio_seconds)}) embedded in {out}"
     )
     if summary.resumed:
         text += f", {summary.resumed} of them in earlier runs"
     if summary.resumed < summary.sources:
         text += f"; {summary.seconds:.1f} s, {summary.times_real_time:.0f} × real time"
     return text + (f"; {summary.failed} failed, see {out / 'errors.jsonl'}" if summary.failed else "")
-
-
-def _length(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.2f} h"
-
-
-class ProgressLine:
-    """Shows the state of a run on standard error: files, audio-hours, × real time, time left."""
-
-    def __init__(self, quiet: bool = False) -> None:
-        self._quiet = quiet
-        self._bar: Any = None
-
-    def __enter__(self) -> ProgressLine:
-        from tqdm import tqdm
-
-        self._bar = tqdm(
-            file=sys.stderr, disable=self._quiet, unit="file", dynamic_ncols=True,
-            bar_format="{percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} files{postfix}",
-        )  # fmt: skip
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.close()
-
-    def update(self, progress: Any) -> None:
-        """Show where a run is."""
-        bar = self._bar
-        if progress.error:
-            bar.write(f"hear-audiomamba: error: {progress.error}", file=sys.stderr)
-        bar.total = progress.n_sources
-        left = progress.seconds_left
-        postfix = f"{_length(progress.audio_seconds)} of audio, {progress.times_real_time:.0f} × real time"
-        postfix += "" if left is None else f", {bar.format_interval(left)} left"
-        bar.set_postfix_str(postfix, refresh=False)
-        bar.update(progress.n_done - bar.n)
-        if progress.n_done == progress.n_sources:
-            bar.refresh()

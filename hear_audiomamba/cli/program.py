@@ -66,8 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _module(verb).run(args)
     except AudioMambaError as error:
         return _fail(str(error), 1)
-    except KeyboardInterrupt:
-        return _fail("interrupted", 130)
+    except KeyboardInterrupt as interrupt:
+        print(f"{PROGRAM}: {interrupt or 'interrupted'}", file=sys.stderr)
+        return 130
     except BrokenPipeError:  # the reader of a pipe went away, as `head` does
         sys.stderr.close()
         return 141

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -95,32 +98,111 @@ def test_two_shares_on_the_command_line(folder, tmp_path, capsys):
     assert (tmp_path / "out" / "summary-1-of-2.json").exists()
 
 
-def test_an_interrupt_leaves_a_folder_to_go_on_with(folder, tmp_path):
+def start(*words) -> subprocess.Popen[str]:
+    """Start `embed` as a process of its own."""
+    command = [sys.executable, "-m", "hear_audiomamba", "embed", *map(str, words), *SMALL[:-1]]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def wait_for(process: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_every_finished_file(folder, tmp_path, number, capsys):
     for index in range(400):
         shutil.copy(folder / "speech_english.wav", folder / f"copy{index}.wav")
     out = tmp_path / "out"
-    command = [
-        sys.executable,
-        "-m",
-        "hear_audiomamba",
-        "embed",
-        folder,
-        "--out",
-        out,
-        "--shard-size",
-        "8",
-        *SMALL[:-1],
-    ]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    shown = ""
-    while not re.search(r"\b[5-9]\d/406", shown):
-        piece = process.stderr.read(1)
-        assert piece, shown
-        shown += piece
-    process.send_signal(2)
-    _, rest = process.communicate(timeout=60)
-    assert process.returncode == 130 and "Traceback" not in rest
-    n_done = len(list(out.rglob("*.npz")))
-    assert 8 <= n_done < 406
-    assert embed(folder, out, "--shard-size", "8") == 0
+    process = start(folder, "--out", out)  # all files are in one unit
+    wait_for(process, lambda: len(list(out.rglob("*.npz"))) >= 50)
+    process.send_signal(number)
+    _, shown = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in shown
+    said = re.search(r"interrupted: (\d+) of 406 done; the same command goes on", shown)
+    assert said, shown
+    # On disk at least: a file may have been put in its place just before it was counted.
+    assert 50 <= int(said[1]) <= len(list(out.rglob("*.npz"))) < 406
+    for path in out.rglob("*.npz"):
+        with np.load(path) as held:
+            assert np.isfinite(held["scene"]).all()
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.npz")}
+    assert embed(folder, out) == 0
+    kept = re.search(r"406 of 406 files .* (\d+) of them in earlier runs", capsys.readouterr().out)
+    unchanged = sum(path.stat().st_mtime_ns == time for path, time in before.items())
+    assert kept and 0 < int(kept[1]) <= unchanged
+    # What is done again are the files of the batches that were open: four of 16 windows, a window each.
+    assert int(said[1]) - int(kept[1]) <= 2 * 64
     assert len(list(out.rglob("*.npz"))) == 406
+
+
+@pytest.mark.parametrize("format", ["npy", "parquet"])
+def test_interrupted_shards_go_on_where_they_were(folder, tmp_path, format, capsys):
+    for index in range(400):
+        shutil.copy(folder / "speech_english.wav", folder / f"copy{index}.wav")
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    process = start(folder, "--out", out, "--format", format, "--timestamps")
+    progress = out / ".hear-audiomamba" / "parts" / "00000" / "progress.json"
+    wait_for(process, lambda: progress.exists() and json.loads(progress.read_text())["done"] > 0)
+    process.send_signal(signal.SIGINT)
+    _, shown = process.communicate(timeout=60)
+    assert process.returncode == 130 and "the same command goes on" in shown
+    assert not list(out.glob(f"*.{format}"))
+    assert embed(folder, out, "--format", format, "--timestamps") == 0
+    assert re.search(r"406 of 406 files .* (\d+) of them in earlier runs", capsys.readouterr().out)
+    assert embed(folder, whole, "--format", format, "--timestamps") == 0
+    for path in whole.glob(f"*.{format}"):
+        assert (out / path.name).read_bytes() == path.read_bytes()
+
+
+def test_timestamps_in_shards_keep_the_scenes_for_search_and_map(folder, tmp_path, capsys):
+    for format in ("parquet", "npy"):
+        out = tmp_path / format
+        assert embed(folder, out, "--format", format, "--timestamps") == 0
+        assert {path.name for path in out.glob(f"*.{format}")} == {
+            f"scene-00000.{format}", f"timestamps-00000.{format}"
+        }  # fmt: skip
+        query = str(folder / "music_koto.flac")
+        assert main(["search", query, str(out), "--json", "--device", "cpu"]) == 0
+        assert main(["map", str(out), "--method", "none"]) == 0
+    shown = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+    assert shown[0]["path"].endswith("music_koto.flac") and shown[0]["score"] > 0.999
+
+
+def test_search_in_files_prints_json_and_no_nan(folder, tmp_path, capsys):
+    assert embed(folder, tmp_path / "out") == 0
+    capsys.readouterr()
+    query = str(folder / "music_koto.flac")
+    assert main(["search", query, str(tmp_path / "out"), "--json", "--device", "cpu"]) == 0
+    for line in capsys.readouterr().out.splitlines():
+        hit = json.loads(line, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+        assert hit["start"] == 0.0 and hit["duration"] > 0
+
+
+def test_a_missing_library_is_found_before_the_work(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert embed(folder, tmp_path / "out", "--format", "parquet") == 1
+    assert "pip install 'hear_audiomamba[parquet]'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--workers", "-1"], "workers: -1, expected 0 to 1024"),
+        (["--device", "cuda:77"], "device 'cuda:77' cannot be used here; there is cpu"),
+        (["--device", "cpu,gpu"], "device 'gpu' cannot be used here; there is cpu"),
+    ],
+)
+def test_bad_wishes_leave_a_folder_that_takes_others(folder, tmp_path, capsys, words, message):
+    assert main(["embed", str(folder), "--out", str(tmp_path / "out"), *SMALL[:4], "--quiet", *words]) == 1
+    assert message in capsys.readouterr().err
+    assert embed(folder, tmp_path / "out", "--dtype", "float16") == 0
+
+
+def test_a_log_gets_a_line_now_and_then_and_no_bar(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("hear_audiomamba.cli.progress._SECONDS_A_LINE", 0.0)
+    assert main(["embed", str(folder), "--out", str(tmp_path / "out"), *SMALL[:-1]]) == 0
+    shown = capsys.readouterr().err
+    assert "\r" not in shown and re.search(r"hear-audiomamba: \d+/6 files, .* of audio", shown)

@@ -1,0 +1,92 @@
+"""How far a run is, on standard error."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from typing import Protocol
+
+_REDRAWS_A_SECOND = 5
+_SECONDS_A_LINE = 60.0
+
+
+class Countable(Protocol):
+    """What a run tells of itself: `archive.progress.Progress`."""
+
+    n_sources: int
+    n_done: int
+    audio_seconds: float
+    error: str | None
+
+    @property
+    def times_real_time(self) -> float:
+        """Seconds of audio a second."""
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Time left; None where it cannot be told yet."""
+
+
+class ProgressLine:
+    """Shows the state of a run on standard error: files, hours of audio, × real time, time left.
+
+    On a terminal it is one line that is drawn again and again; elsewhere, as in the log of a batch job,
+    a line a minute. What cannot be read is told at once in either place.
+
+    Args:
+        quiet: tell only what cannot be read.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._on_terminal = sys.stderr.isatty()
+        self._drawn = False
+        self._shown_at = time.monotonic()
+
+    def __enter__(self) -> ProgressLine:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._clear()
+
+    def update(self, progress: Countable) -> None:
+        """Show where a run is."""
+        if progress.error:
+            self._clear()
+            print(f"hear-audiomamba: error: {progress.error}", file=sys.stderr, flush=True)
+        every = 1 / _REDRAWS_A_SECOND if self._on_terminal else _SECONDS_A_LINE
+        now = time.monotonic()
+        if self._quiet or now - self._shown_at < every:
+            return
+        self._shown_at = now
+        text = describe(progress)
+        if self._on_terminal:
+            width = shutil.get_terminal_size().columns - 1
+            print(f"\r{text[:width]:{width}}", end="", file=sys.stderr, flush=True)
+            self._drawn = True
+        else:
+            print(f"hear-audiomamba: {text}", file=sys.stderr, flush=True)
+
+    def _clear(self) -> None:
+        if self._drawn:
+            width = shutil.get_terminal_size().columns - 1
+            print(f"\r{'':{width}}\r", end="", file=sys.stderr, flush=True)
+            self._drawn = False
+
+
+def describe(progress: Countable) -> str:
+    """Return the state of a run in words."""
+    text = (
+        f"{progress.n_done}/{progress.n_sources} files, {length(progress.audio_seconds)} of audio, "
+        f"{progress.times_real_time:.0f} × real time"
+    )
+    left = progress.seconds_left
+    return text if left is None else f"{text}, {length(left)} left"
+
+
+def length(seconds: float) -> str:
+    """Return a length of time in the unit that suits it."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.2f} h"
