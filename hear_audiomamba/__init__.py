@@ -10,7 +10,8 @@ from .errors import AudioMambaError, UntrainedWeightsWarning
 
 if TYPE_CHECKING:
     from .classify.classifier import AudioClassifier
-    from .hear import get_scene_embeddings, get_timestamp_embeddings, load_model
+    from .hear import embed_file, get_scene_embeddings, get_timestamp_embeddings, load_model
+    from .io.audio import load_audio
     from .models.registry import list_models, model_info
 
 __version__ = "0.1.0"
@@ -22,9 +23,11 @@ __all__ = [
     "AudioMambaError",
     "UntrainedWeightsWarning",
     "__version__",
+    "embed_file",
     "get_scene_embeddings",
     "get_timestamp_embeddings",
     "list_models",
+    "load_audio",
     "load_model",
     "model_info",
 ]
@@ -32,9 +35,11 @@ __all__ = [
 # Loaded when first used: decoding processes and `--help` need no torch, which takes a second to import.
 _LAZY = {
     "AudioClassifier": "classify.classifier",
+    "embed_file": "hear",
     "get_scene_embeddings": "hear",
     "get_timestamp_embeddings": "hear",
     "list_models": "models.registry",
+    "load_audio": "io.audio",
     "load_model": "hear",
     "model_info": "models.registry",
 }

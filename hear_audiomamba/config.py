@@ -107,6 +107,15 @@ _Yaml.add_implicit_resolver(
 )
 
 
+def check_value(hint: Any, value: Any, name: str) -> Any:
+    """Return a setting's value as the type that `hint` asks for.
+
+    Raises:
+        ConfigError: it has another type, or is none of the allowed values; says which `name` it is of.
+    """
+    return _coerce(hint, value, name)
+
+
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
@@ -122,6 +131,9 @@ def _coerce(hint: Any, value: Any, where: str) -> Any:
         options = typing.get_args(hint)
         if value is None and type(None) in options:
             return None
+        named = [option for option in options if option is not type(None)]
+        if len(named) == 1:
+            return _coerce(named[0], value, where)
         for option in options:
             if option is type(None):
                 continue
@@ -337,9 +349,9 @@ class HierMambaConfig(Config):
 class ModelConfig(Config):
     """All that is needed to build a model: stored in the metadata of every weights file of ours.
 
-    `scene_pooling` makes a scene embedding of a clip's rows: see `modules.pooling.pool_rows`. Timestamp
+    `scene_pooling` makes a scene embedding of a clip's rows: see `embedding.pooling.pool_rows`. Timestamp
     embeddings are the rows, averaged with their neighbours by weights that decay with the time constant
-    `timestamp_smoothing_ms`: see `modules.pooling.smooth_rows`; 0, as in the papers, leaves them as they are.
+    `timestamp_smoothing_ms`: see `embedding.pooling.smooth_rows`; 0, as in the papers, leaves them as they are.
     `labels` names the classes of a tagging head in the order of its outputs; empty where the file does not say.
     """
 

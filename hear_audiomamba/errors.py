@@ -64,6 +64,10 @@ class FirstUseWarning(UserWarning):
     """Weights without a published hash were downloaded for the first time; their hash is now on record."""
 
 
+class SettingsWarning(UserWarning):
+    """A weights file does not say the settings that belong to its weights; others were taken."""
+
+
 class UntrainedWeightsWarning(UserWarning):
     """The model was built from a fixed seed because no trained weights are at hand."""
 

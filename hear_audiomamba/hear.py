@@ -5,36 +5,53 @@ Source: the common API of the HEAR benchmark, https://hearbenchmark.com/hear-api
 
 from __future__ import annotations
 
+import functools
+import os
 import re
 import warnings
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from .config import ModelConfig
-from .embedding.embedder import AudioEmbedder
+from .config import Config, ModelConfig, check_value
+from .embedding.embedder import AudioEmbedder, Precision, TimestampKind
+from .embedding.inputs import check_audio
 from .errors import CheckpointError, InputError, UntrainedWeightsWarning, did_you_mean
+from .io.audio import AUDIO_EXTENSIONS, load_audio
 from .models.convert import name_of, read_checkpoint
+from .models.devices import find_device
 from .models.hub import hub_file
 from .models.known import known_weights
-from .models.registry import ALIASES, DEFAULT_VARIANT, VARIANTS, build_modules, find_variant, with_options
+from .models.registry import (
+    ALIASES,
+    DEFAULT_VARIANT,
+    VARIANTS,
+    all_blocks,
+    build_modules,
+    find_variant,
+    with_options,
+)
 from .models.weights import load_strict
 from .ops.forks import one_thread_after_fork
 
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?(:(?P<file>[\w./-]+))?")
 _SEED = 20240602
+_LOWEST_RATE = 100
+_FILE_ENDINGS = {".safetensors", ".pth", ".pt", ".ckpt", ".bin", *AUDIO_EXTENSIONS}
 
 
 def load_model(
     model_file_path: str | Path = "",
     *,
     variant: str | None = None,
-    window_seconds: float = 2.0,
+    window_seconds: float | None = None,
     device: str | torch.device | None = None,
-    precision: Literal["float32", "bfloat16", "float16"] = "float32",
-    timestamps: Literal["center", "start"] = "center",
+    precision: Precision = "float32",
+    timestamps: TimestampKind = "center",
     compat: Literal["published"] | None = None,
     backend: str | None = None,
     max_batch_windows: int | None = None,
@@ -48,8 +65,8 @@ def load_model(
             bundled weights of `variant`.
         variant: a name of `list_models()`, with a weights tag or without: "ssam_tiny_200_16x4.as2m".
             By default what the file is, or the default variant.
-        window_seconds: length of the windows the encoder sees.
-        device: where to compute; by default a GPU if there is one, else the CPU.
+        window_seconds: length of the windows the encoder sees; by default what belongs to the weights.
+        device: where to compute; by default a CUDA GPU, else Apple's (MPS), else the CPU.
         precision: of the encoder; embeddings are float32 in any case. "float16" needs a GPU.
         timestamps: "center" of each row's stretch of audio, as HEAR asks, or its "start".
         compat: "published" reproduces the authors' runtime (docs/models.md); None is the paper's layout.
@@ -70,11 +87,12 @@ def load_model(
     Warns:
         UntrainedWeightsWarning: no trained weights are bundled for the variant, or for these options.
     """
-    found, state, what = _find(str(model_file_path), variant)
+    check_value(str | None, variant, "variant")
+    place = find_device(device)
+    found, state, what = _find(str(model_file_path or ""), variant)
     config = with_options(found, options)
-    name = str(model_file_path) or variant or DEFAULT_VARIANT
-    changed = (config.encoder, config.features) != (found.encoder, found.features)
-    if name in (*VARIANTS, *ALIASES) and changed:
+    name = str(model_file_path or "") or variant or DEFAULT_VARIANT
+    if name in (*VARIANTS, *ALIASES) and _tensors_of(config) != _tensors_of(found):
         # Default weights belong to the variant as it is; name their tag to take them all the same.
         state, config = None, with_options(find_variant(name).config, options)
     if state is None:
@@ -94,8 +112,9 @@ def load_model(
     model = AudioEmbedder(
         config, features, encoder, window_seconds=window_seconds, timestamps=timestamps, compat=compat,
         precision=precision, max_batch_windows=max_batch_windows, backend=backend,
+        weights=None if state is None else Path(what).name,
     )  # fmt: skip
-    return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return model.to(place)
 
 
 def get_scene_embeddings(audio: Tensor, model: AudioEmbedder) -> Tensor:
@@ -129,6 +148,68 @@ def get_timestamp_embeddings(audio: Tensor, model: AudioEmbedder) -> tuple[Tenso
         InputError: see `hear_audiomamba.embedding.inputs.check_audio`.
     """
     return _checked(model).timestamps(audio)
+
+
+def embed_file(
+    file: str | os.PathLike[str] | BinaryIO | NDArray[np.floating] | Tensor,
+    model: AudioEmbedder | None = None,
+    *,
+    sample_rate: int | None = None,
+) -> Tensor:
+    """Return the scene embedding of one recording, whatever its rate and channels.
+
+    Args:
+        file: an audio file, its path, or samples: `(n_samples,)` or `(n_channels, n_samples)` in [-1, 1].
+        model: what `load_model` returned; by default the default model, which is loaded once.
+        sample_rate: of samples, Hz; they are resampled to the model's. Files say theirs.
+
+    Returns:
+        `(model.scene_embedding_size,)` float32, on the CPU.
+
+    Raises:
+        AudioReadError: the file cannot be decoded.
+        InputError: samples without a rate, transposed, or that `check_audio` refuses.
+    """
+    model = _default_model() if model is None else _checked(model)
+    if isinstance(file, (np.ndarray, Tensor)):
+        samples = _mono(file, sample_rate, model.sample_rate)
+    elif sample_rate is not None:
+        raise InputError("sample_rate: a file says its own; leave it out")
+    else:
+        samples = load_audio(file, model.sample_rate)
+    return model.scene(samples[None])[0].cpu()
+
+
+@functools.cache
+def _default_model() -> AudioEmbedder:
+    return load_model()
+
+
+def _mono(audio: NDArray[np.floating] | Tensor, given: int | None, wanted: int) -> NDArray[np.floating]:
+    """Return samples as one channel at the model's rate."""
+    if given is None:
+        raise InputError(f"sample_rate: say how many Hz these samples have (the model hears {wanted})")
+    if isinstance(given, bool) or not isinstance(given, (int, float)) or not given > 0:
+        raise InputError(f"sample_rate: {given!r} is not a number of samples a second")
+    if given < _LOWEST_RATE:
+        raise InputError(f"sample_rate: {given:g} Hz is too low for sound; is it in kHz?")
+    if audio.ndim not in (1, 2):
+        raise InputError(
+            f"audio: shape {tuple(audio.shape)}, expected (n_samples,) or (n_channels, n_samples)"
+        )
+    if audio.ndim == 2 and audio.shape[0] > audio.shape[1]:
+        raise InputError(
+            f"audio: shape {tuple(audio.shape)} would be {audio.shape[0]} channels of {audio.shape[1]} samples; "
+            "it looks transposed: pass audio.T"
+        )
+    channels = check_audio(audio if audio.ndim == 2 else audio[None]).cpu().numpy()
+    samples = channels.mean(axis=0)
+    if given == wanted:
+        return samples
+    import soxr
+
+    resampled: NDArray[np.floating] = soxr.resample(samples, given, wanted, quality="HQ")
+    return resampled if len(resampled) else np.zeros(1, np.float32)
 
 
 def _checked(model: AudioEmbedder) -> AudioEmbedder:
@@ -175,7 +256,13 @@ def _file_of(path: str) -> Path | None:
         return hub_file(match["repo"], match["file"], match["revision"])
     if match and match["file"]:
         return hub_file(match["repo"], match["file"], match["revision"])
-    raise CheckpointError(f"{path}: no such file, folder or model; {did_you_mean(Path(path).name, names)}")
+    hint = "" if file.suffix in _FILE_ENDINGS else f"; {did_you_mean(path, names)}"
+    raise CheckpointError(f"{path}: no such file, folder or model{hint}")
+
+
+def _tensors_of(config: ModelConfig) -> tuple[Config, Config]:
+    """Return what the tensors of a model depend on."""
+    return all_blocks(config.encoder), config.features
 
 
 def _same_model(found: ModelConfig, wanted: ModelConfig) -> bool:

@@ -196,7 +196,10 @@ def test_hidden_states(small_model, noise):
 
 
 BAD_AUDIO = {
-    "an array": (np.zeros((1, 100), "float32"), "torch.Tensor"),
+    "a list": ([[0.0, 0.0]], "torch.Tensor or a numpy array"),
+    "an array of integers": (np.zeros((1, 100), "int16"), "32768"),
+    "an array of text": (np.array([["a"]]), "not floating point"),
+    "transposed": (torch.zeros(44_100, 2), r"44100 clips of 2 samples; it looks transposed: pass audio\.T"),
     "one axis": (torch.zeros(100), r"audio\[None\]"),
     "three axes": (torch.zeros(1, 1, 100), r"\(n_sounds, n_samples\)"),
     "integers": (torch.zeros(1, 100, dtype=torch.int16), "32768"),

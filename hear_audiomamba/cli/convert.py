@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..embedding.embedder import PRECISIONS
 from ..errors import CheckpointError
 from ..io.files import sha256_of
 from ..models.convert import convert
+from ..modules.compute import PRECISIONS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -13,18 +13,25 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..config import ModelConfig
+from ..config import ModelConfig, check_value
 from ..encoders.base import Encoder, PublishedRuntime
 from ..errors import ConfigError
 from ..frontends.base import Frontend
-from ..ops import BACKENDS, use_backend
-from .inputs import check_audio
+from ..models.weights import save_weights
+from ..modules.compute import PRECISIONS, cast_products, precision_of, set_backend
+from ..ops import BACKENDS
+from .inputs import check_audio, check_sample_rate
 from .pooling import pool_rows, smooth_rows, smoothing_reach
 from .timestamps import TimestampGrid, published_grid, row_grid, rows_at, timestamp_grid
 from .windows import WindowPlan
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 MAX_SMOOTHING_MS = 10_000
+Precision = Literal["float32", "bfloat16", "float16"]
+TimestampKind = Literal["center", "start"]
+T = TypeVar("T")
 
 
 class AudioEmbedder(nn.Module):
@@ -34,11 +41,15 @@ class AudioEmbedder(nn.Module):
     `window_seconds`, all windows of all clips go through `encoder` as one batch (in pieces of at most
     `max_batch_windows`), and the encoder's rows are put back in time order.
 
+    `scene` and `timestamps` are what the HEAR functions call and give no gradients; `embed`,
+    `embed_timestamps`, `hidden_states` and `forward` do. In training mode the statistics of an encoder's
+    input norm stay as they are, so that embedding changes no weights.
+
     Args:
         config: what the model is.
         features: waveform to spectrogram module.
         encoder: spectrogram to tokens module.
-        window_seconds: length of a window; the last one is padded.
+        window_seconds: length of a window; by default the configuration's. The last window is padded.
         timestamps: "center" (HEAR's rule) or "start" of each row's stretch of audio.
         compat: "published" reproduces the authors' runtime with all its quirks; None is what the paper
             describes. See docs/models.md.
@@ -46,13 +57,14 @@ class AudioEmbedder(nn.Module):
             stream and the scan's state stay float32, and so do the embeddings.
         max_batch_windows: most windows encoded at once; bounds memory. By default 32, on GPUs 256.
         backend: compute backend of the scan; None takes the fastest at hand.
+        weights: where the weights are from; None where they are random.
 
     Attributes:
         sample_rate: Hz the audio must have.
         scene_embedding_size, timestamp_embedding_size: K.
-        scene_pooling: how a clip's rows become its scene embedding: see `modules.pooling.pool_rows`.
+        scene_pooling: how a clip's rows become its scene embedding: see `embedding.pooling.pool_rows`.
         row_smoothing: time constant, in rows, with which timestamp embeddings are smoothed: see
-            `modules.pooling.smooth_rows`.
+            `embedding.pooling.smooth_rows`.
     """
 
     def __init__(
@@ -62,18 +74,25 @@ class AudioEmbedder(nn.Module):
         encoder: Encoder,
         *,
         window_seconds: float | None = None,
-        timestamps: Literal["center", "start"] = "center",
+        timestamps: TimestampKind = "center",
         compat: Literal["published"] | None = None,
-        precision: str = "float32",
+        precision: Precision = "float32",
         max_batch_windows: int | None = None,
         backend: str | None = None,
+        weights: str | None = None,
     ) -> None:
         super().__init__()
-        seconds = config.window_seconds if window_seconds is None else window_seconds
-        _one_of("timestamps", timestamps, ("center", "start"))
-        _one_of("compat", compat, (None, "published"))
-        _one_of("precision", precision, PRECISIONS)
-        _one_of("backend", backend, (None, *BACKENDS))
+        for name, value, hint in (
+            ("timestamps", timestamps, TimestampKind),
+            ("compat", compat, Literal["published"] | None),
+            ("precision", precision, Precision),
+            ("max_batch_windows", max_batch_windows, int | None),
+            ("window_seconds", window_seconds, float | None),
+        ):
+            check_value(hint, value, name)
+        seconds = config.window_seconds if window_seconds is None else float(window_seconds)
+        if backend not in (None, *BACKENDS):
+            raise ConfigError(f"backend: {backend!r} is not one of {', '.join(map(repr, (None, *BACKENDS)))}")
         if compat == "published" and not isinstance(encoder, PublishedRuntime):
             raise ConfigError(f"compat: the authors of {config.family} published no HEAR runtime; use None")
         if not 0 < seconds < math.inf:
@@ -84,9 +103,10 @@ class AudioEmbedder(nn.Module):
             raise ConfigError(
                 f"timestamp_smoothing_ms: {config.timestamp_smoothing_ms!r} is not from 0 to {MAX_SMOOTHING_MS}"
             )
-        self.config, self.features, self.encoder = config, features, encoder
-        self.timestamp_kind, self.compat, self.precision = timestamps, compat, precision
-        self.max_batch_windows, self.backend = max_batch_windows, backend
+        self.config = config.replace(window_seconds=seconds)
+        self.features, self.encoder = features, encoder
+        self.timestamp_kind, self.compat = timestamps, compat
+        self.max_batch_windows, self.backend, self.weights = max_batch_windows, backend, weights
         self.scene_pooling = "mean" if compat == "published" else config.scene_pooling
         self.sample_rate: int = features.sample_rate
         self.scene_embedding_size = self.timestamp_embedding_size = encoder.frame_embedding_size
@@ -96,7 +116,8 @@ class AudioEmbedder(nn.Module):
         self.plan = WindowPlan(encoder, self.row_grid, self.window_frames, features.pad_value)
         row_ms = 1000.0 * self.row_grid.step / self.sample_rate
         self.row_smoothing = 0.0 if compat == "published" else config.timestamp_smoothing_ms / row_ms
-        _cast(encoder, PRECISIONS[precision])
+        cast_products(encoder, PRECISIONS[precision])
+        set_backend(encoder, backend)
         self.eval()
 
     @property
@@ -104,41 +125,119 @@ class AudioEmbedder(nn.Module):
         """Where the model is."""
         return next(self.encoder.parameters()).device
 
-    @torch.no_grad()
-    def scene(self, audio: Tensor) -> Tensor:
-        """Return one embedding for each clip: its rows, pooled.
+    @property
+    def precision(self) -> str:
+        """What the encoder computes in."""
+        return precision_of(self.encoder)
+
+    def __repr__(self) -> str:
+        return (
+            f"AudioEmbedder({self.config.variant}, {self.sample_rate} Hz, K = {self.scene_embedding_size}, "
+            f"windows of {self.config.window_seconds:g} s, {self.device}, {self.precision}, "
+            f"{self.weights or 'untrained'})"
+        )
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode; the input norm keeps the statistics it was trained with."""
+        super().train(mode)
+        for module in self.encoder.modules():
+            if isinstance(module, nn.BatchNorm1d):
+                module.eval()
+        return self
+
+    def embed(self, audio: Tensor | NDArray[np.floating], sample_rate: int | None = None) -> Tensor:
+        """Return one embedding for each clip, with gradients.
 
         Args:
-            audio: `(n_sounds, n_samples)` in [-1, 1] at `sample_rate`.
+            audio: `(n_sounds, n_samples)` in [-1, 1] at the model's `sample_rate`.
+            sample_rate: of the audio, Hz, if it is to be checked.
 
         Returns:
             `(n_sounds, scene_embedding_size)` float32.
 
         Raises:
-            InputError: see `hear_audiomamba.embedding.inputs.check_audio`.
+            InputError: another sample rate, or see `hear_audiomamba.embedding.inputs.check_audio`.
         """
+        check_sample_rate(sample_rate, self.sample_rate)
         return pool_rows(self._rows(check_audio(audio)), self.scene_pooling)
 
-    @torch.no_grad()
-    def timestamps(self, audio: Tensor) -> tuple[Tensor, Tensor]:
-        """Return embeddings at regular times.
+    def embed_timestamps(
+        self, audio: Tensor | NDArray[np.floating], sample_rate: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return embeddings at regular times, with gradients.
 
         Args:
-            audio: `(n_sounds, n_samples)` in [-1, 1] at `sample_rate`.
+            audio: `(n_sounds, n_samples)` in [-1, 1] at the model's `sample_rate`.
+            sample_rate: of the audio, Hz, if it is to be checked.
 
         Returns:
             Embeddings `(n_sounds, n_timestamps, timestamp_embedding_size)` float32, and their times
             `(n_sounds, n_timestamps)` float32 in milliseconds, increasing, within the clip.
 
         Raises:
-            InputError: see `hear_audiomamba.embedding.inputs.check_audio`.
+            InputError: another sample rate, or see `hear_audiomamba.embedding.inputs.check_audio`.
         """
+        check_sample_rate(sample_rate, self.sample_rate)
         audio = check_audio(audio)
         rows = self._rows(audio)
         grid = self.timestamp_grid(audio.shape[1], rows.shape[1])
         embeddings = rows_at(smooth_rows(rows, self.row_smoothing), grid.positions)
         times = torch.as_tensor(grid.times.astype(np.float32), device=rows.device)
         return embeddings, times.expand(audio.shape[0], -1).contiguous()
+
+    def scene(self, audio: Tensor | NDArray[np.floating]) -> Tensor:
+        """Return one embedding for each clip: what `embed` gives, without gradients."""
+        with torch.no_grad():
+            return self.embed(audio)
+
+    def timestamps(self, audio: Tensor | NDArray[np.floating]) -> tuple[Tensor, Tensor]:
+        """Return embeddings at regular times: what `embed_timestamps` gives, without gradients."""
+        with torch.no_grad():
+            return self.embed_timestamps(audio)
+
+    def hidden_states(self, audio: Tensor | NDArray[np.floating]) -> list[Tensor]:
+        """Return the tokens after each block, with gradients.
+
+        Args:
+            audio: `(n_sounds, n_samples)` in [-1, 1] at `sample_rate`.
+
+        Returns:
+            A list of `depth` tensors `(n_sounds, n_windows · P, D)` float32, windows in order; the last
+            one stands before the encoder's final norm.
+
+        Raises:
+            InputError: see `hear_audiomamba.embedding.inputs.check_audio`.
+        """
+        audio = check_audio(audio)
+        windows = self.plan.cut(self.features(audio), audio.shape[1])
+        layers = zip(*self.in_pieces(windows, self.encoder.hidden_states))
+        return [torch.cat(layer).float().reshape(len(audio), -1, layer[0].shape[-1]) for layer in layers]
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """Return the scene embeddings, with gradients: see `embed`."""
+        return self.embed(audio)
+
+    def save(
+        self,
+        path: str | Path,
+        *,
+        dtype: torch.dtype | None = None,
+        notes: Mapping[str, Any] | None = None,
+    ) -> Path:
+        """Write the weights with all settings that belong to them; `load_model(path)` brings both back.
+
+        Args:
+            path: the `.safetensors` file to write; its folder must exist.
+            dtype: store floating tensors in this type, for instance `torch.float16`; None keeps theirs.
+            notes: more facts to keep in the file (licence, recipe, …), fit for JSON.
+
+        Returns:
+            The path.
+
+        Raises:
+            CheckpointError: the name does not end in `.safetensors`.
+        """
+        return save_weights(path, self.encoder.state_dict(), self.config, dtype=dtype, notes=notes)
 
     def timestamp_pieces(
         self, read: Callable[[int, int], Tensor], n_rows: int, n_samples: int, at_once: int
@@ -165,29 +264,6 @@ class AudioEmbedder(nn.Module):
             rows = smooth_rows(read(first, last)[None], self.row_smoothing)
             yield rows_at(rows, positions[piece], first)[0], times[piece]
 
-    @torch.no_grad()
-    def hidden_states(self, audio: Tensor) -> list[Tensor]:
-        """Return the tokens after each block.
-
-        Args:
-            audio: `(n_sounds, n_samples)` in [-1, 1] at `sample_rate`.
-
-        Returns:
-            A list of `depth` tensors `(n_sounds, n_windows · P, D)` float32, windows in order; the last
-            one stands before the encoder's final norm.
-
-        Raises:
-            InputError: see `hear_audiomamba.embedding.inputs.check_audio`.
-        """
-        audio = check_audio(audio)
-        windows = self.plan.cut(self.features(audio), audio.shape[1])
-        layers = zip(*self.in_pieces(windows, self.encoder.hidden_states))
-        return [torch.cat(layer).float().reshape(len(audio), -1, layer[0].shape[-1]) for layer in layers]
-
-    def forward(self, audio: Tensor) -> Tensor:
-        """Return the scene embeddings: see `scene`."""
-        return self.scene(audio)
-
     def count_rows(self, n_samples: int) -> int:
         """Return how many of the encoder's rows a clip of `n_samples` has: those centred within it."""
         return self.row_grid.count(n_samples)
@@ -210,7 +286,7 @@ class AudioEmbedder(nn.Module):
         return torch.cat(self.in_pieces(windows, self.encoder.embed_frames)).float()
 
     def _rows(self, audio: Tensor) -> Tensor:
-        features = self.features(audio.to(self.device))
+        features = self.features(audio)
         if self.compat == "published" and isinstance(self.encoder, PublishedRuntime):
             return self._rows_published(features, self.encoder)
         rows = self.encode_windows(self.plan.cut(features, audio.shape[1]))
@@ -228,26 +304,13 @@ class AudioEmbedder(nn.Module):
         rows = rows.reshape(len(features), -1, rows.shape[2])
         return rows[:, : rows.shape[1] - cut]
 
-    def in_pieces(self, windows: Tensor, function: Callable[[Tensor], Any]) -> list:
+    def in_pieces(self, windows: Tensor, function: Callable[[Tensor], T]) -> list[T]:
         """Return what `function` returns for each piece of at most `max_batch_windows` windows.
 
         Raises:
             ConfigError: the model's precision needs a GPU.
         """
-        if self.precision == "float16" and windows.device.type == "cpu":
+        if windows.device.type == "cpu" and self.precision == "float16":
             raise ConfigError("precision: 'float16' needs a GPU; on the CPU use 'bfloat16' or 'float32'")
         most = self.max_batch_windows or (32 if windows.device.type == "cpu" else 256)
-        with use_backend(self.backend) if self.backend else nullcontext():
-            return [function(piece) for piece in windows.split(most)]
-
-
-def _one_of(name: str, value, allowed) -> None:
-    if value not in allowed:
-        raise ConfigError(f"{name}: {value!r} is not one of {', '.join(map(repr, allowed))}")
-
-
-def _cast(encoder: nn.Module, dtype: torch.dtype) -> None:
-    """Put the matrix products into `dtype`; norms, positions and state matrices stay float32."""
-    for module in encoder.modules():
-        if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d)):
-            module.to(dtype)
+        return [function(piece) for piece in windows.split(most)]

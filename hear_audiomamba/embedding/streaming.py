@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from contextlib import nullcontext
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -15,7 +14,6 @@ from ..encoders.base import Streamable
 from ..errors import ConfigError, InputError
 from ..frontends.stream import RunningStatistics, SpectrogramStream
 from ..modules.mamba import MixerState
-from ..ops import use_backend
 from .embedder import AudioEmbedder
 from .inputs import check_audio
 
@@ -133,7 +131,9 @@ class _Windows(_Stream):
         self._reset()
 
     def _reset(self) -> None:
-        self._held = torch.zeros(0)  # the end of the stream, beginning at sample `_held_from`
+        self._held = torch.zeros(
+            0, dtype=torch.float32
+        )  # the end of the stream, beginning at sample `_held_from`
         self._held_from = 0
         self._n_samples = self._last_end = 0
 
@@ -225,9 +225,8 @@ class _Stateful(_Stream):
                 self._states = None
             n_steps = int(min(len(frames) // self._step, self._restart - within))
             piece, frames = frames[: n_steps * self._step], frames[n_steps * self._step :]
-            with use_backend(self._model.backend) if self._model.backend else nullcontext():
-                tokens = self._encoder.embed_next(piece[None], within)
-                tokens, self._states = self._encoder.step_tokens(tokens, self._states)
+            tokens = self._encoder.embed_next(piece[None], within)
+            tokens, self._states = self._encoder.step_tokens(tokens, self._states)
             n_special = self._encoder.n_special if within == 0 else 0
             rows = tokens[0, n_special:].float().reshape(n_steps, -1).cpu()
             for index, row in enumerate(rows, self._n_steps):

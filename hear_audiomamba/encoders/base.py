@@ -5,10 +5,17 @@ A capability is a base class; `isinstance(encoder, Streamable)` asks for it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
 
+from ..modules.compute import cast_products, keep_types, type_asked_for
 from ..modules.mamba import MixerState
 from ..modules.patch_embed import PatchEmbed
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class Encoder(nn.Module):
@@ -31,6 +38,14 @@ class Encoder(nn.Module):
     frame_embedding_size: int
     causal: bool = False
     optional_keys: tuple[str, ...] = ()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Let `.to`, `.half()`, `.bfloat16()` … move all tensors, and cast the matrix products only."""
+        dtype = type_asked_for(fn)
+        super()._apply(keep_types(fn), recurse)
+        if dtype is not None:
+            cast_products(self, dtype)
+        return self
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the tokens `(N, P, D)` of `features` `(N, T, F)`, a class token first where there is one."""

@@ -85,6 +85,24 @@ class PooledHead(nn.Module):
         return self.linear(tokens.mean(dim=2).to(self.linear.weight.dtype))
 
 
+class InputNorm(nn.BatchNorm1d):
+    """Batch norm of the mel bins, whose statistics move only where gradients are computed in training mode."""
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def start(self, mean: float, std: float) -> None:
+        """Let the running statistics begin here."""
+        nn.init.constant_(self.running_mean, mean)
+        nn.init.constant_(self.running_var, std**2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Norm spectrograms `(N, n_mels, T)`."""
+        if self.training and torch.is_grad_enabled():
+            return super().forward(x)
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+
+
 class HierMamba(Tagger):
     """The hierarchical encoder with its tagging head.
 
@@ -136,11 +154,10 @@ class HierMamba(Tagger):
             self.head = PooledHead(dims[-1], config.num_classes)
 
     @staticmethod
-    def start_norm(n_mels: int) -> nn.BatchNorm1d:
+    def start_norm(n_mels: int) -> InputNorm:
         """Return the norm of the mel bins as it is before training."""
-        norm = nn.BatchNorm1d(n_mels)
-        nn.init.constant_(norm.running_mean, _START_MEAN_DB)
-        nn.init.constant_(norm.running_var, _START_STD_DB**2)
+        norm = InputNorm(n_mels)
+        norm.start(_START_MEAN_DB, _START_STD_DB)
         return norm
 
     def forward(self, features: Tensor) -> Tensor:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class Frontend(nn.Module):
@@ -17,6 +23,7 @@ class Frontend(nn.Module):
         clip_normalized: `normalize` needs the whole clip; where it is False, frames may be normalised
             one by one.
         pad_value: what stands for padding behind a clip, after normalisation.
+        window: of a frame, `(win_length,)`.
     """
 
     sample_rate: int
@@ -27,6 +34,16 @@ class Frontend(nn.Module):
     samples_after: int
     clip_normalized: bool
     pad_value: float
+    window: Tensor
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Let `.to`, `.half()` … move all tensors but cast none: spectrograms are computed in float32."""
+
+        def moved(tensor: Tensor) -> Tensor:
+            result = fn(tensor)
+            return result if result.dtype == tensor.dtype else tensor.to(result.device)
+
+        return super()._apply(moved, recurse)
 
     def n_frames(self, n_samples: int) -> int:
         """Return how many frames a clip of `n_samples` samples has: at least one."""
@@ -56,4 +73,4 @@ class Frontend(nn.Module):
         Returns:
             `(B, T, n_mels)` float32.
         """
-        return self.normalize(self.log_mel(audio))
+        return self.normalize(self.log_mel(audio.to(self.window.device)))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import pickle
+import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..config import ModelConfig
-from ..errors import CheckpointError
-from .registry import FAMILIES, VARIANTS, all_blocks
+from ..errors import CheckpointError, ConfigError, SettingsWarning
+from ..io.audio import AUDIO_EXTENSIONS
+from .registry import FAMILIES, VARIANTS, all_blocks, build_modules, width_of
 from .weights import own_metadata, read_safetensors, save_weights
 
 # Names that training arguments pickled beside the weights refer to. Each is replaced by a class that
@@ -25,7 +29,12 @@ _INERT_NAMES = {
 }
 
 
-def read_checkpoint(path: str | Path) -> tuple[ModelConfig, dict[str, Tensor], dict]:
+# Under our names: tensors whose length is the model's width, and those whose length is the number of classes.
+_WIDTHS = ("patch_embed.proj.bias", "backbone.stages.0.0.norm.weight")
+_HEADS = ("classifier.weight", "classifier.1.weight", "head.linear.weight", "head.conv.weight")
+
+
+def read_checkpoint(path: str | Path) -> tuple[ModelConfig, dict[str, Tensor], dict[str, Any]]:
     """Read a weights file of ours or of the published models' authors.
 
     Args:
@@ -36,19 +45,78 @@ def read_checkpoint(path: str | Path) -> tuple[ModelConfig, dict[str, Tensor], d
 
     Raises:
         CheckpointError: not readable, not safe to read, or of no model this package knows.
+    Warns:
+        SettingsWarning: a bare state dict of ours, which says nothing of window, pooling, smoothing, labels.
     """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
+    if path.suffix.lower() in AUDIO_EXTENSIONS:
+        raise CheckpointError(
+            f"{path} is an audio file, not weights; embed_file or `embed` makes embeddings of it"
+        )
+    bare = True
     if path.suffix == ".safetensors":
         state, metadata = read_safetensors(path)
         own = own_metadata(metadata)
         if own is not None:
             return own[0], state, own[1]
     else:
-        state = read_pytorch(path)
-    config, state = recognise(state, str(path))
-    return config, state, {"converted_from": path.name}
+        state, bare = _read_pytorch(path)
+    prefix = "encoder."  # of `AudioEmbedder.state_dict()`
+    if state and all(key.startswith(prefix) for key in state):
+        state = {key.removeprefix(prefix): value for key, value in state.items()}
+    found = own_names(state) if bare else None
+    if found is None:
+        config, state = recognise(state, str(path))
+        return config, state, {"converted_from": path.name}
+    warnings.warn(
+        f"{path.name}: a bare state dict says nothing of its settings, so those of {found.variant} are taken: "
+        f"windows of {found.window_seconds:g} s, {found.scene_pooling} pooling, smoothing "
+        f"{found.timestamp_smoothing_ms:g} ms; model.save(path) keeps a model's own",
+        SettingsWarning,
+        stacklevel=3,
+    )
+    return found, state, {"converted_from": path.name}
+
+
+def own_names(state: Mapping[str, Tensor]) -> ModelConfig | None:
+    """Return the configuration of a model whose tensors, under our names, are these; None where there is none.
+
+    The published SSAM has the names and shapes of ours.
+    """
+    width = next((len(state[key]) for key in _WIDTHS if key in state), 0)
+    for variant in VARIANTS.values():
+        if width_of(variant.config.encoder) != width:  # building each to compare it takes its time
+            continue
+        config = variant.config.replace(encoder=_resized(variant.config.encoder, state))
+        try:
+            encoder = build_modules(config, "meta")[1]
+        except ConfigError:
+            continue
+        own = encoder.state_dict()
+        heads = encoder.optional_keys
+        needed = {key for key in own if not (heads and key.startswith(heads))}
+        if needed <= state.keys() <= own.keys() and all(own[key].shape == state[key].shape for key in state):
+            return config.replace(variant=name_of(config))
+    return None
+
+
+def _resized(encoder: Any, state: Mapping[str, Tensor]) -> Any:
+    """Return an encoder's configuration with the depth and the classes that tensors under our names have."""
+    changes: dict[str, Any] = {}
+    blocks = {match[1] for key in state if (match := re.match(r"blocks\.(\d+)\.", key))}
+    heads = [state[key] for key in _HEADS if key in state]
+    known = {field.name for field in fields(encoder)}
+    if "depth" in known and blocks:
+        changes["depth"] = len(blocks)
+    if "num_classes" in known and "head" not in known:
+        changes["num_classes"] = len(heads[0]) if heads else 0
+    elif "num_classes" in known and heads:
+        changes["num_classes"] = len(heads[0])
+    elif "head" in known:
+        changes["head"] = "none"
+    return encoder.replace(**changes)
 
 
 def recognise(state: Mapping[str, Tensor], what: str) -> tuple[ModelConfig, dict[str, Tensor]]:
@@ -71,7 +139,7 @@ def recognise(state: Mapping[str, Tensor], what: str) -> tuple[ModelConfig, dict
             encoder, features = family.config_from_state(state)
             config = ModelConfig(family.name, "", features, encoder, family.window_seconds)
             return config.replace(variant=name_of(config)), family.convert_state(state)
-    keys = ", ".join(sorted(state)[:4])
+    keys = ", ".join(sorted(map(str, state))[:4])
     raise CheckpointError(
         f"{what}: not a checkpoint of {', '.join(FAMILIES)}; its first keys are {keys or '(none)'}"
     )
@@ -116,31 +184,27 @@ def read_pytorch(path: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: not readable, or it needs a name that is not on the list.
     """
+    return _read_pytorch(path)[0]
+
+
+def _read_pytorch(path: Path) -> tuple[dict[str, Tensor], bool]:
+    """Return the tensors of a PyTorch file, and whether it is a bare state dict."""
     try:
         with _inert_names():
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        KeyError,
-        AttributeError,
-    ) as error:
-        reason = next(
-            (line for line in str(error).splitlines() if "GLOBAL" in line or "global" in line), None
-        )
-        reason = reason or (str(error).splitlines() or [type(error).__name__])[0]
+    except Exception as error:  # what a damaged file makes the unpickler raise is not one kind of error
+        lines = str(error).splitlines() or [type(error).__name__]
+        reason = next((line for line in lines if "global" in line.lower()), lines[0])
         raise CheckpointError(
             f"{path}: cannot be read safely as a PyTorch checkpoint: {reason.strip()}"
         ) from None
+    bare = True
     for key in ("model", "state_dict", "model_state_dict", "model_state"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
+            content, bare = content[key], False
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, expected a dictionary of tensors")
-    return {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    return {str(key): value for key, value in content.items() if isinstance(value, Tensor)}, bare
 
 
 @contextmanager
@@ -164,11 +228,11 @@ def _inert_names() -> Iterator[None]:
 class _Inert:
     """Takes any state and does nothing with it."""
 
-    def __new__(cls, *args, **kwargs):
+    def __new__(cls, *args: object, **kwargs: object) -> _Inert:
         return super().__new__(cls)
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args: object, **kwargs: object) -> None:
         pass
 
-    def __setstate__(self, state) -> None:
+    def __setstate__(self, state: object) -> None:
         pass

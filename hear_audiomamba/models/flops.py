@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..config import ModelConfig
 from ..modules.mamba import MambaMixer
 from ..modules.ss2d import DIRECTIONS, SS2D
-from .registry import FAMILIES
+from .registry import build_modules
 
 # For each state: decay product and exponential, input product (2), recurrence (2), output (2), and one
 # to share the step size. Each channel adds its skip and gate.
@@ -51,10 +50,8 @@ def count_flops(config: ModelConfig, seconds: float = 10.0, window_seconds: floa
     Source: the scan's count as in VMamba's `flops_selective_scan_fn` (9 · L · D · N); the rest by
         torch.utils.flop_counter.
     """
-    family = FAMILIES[config.family]
-    features = family.features(config.features)
-    with torch.device("meta"):
-        encoder = family.encoder(config.encoder, config.features).eval()
+    features, encoder = build_modules(config, "meta")
+    encoder.eval()
     window = config.window_seconds if window_seconds is None else window_seconds
     rate = features.sample_rate / features.hop_length
     frames = encoder.fit_frames(round(window * rate))
@@ -62,12 +59,11 @@ def count_flops(config: ModelConfig, seconds: float = 10.0, window_seconds: floa
     spectrogram = torch.empty(1, frames, features.n_mels, device="meta")
     scans = 0
 
-    def count_scan(module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
+    def count_scan(module: MambaMixer | SS2D, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
         nonlocal scans
         positions = output.numel() // output.shape[-1]
-        scans += (
-            positions * _directions(module) * module.d_inner * (_PER_STATE * module.d_state + _PER_CHANNEL)
-        )
+        per_position = module.d_inner * (_PER_STATE * module.d_state + _PER_CHANNEL)
+        scans += positions * _directions(module) * per_position
 
     for module in encoder.modules():
         if isinstance(module, (MambaMixer, SS2D)):
@@ -77,7 +73,7 @@ def count_flops(config: ModelConfig, seconds: float = 10.0, window_seconds: floa
     return Flops(windows * counter.get_total_flops(), windows * scans, windows)
 
 
-def _directions(module: nn.Module) -> int:
+def _directions(module: MambaMixer | SS2D) -> int:
     if isinstance(module, SS2D):
         return DIRECTIONS
     return 1 if module.bidirectional is None else 2

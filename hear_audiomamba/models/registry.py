@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -17,6 +18,7 @@ from ..config import (
     HierMambaConfig,
     KaldiFbankConfig,
     LogMelConfig,
+    LogMelPatchConfig,
     ModelConfig,
     SSAMBAConfig,
     SSAMConfig,
@@ -240,6 +242,13 @@ def all_blocks(encoder: Config) -> Config:
     return encoder.replace(trained_depth=None) if isinstance(encoder, _DEEPENED) else encoder
 
 
+def width_of(encoder: Config) -> int:
+    """Return the width of an encoder's first block."""
+    if isinstance(encoder, HierMambaConfig):
+        return encoder.dim
+    return encoder.embed_dim if isinstance(encoder, (LogMelPatchConfig, FbankPatchConfig)) else 0
+
+
 def has_tagging_head(config: ModelConfig) -> bool:
     """Tell whether the model of a configuration can name what is heard."""
     encoder = config.encoder
@@ -248,10 +257,22 @@ def has_tagging_head(config: ModelConfig) -> bool:
     return isinstance(encoder, FbankPatchConfig) and encoder.num_classes > 0
 
 
-def build_modules(config: ModelConfig) -> tuple[Frontend, Encoder]:
-    """Return the features module and the encoder of a configuration, with random weights."""
+def build_modules(config: ModelConfig, device: str | None = None) -> tuple[Frontend, Encoder]:
+    """Return the features module and the encoder of a configuration, with random weights.
+
+    Args:
+        config: the model.
+        device: where to make the encoder; "meta" makes its shapes only.
+    """
     family = FAMILIES[config.family]
-    return family.features(config.features), family.encoder(config.encoder, config.features)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)  # whatever the rest of the program computes in
+    try:
+        features = family.features(config.features)
+        with torch.device(device) if device else nullcontext():
+            return features, family.encoder(config.encoder, config.features)
+    finally:
+        torch.set_default_dtype(before)
 
 
 def model_info(name: str) -> dict[str, Any]:
@@ -279,10 +300,7 @@ def describe(config: ModelConfig) -> dict[str, Any]:
         pretraining heads), encoder_parameters (without), scene_embedding_size, timestamp_step_ms
         (between the encoder's own rows), and config (a plain dictionary).
     """
-    family = FAMILIES[config.family]
-    features = family.features(config.features)
-    with torch.device("meta"):
-        encoder = family.encoder(config.encoder, config.features)
+    features, encoder = build_modules(config, "meta")
     heads = encoder.optional_keys
     counts = {key: p.numel() for key, p in encoder.named_parameters()}
     return {
