@@ -135,6 +135,7 @@ class SourceJob:
         self._start = start
         self._by_clip = options.normalize == "clip" and model.features.clip_normalized
         self.clips: list[Clip] = []
+        self.missing = ""
         self._kept: list[Tensor] = []
         self._long: _LongClip | None = None
 
@@ -155,6 +156,7 @@ class SourceJob:
         if not self._kept and self._long is None:
             rows = RowStore(self._folder) if self._options.timestamps else None
             self.clips.append(Clip(self._start + block.start / model.sample_rate, rows))
+        self.missing = self.missing or block.missing
         clip = self.clips[-1]
         samples = torch.from_numpy(block.samples).to(model.device)
         clip.n_samples += len(samples)

@@ -35,7 +35,8 @@ class Keeper:
         self._records, self._unit, self._writer = records, unit, writer
         self._files = list(begun.files)
         self._facts: dict[str, Any] = {
-            "sources": len(unit.sources), "clips": 0, "audio_seconds": 0.0, "errors": [], **begun.facts
+            "sources": len(unit.sources), "clips": 0, "audio_seconds": 0.0, "errors": [], "truncated": [],
+            **begun.facts,
         }  # fmt: skip
         self._n_settled = begun.done
         self._borders: deque[int] = deque()
@@ -53,6 +54,9 @@ class Keeper:
             return f"{source.label}: its result cannot be written: {error.strerror}"
         self._facts["clips"] += len(job.clips)
         self._facts["audio_seconds"] += job.seconds
+        if job.missing:
+            note = {"path": source.label, "start": source.start, "missing": job.missing}
+            self._facts["truncated"].append(note)
         self._settled()
         return None
 
@@ -94,7 +98,7 @@ class Keeper:
         self._borders.popleft()
         mark = self._writer.mark()
         if mark is not None:
-            facts = {**self._facts, "errors": list(self._facts["errors"])}
+            facts = {k: list(v) if isinstance(v, list) else v for k, v in self._facts.items()}
             self._safe = Begun(self._n_settled, facts, mark, ())
 
     def _keep(self) -> None:

@@ -24,6 +24,7 @@ class Summary:
         resumed: sources that an earlier run had done.
         seconds: wall time of this run. times_real_time: audio embedded in this run over that time.
         errors: path, start (s) and reason of each source that failed.
+        truncated: path, start (s) of each source of which only the readable part is embedded, and what is missing.
         model, weights_sha256, device: what computed.
     """
 
@@ -39,6 +40,7 @@ class Summary:
     weights_sha256: str
     device: str
     errors: list[dict[str, Any]] = field(default_factory=list)
+    truncated: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Progress:
@@ -115,7 +117,7 @@ class Progress:
             audio_seconds=sum(record["audio_seconds"] for record in records), resumed=self.n_resumed,
             seconds=round(self.seconds, 3), times_real_time=round(self.times_real_time, 2),
             model=settings["model"], weights_sha256=settings["weights_sha256"], device=str(model.device),
-            errors=errors,
+            errors=errors, truncated=[note for record in records for note in record.get("truncated", ())],
         )  # fmt: skip
 
     def _tell(self) -> None:

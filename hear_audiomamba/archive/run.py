@@ -44,6 +44,8 @@ class Resources:
         share: (i, n): do the i-th of n shares of the units, 0 ≤ i < n.
         retry_errors: try units again in which a source failed.
         overwrite: throw away what earlier runs made in the output folder.
+        keep_truncated: embed what is there of files that are not whole; each is noted in the summary. It counts
+            for the files that are read in this run: with `retry_errors` for those that failed before.
 
     Raises:
         ConfigError: a number is out of range.
@@ -54,6 +56,7 @@ class Resources:
     share: tuple[int, int] | None = None
     retry_errors: bool = False
     overwrite: bool = False
+    keep_truncated: bool = False
 
     def __post_init__(self) -> None:
         if self.workers is not None and not 0 <= self.workers <= MOST_WORKERS:
@@ -144,7 +147,7 @@ class UnitRunner:
         self._resources = resources
         self._new_writer = WRITERS[options.format] if product is None else product.writer
         self._encoder = WindowEncoder(model, resources.devices, keep_rows=options.timestamps)
-        self._settings = DecodeSettings(model.sample_rate, options.segment_seconds)
+        self._settings = DecodeSettings(model.sample_rate, options.segment_seconds, resources.keep_truncated)
 
     def __enter__(self) -> UnitRunner:
         return self

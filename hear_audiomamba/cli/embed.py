@@ -82,6 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = errors.add_argument
     add("--overwrite", action="store_true", help="throw away what an earlier run made in DIR")
     add("--skip-errors", action="store_true", help="exit status 0 although some files could not be read")
+    add("--keep-truncated", action="store_true", help="embed what is there of files that are not whole")
     add("--retry-errors", action="store_true", help="try files again that failed in an earlier run")
     add("--quiet", action="store_true", help="no progress line")
 
@@ -123,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
     devices = tuple(filter(None, (args.device or "").split(",")))
     resources = Resources(
         devices=devices, workers=args.workers, share=_share(args.shard),
-        retry_errors=args.retry_errors, overwrite=args.overwrite,
+        retry_errors=args.retry_errors, overwrite=args.overwrite, keep_truncated=args.keep_truncated,
     )  # fmt: skip
     check_libraries(options)
     for device in devices:
@@ -208,4 +209,6 @@ def _sentence(summary: Summary, out: Path) -> str:
         text += f", {summary.resumed} of them in earlier runs"
     if summary.resumed < summary.sources:
         text += f"; {summary.seconds:.1f} s, {summary.times_real_time:.0f} × real time"
+    if summary.truncated:
+        text += f"; {len(summary.truncated)} of them only in part, see {out / 'summary.json'}"
     return text + (f"; {summary.failed} failed, see {out / 'errors.jsonl'}" if summary.failed else "")
