@@ -149,8 +149,8 @@ class Fetcher:
         )
         if stays + peak > free:
             raise DataError(
-                f"{self.folder}: {size_text(stays + peak)} are needed, {size_text(free)} are free; get fewer tasks at a time, "
-                "or name a folder on another disk"
+                f"{self.folder}: {size_text(stays + peak)} are needed, {size_text(free)} are free; "
+                "get fewer tasks at a time, or name a folder on another disk"
             )
 
     def _kept_bytes(self, task: HearTask | None, archive: Archive) -> int:
