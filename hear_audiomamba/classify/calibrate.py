@@ -41,10 +41,15 @@ def fit_calibration(logits: Floats, targets: Floats, kind: Kind) -> Calibration:
 
 
 def _temperature(logits: Floats, targets: Floats) -> float:
-    """Find the slope with the least loss by golden section; the loss has one minimum."""
-    chosen = targets.argmax(axis=1)
+    """Find the slope with the least loss by golden section; the loss has one minimum.
+
+    Each label counts as not quite certain, as in Platt's targets: n rows that are all right do not say that the
+    next one will be.
+    """
+    n_rows, n_classes = logits.shape
     logits = logits - logits.max(axis=1, keepdims=True)
-    right = logits[np.arange(len(logits)), chosen]
+    goal = (n_rows * targets + 1) / (n_rows + n_classes)
+    right = (logits * goal).sum(axis=1)
 
     def loss(slope: float) -> float:
         return float((np.log(np.exp(slope * logits).sum(axis=1)) - slope * right).mean())

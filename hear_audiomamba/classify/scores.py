@@ -23,11 +23,15 @@ from ..archive.run import Resources, embed_sources
 from ..archive.sources import Source
 from ..archive.writers import Product, Provenance, UnitWriter
 from ..embedding.embedder import AudioEmbedder
-from ..errors import ConfigError
+from ..errors import AudioReadError, ConfigError
+from ..io.audio import duration_of
 from ..io.files import read_json
 from .events import spans_of
 from .head import Floats, Head
 from .model_file import Classifier
+
+# Recordings in a unit of work, which is the most that a kill can cost.
+SHARD = 16
 
 
 @dataclass(frozen=True)
@@ -103,13 +107,58 @@ def score_names(unit: int) -> tuple[str, str]:
     return f"scores-{unit:05d}.bin", f"scores-{unit:05d}.jsonl"
 
 
+def passes(sources: Sequence[Source], classifier: Classifier, hop_seconds: float | None) -> list[Source]:
+    """Return the sources as they are gone over: once, or several times with a shift, for pieces that overlap.
+
+    Args:
+        sources: what `find_sources` returned.
+        classifier: what to look for.
+        hop_seconds: from one piece of a recording to the next; a whole part of `clip_seconds`, by default
+            all of it. Not for events in time, whose timestamps lie closer anyway.
+
+    Raises:
+        ConfigError: the hop does not fit.
+    """
+    length = classifier.clip_seconds
+    if hop_seconds is None:
+        return list(sources)
+    if length is None:
+        raise ConfigError("hop: this classifier finds events in time and needs none")
+    count = max(1, round(length / hop_seconds)) if hop_seconds > 0 else 1
+    if not abs(length / count - hop_seconds) <= 1e-3 * length:
+        near = ", ".join(f"{length / n:g}" for n in (1, 2, 4))
+        raise ConfigError(f"hop: {hop_seconds:g} s, expected a whole part of {length:g} s, such as {near}")
+    return [
+        source if k == 0 else _shifted(source, k, k * length / count)
+        for source in sources
+        for k in range(count)
+        if k == 0 or _reaches(source, k * length / count)
+    ]
+
+
+def _shifted(source: Source, number: int, seconds: float) -> Source:
+    rest = None if source.duration is None else source.duration - seconds
+    name = f"{source.name}@{number}"
+    return replace(source, start=source.start + seconds, duration=rest, name=name)
+
+
+def _reaches(source: Source, seconds: float) -> bool:
+    """Tell whether a source goes on behind some seconds; where its length is not known, it is taken to."""
+    length = source.duration
+    if length is None and source.member is None:
+        try:
+            length = duration_of(source.path) - source.start
+        except AudioReadError:  # reported when the whole of it is read
+            return False
+    return length is None or length > seconds
+
+
 def score_sources(
     sources: Sequence[Source],
     classifier: Classifier,
     model: AudioEmbedder,
     folder: Path,
     *,
-    hop_seconds: float | None = None,
     resources: Resources | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     embed: Callable[..., Summary] = embed_sources,
@@ -117,45 +166,31 @@ def score_sources(
     """Compute the probabilities of recordings; go on where an earlier call ended.
 
     Args:
-        sources: what `find_sources` returned.
+        sources: what `passes` returned.
         classifier: what to look for.
         model: what the classifier takes embeddings from.
         folder: for the probabilities.
-        hop_seconds: from one piece of a recording to the next; a whole part of `clip_seconds`, by default
-            all of it. Not for events in time, whose timestamps lie closer anyway.
         resources: what to use.
         on_progress: called after every source.
         embed: what runs; `embed_on_ray` bound to a cluster does as well.
 
     Raises:
-        ConfigError: the hop does not fit. DataError: the model is another one, or the folder is in use.
+        DataError: the model is another one, or the folder is in use.
     """
     classifier.embedding.check(model)
-    options, passes = score_options(classifier, hop_seconds)
-    length = classifier.clip_seconds or 0.0
-    shifted = [
-        replace(source, start=source.start + k * length / passes, name=f"{source.name}@{k}" if k else source.name)
-        for source in sources
-        for k in range(passes)
-        if k == 0 or source.duration is None or source.duration > k * length / passes
-    ]  # fmt: skip
-    return embed(shifted, model, folder, options, resources, on_progress, score_product(classifier.head))
+    if classifier.clip_seconds is None:
+        options = EmbedOptions(scene=False, timestamps=True, format="npy", shard_sources=SHARD)
+    else:
+        options = EmbedOptions(segment_seconds=classifier.clip_seconds, format="npy", shard_sources=SHARD)
+    return embed(sources, model, folder, options, resources, on_progress, score_product(classifier.head))
 
 
-def score_options(classifier: Classifier, hop_seconds: float | None) -> tuple[EmbedOptions, int]:
-    """Return the engine's settings, and how often it goes over each recording."""
-    length = classifier.clip_seconds
-    if length is None:
-        if hop_seconds is not None:
-            raise ConfigError("hop_seconds: this classifier finds events in time and needs none")
-        return EmbedOptions(scene=False, timestamps=True, format="npy", shard_sources=16), 1
-    passes = 1 if hop_seconds is None else max(1, round(length / hop_seconds)) if hop_seconds > 0 else 0
-    if not passes or (hop_seconds is not None and abs(length / passes - hop_seconds) > 1e-6 * length):
-        near = ", ".join(f"{length / n:g}" for n in (1, 2, 4))
-        raise ConfigError(
-            f"hop_seconds: {hop_seconds:g}, expected a whole part of {length:g} s, such as {near}"
-        )
-    return EmbedOptions(segment_seconds=length, format="npy", shard_sources=16), passes
+def made_by_another(folder: Path, classifier: Classifier) -> bool:
+    """Tell whether a folder holds the probabilities of another classifier."""
+    if not (folder / FOLDER / "run.json").exists():
+        return False
+    made_with = read_json(folder / FOLDER / "run.json").get("product")
+    return bool(made_with != score_product(classifier.head).settings)
 
 
 def score_product(head: Head) -> Product:
@@ -170,12 +205,18 @@ def score_product(head: Head) -> Product:
 def read_scores(folder: Path, classifier: Classifier, sources: Sequence[Source]) -> Iterator[Recording]:
     """Read probabilities back, recording by recording, in the order of the sources.
 
-    Sources that could not be decoded are left out.
+    Args:
+        folder: of `score_sources`.
+        classifier: the one they were computed with.
+        sources: what `score_sources` was given. Those that could not be decoded are left out.
     """
+    wanted = {(source.label, round(source.start, 6)) for source in sources}
     held: dict[str, list[tuple[Path, dict[str, Any]]]] = {}
     for file in sorted(folder.glob("scores-*.jsonl")):
         for line in file.read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
+            if (row["path"], round(row["start"], 6)) not in wanted:
+                continue
             held.setdefault(row["path"], []).append((file.with_suffix(".bin"), row))
     n_classes = len(classifier.head.classes)
     for label in dict.fromkeys(source.label for source in sources):

@@ -138,11 +138,13 @@ def _stretches(classifier: Classifier, pool: Path) -> Iterator[_Pool]:
     head = classifier.head
     for piece in read_frames(pool):
         number = (piece.times // STRETCH_SECONDS).astype(int)
+        step = float(piece.times[1] - piece.times[0]) if len(piece.times) > 1 else 0.0
         sounds, embeddings, probabilities = [], [], []
         for own in np.unique(number):
             rows = piece.embeddings[number == own]
             chances = head.probabilities(rows)
-            sounds.append((piece.path, own * STRETCH_SECONDS, float(piece.times[number == own][-1])))
+            last = float(piece.times[number == own][-1]) + step / 2
+            sounds.append((piece.path, own * STRETCH_SECONDS, min((own + 1) * STRETCH_SECONDS, last)))
             embeddings.append(rows.mean(axis=0, dtype=np.float32))
             probabilities.append(chances[doubts(chances, head.kind).argmax()])
         yield _Pool(list(sounds), np.stack(embeddings), np.stack(probabilities))

@@ -33,6 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="default: by the name of --out",
     )
     add("--probabilities", type=Path, metavar="FILE", help="also the probability of every class, row by row")
+    add(
+        "--plot",
+        type=int,
+        metavar="N",
+        help="pictures of the N surest detections of each class, in OUT.plots",
+    )
 
     how = parser.add_argument_group("detections")
     add = how.add_argument
@@ -69,6 +75,8 @@ def run(args: argparse.Namespace) -> int:
     from ..classify.predict import detect
     from ..classify.tables import format_of, write_detections, write_probabilities
 
+    if args.plot is not None and args.plot < 1:
+        raise ConfigError(f"--plot {args.plot}: expected at least 1")
     format = format_of(args.out, args.format)
     classifier = _adjusted(load_classifier(args.model), args)
     recordings, failed = _recordings(args, classifier)
@@ -89,6 +97,8 @@ def run(args: argparse.Namespace) -> int:
     high = classifier.embedding.settings["config"]["features"]["sample_rate"] / 2
     about = {"classifier": str(args.model), "classes": list(classifier.head.classes)}
     files = write_detections(detections, paths, args.out, format, high_hz=high, about=about)
+    if args.plot is not None:
+        _plot(args, classifier, detections)
     where = args.out if len(files) == 1 else f"{len(files)} files in {args.out}"
     print(f"{len(detections)} detections in {len(paths)} recordings ({seconds / 3600:.2f} h): {where}")
     return 1 if failed and not args.skip_errors else 0
@@ -114,7 +124,7 @@ def _adjusted(classifier: Any, args: argparse.Namespace) -> Any:
 def _recordings(args: argparse.Namespace, classifier: Any) -> tuple[Any, int]:
     """Return what gives the probabilities of all recordings, as often as it is called, and how many failed."""
     from ..archive.journal import FOLDER
-    from ..classify.scores import read_scores, score_archive
+    from ..classify.scores import passes, read_scores, score_archive
 
     folders = [Path(path) for path in args.paths if (Path(path) / FOLDER / "run.json").exists()]
     if folders:
@@ -123,35 +133,53 @@ def _recordings(args: argparse.Namespace, classifier: Any) -> tuple[Any, int]:
         return lambda: (one for folder in folders for one in score_archive(folder, classifier)), 0
     from ..archive.sources import find_sources
 
-    sources = find_sources(args.paths)
+    sources = passes(find_sources(args.paths), classifier, args.hop)
     folder = args.out.with_name(f"{args.out.name}.scores")
     failed = _compute(args, classifier, sources, folder)
     return lambda: read_scores(folder, classifier, sources), failed
 
 
-def _compute(args: argparse.Namespace, classifier: Any, sources: Any, folder: Path) -> int:
+def _load(args: argparse.Namespace, classifier: Any) -> Any:
+    """Load the model that the classifier takes embeddings from."""
     import torch
 
-    from ..archive.run import Resources, embed_sources
-    from ..classify.scores import score_sources
     from ..hear import load_model
 
     if args.threads is not None:
+        if args.threads < 1:
+            raise ConfigError(f"--threads {args.threads}: expected at least 1")
         torch.set_num_threads(args.threads)
+    device = (args.device or "").split(",")[0] or None
+    return load_model(**_loading(args, classifier), device=device, max_batch_windows=args.batch_windows)
+
+
+def _loading(args: argparse.Namespace, classifier: Any) -> dict[str, Any]:
+    given = {} if args.embedding_model is None else {"model_file_path": args.embedding_model}
+    return {**classifier.embedding.arguments, **given}
+
+
+def _plot(args: argparse.Namespace, classifier: Any, detections: Any) -> None:
+    from ..classify.pictures import draw_detections
+
+    folder = args.out.with_name(f"{args.out.name}.plots")
+    files = draw_detections(detections, _load(args, classifier), folder, args.plot)
+    print(f"{len(files)} pictures in {folder}")
+
+
+def _compute(args: argparse.Namespace, classifier: Any, sources: Any, folder: Path) -> int:
+    from ..archive.run import Resources, embed_sources
+    from ..classify.scores import made_by_another, score_sources
+
     devices = tuple(filter(None, (args.device or "").split(",")))
-    loading = dict(classifier.embedding.arguments)
-    if args.embedding_model is not None:
-        loading["model_file_path"] = args.embedding_model
-    model = load_model(
-        **loading, device=devices[0] if devices else None, max_batch_windows=args.batch_windows
-    )
+    # What another classifier computed under this name is of no use; it is made again in its place.
+    overwrite = args.overwrite or made_by_another(folder, classifier)
     resources = Resources(
-        devices=devices, workers=args.workers, retry_errors=args.retry_errors, overwrite=args.overwrite
+        devices=devices, workers=args.workers, retry_errors=args.retry_errors, overwrite=overwrite
     )
-    embed = embed_sources if args.ray is None else partial(_on_ray, loading, args.ray)
+    embed = embed_sources if args.ray is None else partial(_on_ray, _loading(args, classifier), args.ray)
     with ProgressLine(quiet=args.quiet) as line:
         summary = score_sources(
-            sources, classifier, model, folder, hop_seconds=args.hop, resources=resources,
+            sources, classifier, _load(args, classifier), folder, resources=resources,
             on_progress=line.update, embed=embed,
         )  # fmt: skip
     if args.ray is not None:

@@ -11,6 +11,7 @@ import pytest
 
 from hear_audiomamba.classify.model_file import load_classifier
 from hear_audiomamba.cli import main
+from hear_audiomamba.errors import DataError
 
 from .conftest import SOUNDS, TINY_WORDS
 
@@ -93,3 +94,81 @@ def test_an_archive_gives_what_its_audio_gives(fitted, recording, tmp_path):
     expected = (tmp_path / "audio.csv").read_text()
     assert len(expected.splitlines()) == 4
     assert {table.read_text() for table in tables.values()} == {expected}
+
+
+def test_predictions_follow_the_classifier_and_the_hop(fitted, class_folders, recording, tmp_path):
+    path = recording("day.wav", ("low", 2.0), ("high", 2.0))
+    words = ["predict", str(path), "--model", str(fitted), "--out", str(tmp_path / "found.csv")]
+    words += ["--probabilities", str(tmp_path / "all.csv"), "--workers", "0", "--quiet"]
+    assert main([*words, "--hop", "0.25"]) == 0 and len(read_table(tmp_path / "all.csv")) == 16
+    assert main(words) == 0 and len(read_table(tmp_path / "all.csv")) == 4
+    before = (tmp_path / "all.csv").read_bytes()
+    scores = tmp_path / "found.csv.scores"
+    held = {file.name: file.stat().st_mtime_ns for file in scores.glob("*.bin")}
+    assert main(words) == 0 and (tmp_path / "all.csv").read_bytes() == before
+    assert {
+        file.name: file.stat().st_mtime_ns for file in scores.glob("*.bin")
+    } == held  # nothing was done again
+
+    assert main(["fit", str(class_folders(4, "others", seed=5)), "--out", str(fitted), *TINY_WORDS]) == 0
+    assert main(words) == 0 and (tmp_path / "all.csv").read_bytes() != before
+
+
+def test_pictures_of_the_surest_detections(fitted, recording, tmp_path):
+    path = recording("day.wav", ("low", 2.0), ("high", 2.0), ("low", 1.0))
+    words = [
+        "predict",
+        str(path),
+        "--model",
+        str(fitted),
+        "--out",
+        str(tmp_path / "found.csv"),
+        "--plot",
+        "2",
+    ]
+    assert main([*words, "--workers", "0", "--quiet"]) == 0
+    for name in ("low.png", "high.png"):
+        assert (tmp_path / "found.csv.plots" / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_predict_refuses(fitted, recording, tmp_path, capsys):
+    path = recording("day.wav", ("low", 2.0))
+    words = ["predict", str(path), "--out", str(tmp_path / "found.csv"), "--quiet", "--workers", "0"]
+    bad = tmp_path / "bad.safetensors"
+    bad.write_bytes(b"\x80\x04pickle")
+    for more, told in (
+        (["--model", str(bad)], "cannot be read"),
+        (["--model", str(tmp_path / "gone.safetensors")], "no such file"),
+        (["--model", str(fitted), "--hop", "0.3"], "expected a whole part of 1 s"),
+        (["--model", str(fitted), "--threshold", "7"], "expected a probability"),
+        (["--model", str(fitted), "--format", "xml"], None),
+    ):
+        if told is None:
+            with pytest.raises(SystemExit):
+                main([*words, *more])
+            continue
+        assert main([*words, *more]) == 1
+        assert told in capsys.readouterr().err
+    # One file that cannot be read does not spoil the others.
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"RIFF no audio")
+    assert main(["predict", str(path), str(broken), "--model", str(fitted), *words[2:]]) == 1
+    assert len(read_table(tmp_path / "found.csv")) == 1
+    assert main(["predict", str(path), str(broken), "--model", str(fitted), "--skip-errors", *words[2:]]) == 0
+
+
+def test_embeddings_of_another_model_are_refused(fitted, small_model, tiny_model):
+    classifier = load_classifier(fitted)
+    classifier.embedding.check(tiny_model)
+    with pytest.raises(DataError, match=r"fitted on embeddings of another weights .*--embedding-model"):
+        classifier.embedding.check(small_model)
+
+
+def test_a_table_gives_what_its_folders_give(class_folders, tmp_path):
+    folder = class_folders(4)
+    rows = [f"{path.relative_to(tmp_path)},{path.parent.name}" for path in sorted(folder.rglob("*.wav"))]
+    (tmp_path / "labels.csv").write_text("path,label\n" + "\n".join(rows) + "\n")
+    for labels, name in ((folder, "a"), (tmp_path / "labels.csv", "b")):
+        assert main(["fit", str(labels), "--out", str(tmp_path / f"{name}.safetensors"), *TINY_WORDS]) == 0
+    first, second = (json.loads((tmp_path / f"{name}.json").read_text()) for name in "ab")
+    assert first["summary"] == second["summary"] and first["classes"] == second["classes"]

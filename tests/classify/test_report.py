@@ -63,6 +63,13 @@ def test_calibrated_probabilities_come_true(kind):
     )
 
 
+def test_a_few_rows_that_are_all_right_do_not_make_sure():
+    targets = np.eye(3)[np.arange(12) % 3]
+    logits = (20 * targets).astype(np.float32)
+    calibration = fit_calibration(logits, targets, "single")
+    assert 0.75 < to_probabilities(logits, "single", calibration).max() < 0.95
+
+
 def test_thresholds_keep_the_precision_asked_for():
     random = np.random.default_rng(0)
     targets = (random.random((500, 2)) < 0.3).astype(float)

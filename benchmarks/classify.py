@@ -1,0 +1,247 @@
+"""`fit` against the benchmark's own predictions on the same embeddings, and how scores grow with the labels.
+
+    python benchmarks/classify.py scores TASKS [--tasks drum_strokes …] [--work build/classify] [--json FILE]
+    python benchmarks/classify.py curves TASKS [--counts 5 10 25] [--seeds 5] [--picture FILE] [--json FILE]
+
+TASKS is a folder of tasks in HEAR's format. `scores` runs the engine that stands for HEAR's predictions runner
+(tests hold it to the runner) and `fit`, each with one thread, and counts processor time, since other work may
+share the machine; embeddings are made before. `fit` gets the labels as a HEAR task and as a CSV, which must
+agree. `curves` draws some labels of each class out of four folds and scores the fifth, with our embeddings and
+with mean and deviation of a log-mel spectrogram.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import pickle
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from timing import write
+
+from hear_audiomamba import load_model
+from hear_audiomamba.classify.candidates import make_fitter
+from hear_audiomamba.classify.embeddings import embed_stretches, read_clips, read_files
+from hear_audiomamba.classify.event_choice import LabelledRecording, found_events
+from hear_audiomamba.classify.events import spans_of
+from hear_audiomamba.classify.fit import fit_labels
+from hear_audiomamba.classify.folds import make_folds
+from hear_audiomamba.classify.outcome import FitOptions, targets_of
+from hear_audiomamba.classify.trials import choose, unseen_logits
+from hear_audiomamba.evaluate.predictions.engine import Engine
+from hear_audiomamba.evaluate.predictions.events import EVENT_SCORES, Events
+from hear_audiomamba.evaluate.predictions.scores import SCENE_SCORES
+from hear_audiomamba.io.audio import load_audio
+from hear_audiomamba.io.labels import read_labels
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tests.evaluate.logmel_stats import LogMelStats, get_scene_embeddings
+
+CURVE_TASKS = ("drum_strokes", "soundfont_pitch", "speech_commands_tts")
+
+
+def kit_folder(task: Path, table, embedded, folder: Path) -> Path:
+    """Lay embeddings out as HEAR's embeddings runner does."""
+    metadata = json.loads((task / "task_metadata.json").read_text())
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "task_metadata.json").write_text(json.dumps(metadata))
+    (folder / "labelvocabulary.csv").write_text((task / "labelvocabulary.csv").read_text())
+    rows: dict[str, list] = {split: [] for split in metadata["splits"]}
+    if table.kind == "events":
+        split_of = {row.path: row.split for row in table.rows}
+        paths = list(table.paths)
+        for number, times, embeddings in read_files(embedded):
+            path = paths[number]
+            events = [(r.start, r.end, r.labels[0]) for r in table.rows if r.path == path and r.labels]
+            for when, row in zip(times, embeddings):
+                own = [label for start, end, label in events if start <= when <= end]
+                rows[split_of[path]].append((row, own, (Path(path).name, 1000 * float(when))))
+    else:
+        clips, _ = read_clips(embedded)
+        for row, clip in zip(table.rows, clips):
+            rows[row.split].append((clip, list(row.labels), None))
+    for split, held in rows.items():
+        np.stack([row for row, _, _ in held]).astype(np.float32).tofile(folder / f"{split}.embeddings.npy")
+        size = [len(held), len(held[0][0])]
+        (folder / f"{split}.embedding-dimensions.json").write_text(json.dumps(size))
+        (folder / f"{split}.target-labels.pkl").write_bytes(pickle.dumps([labels for _, labels, _ in held]))
+        if table.kind == "events":
+            (folder / f"{split}.filename-timestamps.json").write_text(
+                json.dumps([where for _, _, where in held])
+            )
+            (folder / f"{split}.json").write_text((task / f"{split}.json").read_text())
+    return folder
+
+
+def fit_score(fitted, table, task: Path, embedded) -> float:
+    """Score what `fit` says of rows it was not fitted on as the benchmark does."""
+    metadata = json.loads((task / "task_metadata.json").read_text())
+    name = metadata["evaluation"][0]
+    trial, classifier = fitted.trial, fitted.classifier
+    if table.kind != "events":
+        split = np.array([row.split for row in trial.rows])
+        score = SCENE_SCORES["top1_acc" if name == "pitch_acc" else name]
+        return float(
+            np.mean([score(trial.probabilities[split == s], trial.targets[split == s]) for s in set(split)])
+        )
+    truth = {name: rows for name, rows in json.loads((task / "test.json").read_text()).items()}
+    index = {label: number for number, label in enumerate(table.classes)}
+    target = {name: Events.from_rows(rows, index) for name, rows in truth.items()}
+    found, paths = {}, list(table.paths)
+    for number, times, rows in read_files(embedded):
+        if Path(paths[number]).name not in target:
+            continue
+        recording = LabelledRecording(*spans_of(times), classifier.head.probabilities(rows), ())
+        events = [
+            (c, 1000 * event.start, 1000 * event.end)
+            for c in range(len(table.classes))
+            for event in found_events(recording, c, float(classifier.head.thresholds[c]), classifier.events)
+        ]
+        columns = np.array(sorted(events, key=lambda one: one[1])).reshape(-1, 3).T
+        found[Path(paths[number]).name] = Events(columns[0].astype(int), columns[1], columns[2])
+    return float(next(iter(EVENT_SCORES[name](found, target, len(table.classes)).values())))
+
+
+def as_csv(table, path: Path) -> Path:
+    """Write labels as a CSV."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label", "start", "end", "split"])
+        for row in table.rows:
+            writer.writerow([row.path, ";".join(row.labels) or ";", row.start, row.end, row.split])
+    return path
+
+
+def scores(args: argparse.Namespace) -> None:
+    """Compare scores and processor time, task by task."""
+    model, results = load_model(device="cpu"), []
+    for name in args.tasks or sorted(path.name for path in args.folder.iterdir() if path.is_dir()):
+        task = next(args.folder.glob(f"{name}*"))
+        table = read_labels(task)
+        events = table.kind == "events"
+        stretches = (
+            [(p, None, None) for p in table.paths] if events else [(r.path, None, None) for r in table.rows]
+        )
+        archive = args.work / task.name
+        embedded = embed_stretches(stretches, model, archive, timestamps=events)
+        torch.set_num_threads(1)
+        folder = kit_folder(task, table, embedded, args.work / "kit" / task.name)
+        began = time.process_time()
+        report = Engine(folder, threads=1).run([42])[42]
+        kit_seconds = time.process_time() - began
+        part = report.get("aggregated_scores", report.get("test", {}))
+        kit = part["test_score_mean"] if "test_score_mean" in part else part["test_score"]
+        began = time.process_time()
+        fitted = fit_labels(table, model, archive)
+        seconds = time.process_time() - began
+        own = fit_score(fitted, table, task, embedded)
+        with tempfile.TemporaryDirectory() as scratch:
+            labels = as_csv(table, Path(scratch) / "labels.csv")
+            again = fit_labels(read_labels(labels, kind=table.kind, overlaps="keep"), model, archive)
+        row = {
+            "task": task.name, "fit": own, "fit_from_csv": fit_score(again, table, task, embedded),
+            "engine": float(kit), "fit_cpu_seconds": seconds, "engine_cpu_seconds": kit_seconds,
+            "chosen": fitted.trial.notes[-1],
+        }  # fmt: skip
+        results.append(row)
+        print(json.dumps(row), flush=True)
+        write(args.json, {"benchmark": "classify scores", "rows": results})
+
+
+def curves(args: argparse.Namespace) -> None:
+    """Score with few labels a class."""
+    model, stats, results = load_model(device="cpu"), LogMelStats(), []
+    for name in args.tasks or CURVE_TASKS:
+        task = next(args.folder.glob(f"{name}*"))
+        table = read_labels(task)
+        stretches = [(row.path, None, None) for row in table.rows]
+        embedded = embed_stretches(stretches, model, args.work / task.name, timestamps=False)
+        audio = [torch.from_numpy(load_audio(row.path, 16000))[None] for row in table.rows]
+        sides = {
+            "ours": read_clips(embedded)[0],
+            "log-mel statistics": np.concatenate(
+                [get_scene_embeddings(clip, stats).numpy() for clip in audio]
+            ),
+        }
+        targets, split = targets_of(table.rows, table.classes), np.array([row.split for row in table.rows])
+        for count in args.counts:
+            for side, rows in sides.items():
+                values = [
+                    few_labels(rows, targets, split, table, count, seed, held)
+                    for seed in range(args.seeds)
+                    for held in sorted(set(split))
+                ]
+                by_seed = np.array(values).reshape(args.seeds, -1).mean(axis=1)
+                row = {"task": task.name, "side": side, "labels": count, "score": float(by_seed.mean()),
+                       "deviation": float(by_seed.std(ddof=1))}  # fmt: skip
+                results.append(row)
+                print(json.dumps(row), flush=True)
+    write(args.json, {"benchmark": "classify curves", "seeds": args.seeds, "rows": results})
+    if args.picture:
+        draw(results, args.picture)
+
+
+def few_labels(rows, targets, split, table, count: int, seed: int, held: str) -> float:
+    """Fit to `count` labels of each class outside a fold, chosen by cross-validation; return the fold's accuracy."""
+    random = np.random.default_rng(seed)
+    kept = []
+    for index in range(targets.shape[1]):
+        own = np.flatnonzero((targets[:, index] > 0) & (split != held))
+        kept.append(random.permutation(own)[:count])
+    chosen = np.concatenate(kept)
+    fitter = make_fitter(table, FitOptions())
+    units = [(table.rows[i].path, None, None) for i in chosen]
+    folds = make_folds(units, targets[chosen], 5, seed)
+    logits = unseen_logits(fitter, rows[chosen], targets[chosen], folds.fold)
+    made = choose(logits, targets[chosen], table.kind, None)
+    (head,) = fitter.fit(rows[chosen], targets[chosen], folds.fold == 0, [made.candidate])
+    tested = split == held
+    return float((head.logits(rows[tested]).argmax(axis=1) == targets[tested].argmax(axis=1)).mean())
+
+
+def draw(results: list[dict], picture: Path) -> None:
+    """Draw the curves, a plot a task."""
+    from matplotlib.figure import Figure
+
+    tasks = list(dict.fromkeys(row["task"] for row in results))
+    figure = Figure(figsize=(3.6 * len(tasks), 3.2), layout="constrained")
+    for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks):
+        for side, colour in (("ours", "#2f6db3"), ("log-mel statistics", "#b3442f")):
+            own = [row for row in results if row["task"] == task and row["side"] == side]
+            counts = [row["labels"] for row in own]
+            axes.errorbar(counts, [row["score"] for row in own], [row["deviation"] for row in own], color=colour,
+                          marker="o", label=side, capsize=3)  # fmt: skip
+        axes.set(title=task.partition("-")[0], xlabel="labels a class", xticks=counts, ylim=(0, 1))
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("accuracy")
+    figure.axes[0].legend(loc="upper left", frameon=False)
+    figure.savefig(picture, dpi=130)
+
+
+def main() -> None:
+    """Read the arguments and run."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("scores", "curves"))
+    parser.add_argument("folder", type=Path, help="of tasks")
+    parser.add_argument("--tasks", nargs="+", help="names; the version may be left out")
+    parser.add_argument("--work", type=Path, default=Path("build/classify"), help="for embeddings")
+    parser.add_argument("--counts", type=int, nargs="+", default=[5, 10, 25])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--picture", type=Path)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    warnings.simplefilter("ignore")
+    (scores if args.what == "scores" else curves)(args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""Spectrograms of the surest detections of each class, to check a classifier at a glance."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..embedding.embedder import AudioEmbedder
+from ..errors import AudioReadError, DataError
+from ..io.audio import load_audio
+from ..io.files import replacing
+from .predict import Detection
+
+MARGIN_SECONDS = 1.0
+# A longer detection is shown from its beginning.
+MOST_SECONDS = 12.0
+PER_ROW = 3
+
+
+def draw_detections(
+    detections: Sequence[Detection], model: AudioEmbedder, folder: str | Path, count: int
+) -> list[Path]:
+    """Draw the surest detections of each class.
+
+    Args:
+        detections: of any recordings.
+        model: for its spectrogram.
+        folder: for one PNG file a class, named after it; made if need be.
+        count: most detections of a class.
+
+    Returns:
+        The files written.
+
+    Raises:
+        DataError: matplotlib is not installed. OutputError: a file cannot be written.
+    """
+    by_class: dict[str, list[Detection]] = defaultdict(list)
+    for one in sorted(detections, key=lambda one: -one.score):
+        if len(by_class[one.label]) < count:
+            by_class[one.label].append(one)
+    files: list[Path] = []
+    for label, own in sorted(by_class.items()):
+        name = "".join(letter if letter.isalnum() or letter in " -_." else "_" for letter in label)
+        path = Path(folder) / f"{name.strip('. ') or 'class'}.png"
+        if path in files:  # names that differ in signs only
+            path = path.with_name(f"{path.stem}-{len(files)}.png")
+        _draw(label, own, model, path)
+        files.append(path)
+    return files
+
+
+def _draw(label: str, detections: Sequence[Detection], model: AudioEmbedder, path: Path) -> None:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise DataError("pictures need matplotlib: pip install 'hear-audiomamba[classify]'") from None
+
+    rows = -(-len(detections) // PER_ROW)
+    figure = Figure(figsize=(4.2 * min(PER_ROW, len(detections)), 2.6 * rows + 0.5), layout="constrained")
+    grid = figure.subplots(rows, min(PER_ROW, len(detections)), squeeze=False).ravel()
+    for axes in grid[len(detections) :]:
+        axes.set_axis_off()
+    for axes, one in zip(grid, detections):
+        begin = max(0.0, one.start - MARGIN_SECONDS)
+        seconds = min(one.end + MARGIN_SECONDS - begin, MOST_SECONDS)
+        try:
+            audio = load_audio(one.path, model.sample_rate, start=begin, duration=seconds)
+        except AudioReadError as error:
+            axes.text(0.5, 0.5, str(error), ha="center", va="center", wrap=True, fontsize=7)
+            axes.set_axis_off()
+            continue
+        with torch.no_grad():
+            picture = model.features(torch.from_numpy(audio)[None].to(model.device))[0].cpu().numpy()
+        low, high = np.percentile(picture, [5, 99.8])
+        end = begin + len(audio) / model.sample_rate
+        axes.imshow(
+            picture.T, origin="lower", aspect="auto", extent=(begin, end, 0, picture.shape[1]), cmap="magma",
+            vmin=low, vmax=max(high, low + 1e-6), interpolation="nearest",
+        )  # fmt: skip
+        for edge in (one.start, one.end):
+            axes.axvline(edge, color="white", linewidth=1.2, linestyle="--")
+        axes.set(xlim=(begin, end), yticks=[])
+        axes.set_title(f"{one.score:.2f}  {Path(one.path).name}", fontsize=8)
+        axes.tick_params(labelsize=7)
+    figure.suptitle(f"{label}: the surest detections, seconds in the recording", fontsize=10)
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png", dpi=110)
