@@ -34,7 +34,7 @@ from hear_audiomamba.archive.read import read_all_scenes
 from hear_audiomamba.archive.run import Resources, embed_sources
 from hear_audiomamba.archive.sources import find_sources
 from hear_audiomamba.io.audio import load_audio
-from hear_audiomamba.ops.memory import keep_freed_memory
+from hear_audiomamba.io.process import keep_freed_memory
 
 
 def cpu_seconds() -> float:

@@ -39,7 +39,7 @@ def published_path() -> Iterator[None]:
         u, delta, B, C, z = sequences
         return flip(published_scan(u, delta, A, B, C, D, z, delta_bias)).transpose(1, 2)
 
-    def conv(x, weight, bias, reverse=False):
+    def conv(x, weight, bias, reverse=False, backend=None):
         flip = (lambda t: t.flip(-1)) if reverse else (lambda t: t)
         x = flip(x.transpose(1, 2).contiguous())
         y = F.conv1d(x, weight[:, None], bias, padding=weight.shape[1] - 1, groups=len(weight))

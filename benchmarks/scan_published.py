@@ -2,7 +2,7 @@
 
     python benchmarks/scan_published.py [--threads 2] [--keep-memory] [--json results.json]
 
-`--keep-memory` lets both sides reuse large blocks of memory (`hear_audiomamba.ops.memory`), which helps the
+`--keep-memory` lets both sides reuse large blocks of memory (`hear_audiomamba.io.process`), which helps the
 published path most: it makes `(B, D, L, N)` tensors.
 """
 
@@ -15,8 +15,8 @@ import torch
 from published import published_scan
 from timing import ratio, take_turns, write
 
+from hear_audiomamba.io.process import keep_freed_memory
 from hear_audiomamba.ops import selective_scan
-from hear_audiomamba.ops.memory import keep_freed_memory
 
 LENGTH, CHANNELS, STATES = 251, 576, 24
 

@@ -46,9 +46,17 @@ def take_turns(
 
 
 def ratio(slow: list[float], fast: list[float]) -> dict[str, float]:
-    """Return how many times faster one side is, pair by pair: median, least and most."""
+    """Return how many times faster one side is, pair by pair: median, least and most, and of how many pairs."""
     pairs = [a / b for a, b in zip(slow, fast)]
-    return {"median": statistics.median(pairs), "min": min(pairs), "max": max(pairs)}
+    return {"median": statistics.median(pairs), "min": min(pairs), "max": max(pairs), "pairs": len(pairs)}
+
+
+def spread(found: Mapping[str, float], digits: int) -> str:
+    """Return a ratio as text: with the least and the most of five pairs or more, else the number of pairs."""
+    text = f"{found['median']:.{digits}f}"
+    if found["pairs"] < 5:
+        return f"{text} ({found['pairs']:.0f} pair{'s' if found['pairs'] > 1 else ''})"
+    return f"{text} ({found['min']:.{digits}f}–{found['max']:.{digits}f})"
 
 
 def machine() -> dict[str, Any]:

@@ -26,7 +26,7 @@ MOVED = {
     "features_kaldi": "frontends.kaldi",
     "flops": "models.flops",
     "inputs": "embedding.inputs",
-    "memory": "ops.memory",
+    "memory": "io.process",
     "pretrain.reading": "pretrain.data.reading",
     "registry": "models.registry",
     "tagging": "embedding.tagging",

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from ..errors import AudioMambaError, did_you_mean
-from ..ops.memory import keep_freed_memory
+from ..io.process import keep_freed_memory, wait_passively
 
 PROGRAM = "hear-audiomamba"
 
@@ -62,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     verb = " ".join(words[:n_words])
     if verb not in VERBS:
         return _fail(f"unknown verb {verb!r}; {did_you_mean(verb, VERBS)}", 2)
+    wait_passively()
     # Options may stand between words: `pretrain ssam_tiny --resume optim.steps=100`.
     args = make_parser(verb).parse_intermixed_args(words[n_words:])
     warnings.showwarning = _show_warning

@@ -1,12 +1,28 @@
-"""Keep freed memory in the process instead of handing it back to the system."""
+"""How a program of ours uses memory and processors: settings for the command line, not for libraries."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's malloc.h
 _LARGEST = 2**31 - 1
+
+
+# Of GNU's OpenMP, and of LLVM's and Intel's. A few microseconds of spinning bridge the gaps inside a layer.
+_WAITING = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "0"}
+
+
+def wait_passively() -> None:
+    """Let threads that wait for one another sleep; call it before torch is imported.
+
+    By default they spin for milliseconds, and take the processor from the very threads they wait for where
+    other programs want it too: a busy machine then embeds ten times slower than it could
+    (`benchmarks/busy.py`). Variables that are set already are left alone.
+    """
+    if not any(name in os.environ for name in _WAITING):
+        os.environ.update(_WAITING)
 
 
 def keep_freed_memory() -> bool:
