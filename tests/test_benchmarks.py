@@ -13,8 +13,8 @@ from hear_audiomamba.modules.mamba import MambaBlock
 from hear_audiomamba.modules.transformer import TransformerBlock
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-import models  # noqa: E402
-from timing import ratio, spread  # noqa: E402
+import models
+from timing import ratio, spread
 
 NAMES = [name for name in list_models() if "_tiny" in name and not name.startswith("hiermamba")]
 
