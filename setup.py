@@ -75,6 +75,7 @@ EXTRAS["test"] = sorted(
     {
         "pytest",
         "hypothesis",
+        *EXTRAS["onnx"],
         "kaldi-native-fbank",
         "ml_collections",
         "pandas",

@@ -60,6 +60,15 @@ class DownloadError(AudioMambaError, OSError):
     """A file cannot be had from the web: no network, no such file, or not the file that was expected."""
 
 
+class MissingPackageError(AudioMambaError, ImportError):
+    """What was asked for needs a package that is not installed."""
+
+    @classmethod
+    def of(cls, task: str, extra: str) -> MissingPackageError:
+        """Return the error for a task that needs the packages of an extra."""
+        return cls(f"{task} needs packages that are not installed: pip install 'hear_audiomamba[{extra}]'")
+
+
 class FirstUseWarning(UserWarning):
     """Weights without a published hash were downloaded for the first time; their hash is now on record."""
 

@@ -23,7 +23,7 @@ LAYERS = [
     {"embedding"},
     {"hear"},
     {"archive", "pretrain", "evaluate"},
-    {"classify"},
+    {"classify", "adapters", "onnx_runtime"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

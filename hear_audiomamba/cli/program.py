@@ -23,10 +23,6 @@ VERBS = {
     "fit": "labels to a classifier of recordings, with a report",
     "predict": "a classifier's classes found in recordings",
     "check": "the checks of hear-validator, as a table",
-    "tasks list": "the 19 tasks of the HEAR benchmark: clips, size, metric, licence",
-    "tasks get": "HEAR tasks downloaded, checked, unpacked and resampled",
-    "tasks check": "is every HEAR task in a folder whole",
-    "tasks resample": "clips of HEAR tasks at further sample rates",
     "evaluate": "the HEAR benchmark: tasks, seeds, scores, resumable",
     "leaderboard": "tables, plots and a page from evaluation results",
     "pretrain": "train an encoder by one of the published recipes",
@@ -36,6 +32,7 @@ VERBS = {
     "explore": "a page in which an archive is seen, heard and labelled",
     "map": "a picture of a folder of embeddings",
     "search": "the nearest recordings in a folder of embeddings",
+    "export": "models as files for ONNX runtimes and for torch.export",
     "bench": "how fast the scan and the models are on this machine",
 }
 

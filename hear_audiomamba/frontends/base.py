@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ class Frontend(nn.Module):
             one by one.
         pad_value: what stands for padding behind a clip, after normalisation.
         window: of a frame, `(win_length,)`.
+        fourier: how spectra are computed: by the fast transform, or by matrix "products" with sines and
+            cosines, for exported graphs, whose runtimes know no complex numbers.
     """
 
     sample_rate: int
@@ -35,6 +39,7 @@ class Frontend(nn.Module):
     clip_normalized: bool
     pad_value: float
     window: Tensor
+    fourier: Literal["fft", "products"] = "fft"
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Let `.to`, `.half()` … move all tensors but cast none: spectrograms are computed in float32."""
@@ -74,3 +79,21 @@ class Frontend(nn.Module):
             `(B, T, n_mels)` float32.
         """
         return self.normalize(self.log_mel(audio.to(self.window.device)))
+
+
+def power_by_products(frames: Tensor, n_fft: int) -> Tensor:
+    """Return the power spectra of frames without complex numbers.
+
+    Args:
+        frames: `(…, n)`, n ≤ n_fft, windowed; zeros are thought behind them up to n_fft.
+        n_fft: length of the transform.
+
+    Returns:
+        `(…, n_fft // 2 + 1)` in the frames' dtype.
+    """
+    positions = torch.arange(frames.shape[-1], dtype=torch.float64)
+    # The product of the two integers is taken modulo n_fft first, so that the angles stay exact.
+    turns = (positions[:, None] * torch.arange(n_fft // 2 + 1)) % n_fft
+    angles = turns * (2.0 * math.pi / n_fft)
+    cosines, sines = angles.cos().to(frames.dtype), angles.sin().to(frames.dtype)
+    return (frames @ cosines).square() + (frames @ sines).square()

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..config import LogMelConfig
-from .base import Frontend
+from .base import Frontend, power_by_products
 
 _EPS = 1.1920928955078125e-07  # the float32 machine epsilon, which the reference code adds before the log
 
@@ -117,12 +117,21 @@ class LogMel(Frontend):
         audio = audio.float()
         if n_samples <= pad:
             audio = F.pad(audio, (0, pad + 1 - n_samples))
+        return self._log(self._power(audio)[:, : self.n_frames(n_samples)] @ self.filterbank)
+
+    def _power(self, audio: Tensor) -> Tensor:
+        """Return the power spectra `(B, frames, bins)` of centred frames."""
+        n_fft, win_length = self.config.n_fft, self.config.win_length
+        if self.fourier == "products":
+            before = (n_fft - win_length) // 2
+            window = F.pad(self.window, (before, n_fft - win_length - before))
+            padded = F.pad(audio[:, None], (n_fft // 2, n_fft // 2), mode="reflect")[:, 0]
+            return power_by_products(padded.unfold(1, n_fft, self.hop_length) * window, n_fft)
         spectrum = torch.stft(
-            audio, self.config.n_fft, self.hop_length, self.config.win_length, self.window,
+            audio, n_fft, self.hop_length, win_length, self.window,
             center=True, pad_mode="reflect", return_complex=True,
         )  # fmt: skip
-        power = torch.view_as_real(spectrum[..., : self.n_frames(n_samples)]).square().sum(-1)
-        return self._log(power.transpose(1, 2) @ self.filterbank)
+        return torch.view_as_real(spectrum).square().sum(-1).transpose(1, 2)
 
     def normalize(self, log_mel: Tensor) -> Tensor:
         """Return a clip's log-mel after the configured normalisation, `(B, T, n_mels)`."""

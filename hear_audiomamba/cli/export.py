@@ -1,0 +1,42 @@
+"""The verb `export`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
+    parser.add_argument("model", help="a variant of `hear-audiomamba list`, a weights file, or a hub id")
+    parser.add_argument(
+        "--format", choices=("onnx", "torch-export"), default="onnx", help="which file (default: onnx)"
+    )
+    parser.add_argument("--out", type=Path, help="the file to write (default: MODEL.onnx or MODEL.pt2 here)")
+    parser.add_argument(
+        "--seconds", type=float, help="length of the clips it will take (default: the model's window)"
+    )
+    parser.add_argument(
+        "--from", dest="source", choices=("waveform", "spectrogram"), default="waveform",
+        help="what it will take (default: waveform)",
+    )  # fmt: skip
+    parser.add_argument("--int8", action="store_true", help="ONNX: weights and products in eight bits")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Export a model, and return the exit status."""
+    from ..adapters.export import export_onnx, export_torch
+    from ..errors import ConfigError
+    from ..hear import load_model
+
+    onnx = args.format == "onnx"
+    if args.int8 and not onnx:
+        raise ConfigError("--int8 is for --format onnx")
+    model = load_model(args.model, device="cpu")
+    out = args.out or Path(f"{model.config.variant}{'.onnx' if onnx else '.pt2'}")
+    if onnx:
+        export_onnx(model, out, seconds=args.seconds, source=args.source, int8=args.int8)
+    else:
+        export_torch(model, out, seconds=args.seconds, source=args.source)
+    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
+    return 0

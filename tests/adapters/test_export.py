@@ -1,0 +1,213 @@
+"""Exported models give what the HEAR API gives, in onnxruntime and in torch.export, for every family."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from hear_audiomamba import load_model
+from hear_audiomamba.adapters.export import METADATA_KEY, ClipModel, export_onnx, export_torch
+from hear_audiomamba.adapters.lowered import convolution, scan
+from hear_audiomamba.cli import main
+from hear_audiomamba.errors import CheckpointError, ConfigError, InputError
+from hear_audiomamba.frontends.base import power_by_products
+from hear_audiomamba.ops import causal_conv1d, selective_scan, selective_scan_2d
+
+ROOT = Path(__file__).resolve().parents[2]
+FAMILIES = {
+    "ssam_tiny": {"depth": 2},
+    "ssamba_tiny": {"depth": 2},
+    "aum_tiny": {"depth": 2},
+    "ssast_tiny": {"depth": 2},
+    "hiermamba_tiny": {"depths": (1, 1, 1, 1)},
+}
+
+
+def model_of(name):
+    return load_model(variant=name, device="cpu", **FAMILIES[name])
+
+
+def noise_for(model, count, seconds=None):
+    n_samples = round((seconds or model.config.window_seconds) * model.sample_rate)
+    return torch.rand(count, n_samples, generator=torch.Generator().manual_seed(3)) - 0.5
+
+
+def agrees(found, expected):
+    """Float32 in another order of sums: within 1e-4 of the largest value."""
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * float(np.abs(expected).max()))
+
+
+@pytest.fixture(scope="module")
+def onnx_file(tmp_path_factory):
+    pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
+    model = model_of("ssam_tiny")
+    return model, export_onnx(model, tmp_path_factory.mktemp("onnx") / "model.onnx")
+
+
+@pytest.mark.parametrize("reverse", (False, True))
+@pytest.mark.parametrize("groups", (1, 2))
+def test_the_lowered_scan_is_the_scan(reverse, groups):
+    torch.manual_seed(0)
+    u, delta, z = torch.randn(3, 2, 9, 8)
+    A, D, bias = -torch.rand(8, 4), torch.randn(8), torch.randn(8)
+    B, C = torch.randn(2, 2, 9, groups, 4)
+    expected = selective_scan(
+        u, delta, A, B, C, D=D, z=z, delta_bias=bias, delta_softplus=True, reverse=reverse
+    )
+    found, _, _ = scan(u, delta, A, B, C, D, z, bias, None, True, reverse, 0, 0, False)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_lowered_scan_of_a_map_is_that_of_the_map():
+    torch.manual_seed(0)
+    height, width, channels, states = 3, 5, 6, 2
+    u = torch.randn(2, height * width, channels)
+    delta = torch.randn(2, height * width, 4, channels)
+    A, D, bias = -torch.rand(4 * channels, states), torch.randn(4 * channels), torch.randn(4 * channels)
+    B, C = torch.randn(2, 2, height * width, 4, states)
+    expected = selective_scan_2d(
+        u, delta, A, B, C, D=D, delta_bias=bias, height=height, width=width, delta_softplus=True
+    )
+    found, _, _ = scan(u, delta, A, B, C, D, None, bias, None, True, False, height, width, False)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("reverse", (False, True))
+def test_the_lowered_convolution_is_the_convolution(reverse):
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(2, 7, 6), torch.randn(6, 4), torch.randn(6)
+    expected = causal_conv1d(x, weight, bias, reverse=reverse)
+    found = convolution(x, weight, bias, True, reverse, None)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("n", "n_fft"), ((400, 400), (400, 512), (1024, 1024)))
+def test_power_spectra_by_products(n, n_fft):
+    frames = torch.randn(5, n, generator=torch.Generator().manual_seed(0))
+    expected = torch.fft.rfft(frames.double(), n=n_fft).abs().square()
+    # n_fft terms of float32 rounding in each of the two sums.
+    torch.testing.assert_close(
+        power_by_products(frames, n_fft).double(), expected, rtol=1e-4, atol=1e-6 * float(expected.max())
+    )
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_clip_model_is_the_model(name):
+    model = model_of(name)
+    audio = noise_for(model, 3)
+    with torch.inference_mode():
+        scene, embeddings = ClipModel(model, audio.shape[1])(audio)
+    agrees(scene, model.scene(audio))
+    agrees(embeddings, model.timestamps(audio)[0])
+
+
+def test_torch_export_of_a_whole_model(tmp_path):
+    model = model_of("ssam_tiny")
+    path = export_torch(model, tmp_path / "model.pt2")
+    files = {f"{METADATA_KEY}.json": ""}
+    program = torch.export.load(path, extra_files=files).module()
+    assert json.loads(files[f"{METADATA_KEY}.json"])["variant"] == model.config.variant
+    for count in (1, 3):
+        audio = noise_for(model, count)
+        agrees(program(audio)[0].detach(), model.scene(audio))
+
+
+def test_onnx_for_any_number_of_clips(onnx_file):
+    from hear_audiomamba.onnx_runtime import OnnxEmbedder
+
+    model, path = onnx_file
+    session = OnnxEmbedder(path, threads=1)
+    assert session.sample_rate == model.sample_rate and session.about["variant"] == model.config.variant
+    for count in (1, 2, 5):
+        audio = noise_for(model, count)
+        agrees(session.scene(audio.numpy()), model.scene(audio))
+    embeddings, times = session.timestamps(audio.numpy())
+    expected, expected_times = model.timestamps(audio)
+    agrees(embeddings, expected)
+    np.testing.assert_allclose(times, expected_times, atol=1e-2)
+
+
+def test_onnx_refuses_what_it_cannot_take(onnx_file, tmp_path):
+    from hear_audiomamba.onnx_runtime import OnnxEmbedder
+
+    session = OnnxEmbedder(onnx_file[1], threads=1)
+    with pytest.raises(InputError, match=r"expected \(n_sounds, 32000\): 2 s at 16000 Hz"):
+        session.scene(np.zeros((1, 100), np.float32))
+    with pytest.raises(InputError, match="NaN"):
+        session.scene(np.full((1, 32000), np.nan, np.float32))
+    with pytest.raises(CheckpointError, match="no such file"):
+        OnnxEmbedder(tmp_path / "no.onnx")
+    (tmp_path / "x.onnx").write_bytes(b"\x08\x07garbage")
+    with pytest.raises(CheckpointError, match=r"x\.onnx"):
+        OnnxEmbedder(tmp_path / "x.onnx")
+
+
+def test_files_without_torch(onnx_file, tmp_path):
+    """A fresh interpreter that cannot import torch embeds a file."""
+    model, path = onnx_file
+    samples = noise_for(model, 1, seconds=5)[0].numpy() * 0.5
+    soundfile.write(tmp_path / "noise.wav", samples, 16000, subtype="FLOAT")
+    program = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from hear_audiomamba.onnx_runtime import OnnxEmbedder\n"
+        f"scenes, starts = OnnxEmbedder({str(path)!r}).embed_file({str(tmp_path / 'noise.wav')!r})\n"
+        "import numpy; numpy.savez(sys.argv[1], scenes=scenes, starts=starts)\n"
+    )
+    out = tmp_path / "out.npz"
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(out)], capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = np.load(out)
+    assert found["starts"].tolist() == [0.0, 2.0, 3.0]
+    for scene, start in zip(found["scenes"], found["starts"], strict=True):
+        clip = torch.from_numpy(samples[int(start * 16000) :][:32000])
+        agrees(scene, model.scene(clip[None])[0])
+
+
+def test_bad_wishes(tmp_path):
+    model = model_of("ssam_tiny")
+    with pytest.raises(ConfigError, match="shorter than one frame"):
+        export_torch(model, tmp_path / "x", seconds=0.001)
+    with pytest.raises(ConfigError, match="source"):
+        export_torch(model, tmp_path / "x", source="mp3")
+    published = load_model(variant="ssam_tiny", depth=2, device="cpu", compat="published")
+    with pytest.raises(ConfigError, match="compat"):
+        export_torch(published, tmp_path / "x")
+    assert main(["export", "ssam_tiny", "--format", "torch-export", "--int8"]) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(set(FAMILIES) - {"ssam_tiny"}))
+def test_onnx_of_every_family(name, tmp_path):
+    pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
+    from hear_audiomamba.onnx_runtime import OnnxEmbedder
+
+    model = model_of(name)
+    session = OnnxEmbedder(export_onnx(model, tmp_path / "model.onnx"), threads=1)
+    audio = noise_for(model, 3)
+    agrees(session.scene(audio.numpy()), model.scene(audio))
+    agrees(session.timestamps(audio.numpy())[0], model.timestamps(audio)[0])
+
+
+@pytest.mark.slow
+def test_onnx_in_eight_bits_of_the_bundled_weights(tmp_path):
+    pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
+    from hear_audiomamba.onnx_runtime import OnnxEmbedder
+
+    model = load_model(device="cpu")
+    path = export_onnx(model, tmp_path / "model.onnx", int8=True)
+    audio = noise_for(model, 4)
+    found, expected = OnnxEmbedder(path, threads=1).scene(audio.numpy()), model.scene(audio).numpy()
+    cosine = (found * expected).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(expected, axis=1)
+    assert cosine.min() > 0.99
