@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+from typing import Any
 
-from ..models.manifest import manifest
-from ..models.registry import list_models, model_info
+from ..models.catalogue import catalogue, weights_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,14 +14,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    listing = manifest()
     rows = []
-    for name in list_models():
-        info = model_info(name)
-        # An entry without a hash is a place to look, not yet weights to load: `info` shows it.
-        known = [key for key, entry in listing["weights"].items() if entry.get("sha256")]
-        tags = [key.partition(".")[2] for key in known if key.partition(".")[0] == name]
-        rows.append({**info, "weights": tags, "default_weights": listing["defaults"].get(name)})
+    for name, entry in catalogue()["variants"].items():
+        weights = weights_of(name)
+        default = next((tag for tag, found in weights.items() if found["default"]), None)
+        rows.append({**entry, "weights": list(weights), "default_weights": default, "sources": weights})
     if args.json:
         print(json.dumps(rows, indent=2))
         return 0
@@ -30,17 +27,27 @@ def run(args: argparse.Namespace) -> int:
     from .console import console
 
     table = Table(box=None, header_style="bold")
-    for column in ("model", "parameters", "embedding", "rate", "step", "weights"):
-        table.add_column(column, justify="left" if column in ("model", "weights") else "right")
+    for column in ("model", "parameters", "embedding", "rate", "step", "weights (* default)"):
+        table.add_column(
+            column, justify="right" if column in ("parameters", "embedding", "rate", "step") else "left"
+        )
     for row in rows:
-        tags = [t + ("*" if t == row["default_weights"] else "") for t in row["weights"]]
         table.add_row(
-            row["name"],
+            row["short_name"],
             f"{row['encoder_parameters'] / 1e6:.1f} M",
             str(row["scene_embedding_size"]),
             f"{row['sample_rate'] // 1000} kHz",
             f"{row['timestamp_step_ms']:.0f} ms",
-            ", ".join(tags) or "none bundled",
+            "\n".join(_weights(tag, found) for tag, found in row["sources"].items())
+            or "none: train or convert",
         )
     console().print(table)
     return 0
+
+
+def _weights(tag: str, entry: dict[str, Any]) -> str:
+    """Return a tag with its licence and where the file comes from."""
+    where = (
+        "bundled" if entry.get("file") else "download" if entry.get("hub") or entry.get("url") else "by hand"
+    )
+    return f"{tag}{'*' if entry['default'] else ''} ({entry['licence']}, {where})"

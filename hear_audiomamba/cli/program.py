@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from types import ModuleType
+from typing import TextIO
 
 from ..errors import AudioMambaError, did_you_mean
 from ..io.process import keep_freed_memory, wait_passively
@@ -65,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings.showwarning = _show_warning
     keep_freed_memory()
     try:
-        return _module(verb).run(args)
+        status: int = _module(verb).run(args)
+        return status
     except AudioMambaError as error:
         return _fail(str(error), 1)
     except KeyboardInterrupt as interrupt:
@@ -105,5 +107,12 @@ def _fail(message: str, status: int) -> int:
     return status
 
 
-def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     print(f"{PROGRAM}: warning: {message}", file=sys.stderr)

@@ -32,6 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--plot", type=Path, metavar="PNG", help="draw spectrogram and labels; a folder for several files"
     )
+    parser.add_argument(
+        "--allow-untrained",
+        action="store_true",
+        help="tag with random weights, for trying out: the labels are noise",
+    )
     parser.add_argument("--device", help="where to compute [a GPU if there is one]")
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16", "float16"))
 
@@ -44,6 +49,11 @@ def run(args: argparse.Namespace) -> int:
     model, untrained = _load(args)
     if not n_classes(model.encoder):
         raise no_head_error(model)
+    if untrained and not args.allow_untrained:
+        raise ConfigError(
+            f"--model: {args.model} has no trained weights, so its labels would be noise; give a weights file, "
+            "or --allow-untrained to see what the output looks like"
+        )
     pictures = _picture_paths(args.files, args.plot)
     failed = 0
     for file, picture in zip(args.files, pictures):

@@ -122,14 +122,22 @@ def test_a_model_without_a_head_is_a_one_line_error(recording, capsys):
 
 def test_untrained_weights_warn(recording, tmp_path, capsys):
     model = ["--model", "aum_tiny", "--device", "cpu"]
-    assert main(["tag", str(tmp_path / "absent.wav"), str(recording), *model]) == 1
+    assert main(["tag", "--allow-untrained", str(tmp_path / "absent.wav"), str(recording), *model]) == 1
     captured = capsys.readouterr()
     first, second = captured.err.splitlines()
     assert "warning: aum_tiny: no trained weights" in first
     assert "absent.wav: no such file" in second
     assert "untrained weights: these labels are noise" in captured.out.splitlines()[0]
-    assert main(["tag", str(recording), "--json", *model]) == 0
+    assert main(["tag", "--allow-untrained", str(recording), "--json", *model]) == 0
     assert json.loads(capsys.readouterr().out)["untrained"] is True
+
+
+def test_random_weights_are_refused(recording, capsys):
+    assert main(["tag", str(recording), "--model", "hiermamba_tiny", "--device", "cpu"]) == 1
+    captured = capsys.readouterr()
+    assert (
+        not captured.out and "has no trained weights" in captured.err and "--allow-untrained" in captured.err
+    )
 
 
 def test_wrong_top(recording, capsys):
