@@ -13,7 +13,7 @@ from setuptools.command.build_py import build_py
 from build_kernel import KERNEL, BuildKernel
 
 HERE = Path(__file__).resolve().parent
-BUNDLED = ("weights", "eval_configs", "pretrain_configs", "tasks.txt")
+BUNDLED = ("weights", "eval_configs", "pretrain_configs", "finetune_configs", "tasks.txt")
 
 
 class BuildWithBundled(build_py):

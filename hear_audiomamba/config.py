@@ -155,6 +155,11 @@ def _coerce(hint: Any, value: Any, where: str) -> Any:
         if len(kinds) != len(value):
             raise ConfigError(f"{where}: expected {len(kinds)} values, got {value!r}")
         return tuple(_coerce(k, v, where) for k, v in zip(kinds, value))
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where}: expected a mapping, got {value!r}")
+        _, kind = typing.get_args(hint)
+        return {str(key): _coerce(kind, item, f"{where}.{key}") for key, item in value.items()}
     if isinstance(hint, type) and issubclass(hint, Config):
         return value if isinstance(value, hint) else hint.from_dict(value)
     if hint is Any:

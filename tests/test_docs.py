@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hear_audiomamba.cli.program import VERBS, make_parser
+from hear_audiomamba.cli.program import VERBS, make_parser, split_verb
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("weights/*.md"))]
@@ -50,9 +50,10 @@ def test_every_block_parses(page, line, language, text):
         shell = shutil.which("bash" if language == "bash" else "sh")
         done = subprocess.run([shell, "-n"], input=text, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        for _, verb, *words in commands(text):
+        for line in commands(text):
+            verb, words = split_verb(line[1:])
             assert verb in VERBS, f"no verb {verb!r}"
-            make_parser(verb).parse_args(words)
+            make_parser(verb).parse_intermixed_args(words)
 
 
 def test_no_block_is_left_open():

@@ -55,6 +55,8 @@ def _report(outcome: Outcome) -> int:
         done = "finished" if outcome.finished else "stopped (go on with --resume)"
         loss = "nothing was left to do" if outcome.loss is None else f"loss {outcome.loss:.4f}"
         print(f"{done} at step {outcome.step}, {loss}: {outcome.out / 'model.safetensors'}")
+        if outcome.scores:
+            print("test: " + ", ".join(f"{name} {value:.4f}" for name, value in outcome.scores.items()))
     return 0 if outcome.finished else 3
 
 
@@ -77,6 +79,8 @@ def _describe(config: PretrainConfig) -> int:
     )
     print(f"data       {len(parts.train.clips)} clips, {len(parts.train)} crops an epoch")
     print(f"valid      {len(parts.valid.clips) if parts.valid else 0} clips")
+    if parts.test is not None:
+        print(f"test       {len(parts.test.clips)} clips")
     print(f"steps      {schedule.steps} of {config.optim.batch} crops, {schedule.warmup} of warm-up")
     print(f"batches    {share // micro} × {micro} crops a step in each process")
     print(f"rate       {schedule.peak:.3g} at its peak")

@@ -28,6 +28,7 @@ VERBS = {
     "leaderboard": "tables, plots and a page from evaluation results",
     "pretrain": "train an encoder by one of the published recipes",
     "pretrain stats": "how much audio a corpus holds, how loud, and the mean and deviation of its log-mels",
+    "finetune": "train a whole model on labels",
     "convert": "published checkpoints to this package's format",
     "tag": "AudioSet labels of audio files",
     "explore": "a page in which an archive is seen, heard and labelled",
@@ -56,13 +57,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(f"{PROGRAM} {__version__}")
         return 0
-    n_words = 2 if " ".join(words[:2]) in VERBS else 1
-    verb = " ".join(words[:n_words])
+    verb, rest = split_verb(words)
     if verb not in VERBS:
         return _fail(f"unknown verb {verb!r}; {did_you_mean(verb, VERBS)}", 2)
     wait_passively()
     # Options may stand between words: `pretrain ssam_tiny --resume optim.steps=100`.
-    args = make_parser(verb).parse_intermixed_args(words[n_words:])
+    args = make_parser(verb).parse_intermixed_args(rest)
     warnings.showwarning = _show_warning
     keep_freed_memory()
     try:
@@ -76,6 +76,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe went away, as `head` does
         sys.stderr.close()
         return 141
+
+
+def split_verb(words: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the verb that a line begins with, of one word or two, and the words behind it."""
+    n_words = 2 if " ".join(words[:2]) in VERBS else 1
+    return " ".join(words[:n_words]), list(words[n_words:])
 
 
 def make_parser(verb: str) -> argparse.ArgumentParser:

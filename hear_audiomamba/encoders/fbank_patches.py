@@ -52,7 +52,7 @@ class FbankPatchEncoder(Tagger):
         self.embed_dim = dim
         self.num_classes = config.num_classes
         # A window is padded to the canvas of the learned positions, as clips are in training.
-        self.tag_frames = self.tag_padding = config.grid[0] * config.time_stride
+        self.tag_frames = self.tag_padding = (config.grid[0] - 1) * config.time_stride + patch_frames
         self.step, self.first_center = config.time_stride, (patch_frames - 1) / 2
         self.patch_embed = PatchEmbed(
             config.patch_size, dim, (config.time_stride, config.freq_stride), "frequency", "freq_time"

@@ -11,7 +11,7 @@ def bundled_path(name: str) -> Path:
     """Return the path of a bundled file or folder.
 
     Args:
-        name: "weights", "eval_configs", "pretrain_configs" or "tasks.txt".
+        name: "weights", "eval_configs", "pretrain_configs", "finetune_configs" or "tasks.txt".
 
     Returns:
         Its place inside an installed package, or at the top of a source checkout. It need not exist.

@@ -1,10 +1,11 @@
-"""Pretraining: the published recipes on one machine or many.
+"""Training: the published pretraining recipes and fine-tuning, on one machine or many.
 
-`hear-audiomamba pretrain CONFIG` on the command line, `read_config` and `pretrain` from Python; see
-docs/pretraining.md.
+`hear-audiomamba pretrain CONFIG` and `finetune CONFIG|LABELS` on the command line, `read_config` and
+`pretrain` from Python; see docs/pretraining.md and docs/finetuning.md.
 """
 
-from .config import PretrainConfig, read_config
+from .config import PretrainConfig
 from .run.loop import Diverged, Outcome, pretrain
+from .settings import read_config
 
 __all__ = ["Diverged", "Outcome", "PretrainConfig", "pretrain", "read_config"]

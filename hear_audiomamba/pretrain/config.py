@@ -1,22 +1,19 @@
-"""What a pretraining run is: one YAML file, strict about its keys, read over a base file if it names one."""
+"""All settings of a training run, and what they mean. `settings.read_config` reads them from YAML."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
-from ..config import Config, load_config, parse_yaml
-from ..errors import ConfigError, did_you_mean
-from ..models.bundled import bundled_path
+from ..config import Config
 
 
 @dataclass(frozen=True)
 class DataConfig(Config):
     """Where the audio is and how clips are cut from it.
+
+    For the recipe "finetune", `path` is the labels: a folder a class, a table, or a HEAR task (see
+    docs/finetuning.md).
 
     `path` is a folder of audio, a manifest (`.csv`, `.json`, `.jsonl`), webdataset tars (a folder, a
     glob, a brace pattern `shards-{000..031}.tar`, or URLs of them), or a folder of log-mels (`.npy`,
@@ -37,7 +34,7 @@ class DataConfig(Config):
     crop_seconds: float = 2.0
     short_clips: Literal["tile", "pad"] = "tile"
     epoch: Literal["clips", "seconds"] = "clips"
-    weights: dict | None = None
+    weights: dict[str, float] | None = None
     balance: Literal["none", "classes"] = "none"
     labels: str | None = None
     workers: int = 2
@@ -90,7 +87,7 @@ class DistillConfig(Config):
     """
 
     targets: str | None = None
-    teachers: dict | None = None
+    teachers: dict[str, float] | None = None
     head: Literal["linear", "mlp"] = "linear"
     hidden: int = 512
     loss: Literal["mse", "l1", "cosine", "l1_cosine"] = "mse"
@@ -112,7 +109,8 @@ class AugmentConfig(Config):
     together); `reverb_seconds` the range of the time in which the echo falls by 60 dB. `mixup` is the
     chance that another clip and its labels are blended in, with a share drawn from a Beta distribution
     of both parameters `mixup_alpha`. `spec_time` and `spec_freq` are the widest stretches of frames and
-    of mel bins that SpecAugment blanks.
+    of mel bins that SpecAugment blanks. `spec_noise` adds uniform noise up to a level drawn below it to the
+    normalised spectrogram, and `spec_shift` moves it round by fewer frames than that, as SSAST's authors do.
     """
 
     gain: float = 0.0
@@ -129,6 +127,8 @@ class AugmentConfig(Config):
     mixup_alpha: float = 10.0
     spec_time: int = 0
     spec_freq: int = 0
+    spec_noise: float = 0.0
+    spec_shift: int = 0
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,12 @@ class OptimConfig(Config):
     step is `batch` clips; every process takes `micro_batch` of them at a time (None: as many as fit into
     memory; see `run/memory.py`).
     The rate rises linearly for `warmup_epochs` (or `warmup_steps`), then falls: `cosine` to `min_lr`, or
-    stays `constant` until a linear fall over the last `cooldown` share of the steps.
+    stays `constant` until a linear fall over the last `cooldown` share of the steps, or is multiplied by
+    `decay_factor` after `decay_start` epochs and every `decay_every` epochs from there (`step`).
+
+    Fine-tuning: layers (patch embedding, then each block) learn at `layer_decay` times the rate of the layer
+    above them, the head at `head_rate` times that of the last layer; the first `frozen_layers` do not learn.
+    `ema` averages the weights over all steps, `average_epochs` those at the ends of some epochs (first, last).
     """
 
     lr: float = 1.5e-4
@@ -150,14 +155,21 @@ class OptimConfig(Config):
     steps: int | None = None
     warmup_epochs: float = 10.0
     warmup_steps: int | None = None
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Literal["cosine", "constant", "step"] = "cosine"
     cooldown: float = 0.0
+    decay_start: float = 10.0
+    decay_every: float = 5.0
+    decay_factor: float = 0.5
     min_lr: float = 0.0
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = 1e-8
     clip_norm: float | None = None
     ema: float | None = None
+    average_epochs: tuple[int, int] | None = None
+    layer_decay: float = 1.0
+    head_rate: float = 1.0
+    frozen_layers: int = 0
 
 
 @dataclass(frozen=True)
@@ -165,7 +177,8 @@ class RunConfig(Config):
     """Where the run lives and what it keeps; intervals in steps, 0 for never.
 
     `tensorboard`: None writes for it where it is installed. `wandb` is a project's name. `max_seconds`
-    ends the run early, with a checkpoint to go on from.
+    ends the run early, with a checkpoint to go on from. `patience` ends it after so many validations without
+    a better one, 0 for never.
     """
 
     out: str = ""
@@ -174,6 +187,7 @@ class RunConfig(Config):
     keep: int = 2
     valid_every: int = 0
     valid_clips: int = 512
+    patience: int = 0
     picture_every: int = 0
     progress: bool = True
     tensorboard: bool | None = None
@@ -200,18 +214,37 @@ class ProbeConfig(Config):
 
 
 @dataclass(frozen=True)
+class FinetuneConfig(Config):
+    """Training the whole network on labels; for the recipe "finetune".
+
+    `head`: "scene" is a linear layer on the standardised scene embedding, "model" the tagging head of the
+    model's authors; "auto" takes the latter where the model has one. `loss`: "auto" takes cross-entropy
+    for one label a clip and binary cross-entropy for several. `kind` says which of the two the labels are;
+    "auto" goes by the labels. Labels with folds: `fold` is the one to test on, the next one validates.
+    Labels without splits: `valid_share` of each class validates, chosen by the seed.
+    """
+
+    head: Literal["auto", "scene", "model"] = "auto"
+    loss: Literal["auto", "cross_entropy", "bce"] = "auto"
+    kind: Literal["auto", "single", "multi"] = "auto"
+    fold: str | None = None
+    valid_share: float = 0.2
+
+
+@dataclass(frozen=True)
 class PretrainConfig(Config):
-    """A pretraining run.
+    """A training run.
 
     `recipe`: "ssam" (masked reconstruction), "ssamba" (joint discriminative and generative masked
-    patches), "tagging" (supervised, with labels) or "distill" (teachers only). `model` is a variant's
+    patches), "tagging" (supervised, with labels), "distill" (teachers only) or "finetune" (a trained model on
+    labels). `model` is a variant's
     name and `model_options` changes single settings of it. `init` is a weights file to start from, of the
     same depth or less, or another run's folder, whose teachers' heads are taken along too.
     """
 
-    recipe: Literal["ssam", "ssamba", "tagging", "distill"] = "ssam"
+    recipe: Literal["ssam", "ssamba", "tagging", "distill", "finetune"] = "ssam"
     model: str = "ssam_tiny_200_16x4"
-    model_options: dict = field(default_factory=dict)
+    model_options: dict[str, Any] = field(default_factory=dict)
     init: str | None = None
     seed: int = 0
     device: str | None = None
@@ -228,137 +261,4 @@ class PretrainConfig(Config):
     optim: OptimConfig = OptimConfig()
     run: RunConfig = RunConfig()
     probe: ProbeConfig = ProbeConfig()
-
-
-def read_config(name: str | Path, overrides: Sequence[str] = ()) -> PretrainConfig:
-    """Read a run's configuration.
-
-    Args:
-        name: a YAML or JSON file, or the name of a bundled one ("ssam_tiny"). Its key `base` names a
-            file, beside it or bundled, whose values it changes.
-        overrides: `key.subkey=value` strings, values in YAML; they win over the file.
-
-    Returns:
-        The checked configuration.
-
-    Raises:
-        ConfigError: no such file, a key is unknown, or a value is not allowed.
-    """
-    values = _with_base(_find(name, Path.cwd()), ())
-    for text in overrides:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"{text!r} is not of the form key=value, for instance optim.batch=64")
-        try:
-            parsed = parse_yaml(value)
-        except yaml.YAMLError:
-            raise ConfigError(f"{text!r}: the value is not YAML") from None
-        _set(values, key.split("."), parsed, text)
-    config = PretrainConfig.from_dict(values)
-    _check(config)
-    return config
-
-
-def _find(name: str | Path, folder: Path) -> Path:
-    path = Path(name).expanduser()
-    bundled = bundled_path("pretrain_configs")
-    for candidate in (folder / path, bundled / path, bundled / f"{name}.yaml"):
-        if candidate.is_file():
-            return candidate
-    known = sorted(file.stem for file in bundled.glob("*.yaml"))
-    raise ConfigError(f"no configuration file {str(name)!r}; {did_you_mean(path.stem, known)}")
-
-
-def _with_base(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    if path in seen:
-        raise ConfigError(f"{path}: its base files name one another in a circle")
-    values = load_config(path)
-    base = values.pop("base", None)
-    if base is None:
-        return values
-    return _merge(_with_base(_find(base, path.parent), (*seen, path)), values)
-
-
-def _merge(low: dict[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(low)
-    for key, value in high.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _merge(merged[key], value) if both else value
-    return merged
-
-
-def _set(values: dict[str, Any], keys: list[str], value: Any, text: str) -> None:
-    for key in keys[:-1]:
-        values = values.setdefault(key, {})
-        if not isinstance(values, dict):
-            raise ConfigError(f"{text!r}: {key!r} is a value and has no keys")
-    values[keys[-1]] = value
-
-
-def _check(config: PretrainConfig) -> None:
-    """Refuse values that would only fail later."""
-    data, mask, optim, augment = config.data, config.mask, config.optim, config.augment
-    _within("data.crop_seconds", data.crop_seconds, 0.05, 3600)
-    _within("data.workers", data.workers, 0, 1024)
-    _within("mask.ratio", mask.ratio, 0, 1)
-    _within("optim.batch", optim.batch, 1, 2**24)
-    _within("optim.lr", optim.lr, 0, 100)
-    _within("optim.cooldown", optim.cooldown, 0, 1)
-    _within("distill.masked", config.distill.masked, 0, 1)
-    _within("run.keep", config.run.keep, 1, 10**6)
-    if optim.ema is not None:
-        _within("optim.ema", optim.ema, 0, 1)
-    for name in ("gain", "noise", "mix", "speed", "reverb", "mixup"):
-        _within(f"augment.{name}", getattr(augment, name), 0, 1)
-    for name in ("noise_snr_db", "mix_snr_db", "speed_range", "reverb_seconds"):
-        low, high = getattr(augment, name)
-        if low > high:
-            raise ConfigError(f"augment.{name}: {[low, high]} must be [lowest, highest]")
-    if min(augment.speed_range) <= 0:
-        raise ConfigError(f"augment.speed_range: {list(augment.speed_range)} must be above 0")
-    if not 1 <= mask.cluster[0] <= mask.cluster[1]:
-        raise ConfigError(f"mask.cluster: {list(mask.cluster)} must be [lowest, highest], from 1")
-    if config.recipe == "distill" and config.distill.targets is None:
-        raise ConfigError("recipe 'distill' needs distill.targets, the folder of the teachers' embeddings")
-    if config.distill.targets is not None:
-        for name in ("mix", "speed", "mixup"):
-            if getattr(augment, name) > 0:
-                raise ConfigError(
-                    f"augment.{name} does not go with distill.targets: they are of the crop as it was"
-                )
-    if not data.path and config.distill.targets is None:
-        raise ConfigError("data.path is not set: give a folder of audio, a manifest or tars (data.path=…)")
-    if not config.run.out:
-        raise ConfigError("run.out is not set: give the folder the run is kept in (run.out=…)")
-
-
-def _within(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ConfigError(f"{name}: {value!r} is not within {low} to {high}")
-
-
-# What decides which numbers a run computes.
-_NUMERIC = ("seed", "precision", "data", "mask", "objective", "distill", "augment", "optim")
-_PLACES = {"data.workers", "data.path", "data.cache", "distill.targets"}
-
-
-def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return the names of settings that make a resumed run another one than it was.
-
-    Args:
-        before: `plain` dictionary of the configuration in the checkpoint.
-        now: that of the configuration to go on with.
-    """
-    old, new = ({k: v for part in _NUMERIC for k, v in _flat(part, c.get(part))} for c in (before, now))
-    return [key for key in new if key not in _PLACES and old.get(key) != new[key]]
-
-
-def plain(value: Any) -> Any:
-    """Return a configuration's dictionary with lists for tuples, as JSON and YAML give it back."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def _flat(name: str, value: Any) -> list[tuple[str, Any]]:
-    return [(f"{name}.{k}", v) for k, v in value.items()] if isinstance(value, dict) else [(name, value)]
+    finetune: FinetuneConfig = FinetuneConfig()

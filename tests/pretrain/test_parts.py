@@ -44,7 +44,7 @@ def test_a_short_run_keeps_its_share_of_warmup():
 def test_biases_norms_tokens_and_time_constants_do_not_decay(variant):
     _, encoder = build_modules(find_variant(variant).config)
     names = {p: name for name, p in encoder.named_parameters()}
-    decayed, free = ([names[p] for p in g["params"]] for g in parameter_groups(encoder, 0.05))
+    decayed, free = ([names[p] for p in g["params"]] for g in parameter_groups(encoder, OptimConfig()))
     assert len(decayed) + len(free) == len(names)
     assert not any(n.endswith(("bias", "token", "pos_embed")) or "A_log" in n or "norm" in n for n in decayed)
     assert all(dict(encoder.named_parameters())[n].ndim >= 2 for n in decayed)
@@ -121,7 +121,9 @@ def test_the_scene_vector_of_a_padded_clip_is_what_the_embedder_gives(noise, poo
 
 def test_spec_augment_blanks_one_stretch_each_way():
     features = torch.randn(3, 100, 64)
-    chance = torch.tensor([[0.999, 0.5, 0.999, 0.0], [0.0, 0.5, 0.0, 0.5], [0.5, 0.999, 0.5, 0.999]])
+    chance = torch.tensor(
+        [[0.999, 0.5, 0.999, 0.0, 0, 0], [0.0, 0.5, 0.0, 0.5, 0, 0], [0.5, 0.999, 0.5, 0.999, 0, 0]]
+    )
     found = spec_augment(features, chance, AugmentConfig(spec_time=20, spec_freq=8))
     changed = found != features
     assert changed[0, :, -1].sum() == 20 and changed[0, 0].sum() == 8 and changed[0, 0, :8].all()

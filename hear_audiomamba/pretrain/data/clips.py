@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...errors import AudioReadError, ConfigError, DataError
 from ...io.audio import duration_of, readable_extensions
@@ -31,6 +32,8 @@ class Clips:
         label_names: what the indices stand for.
         members: where in a tar each clip lies, or None for plain files.
         format: "audio" or "logmel".
+        starts: `(n,)` seconds where each clip begins in its file, NaN seconds meaning the whole file; None
+            where all clips are whole files.
     """
 
     root: Path
@@ -41,6 +44,7 @@ class Clips:
     label_names: tuple[str, ...] = ()
     members: list[TarMember] | None = None
     format: str = "audio"
+    starts: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.paths)

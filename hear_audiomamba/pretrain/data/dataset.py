@@ -88,7 +88,7 @@ class Crops(Dataset):
         if self.targets is not None:
             for name, row in self.targets.rows(index).items():
                 sample[f"target_{name}"] = row
-        sample["chance"] = rng.random(4).astype(np.float32)  # for decisions on the training device
+        sample["chance"] = rng.random(6).astype(np.float32)  # for decisions on the training device
         sample["skipped"] = skipped
         return sample
 
@@ -117,7 +117,9 @@ class Crops(Dataset):
         else:
             config = self.augmentation
             speed = draw_speed(config, rng) if config is not None and config.speed else 1.0
-            samples = self._read(index, rng, speed=speed)
+            samples = (
+                self._stretch(index, rng) if self._has_start(index) else self._read(index, rng, speed=speed)
+            )
         length = len(samples)
         if self.data.short_clips == "tile":
             samples = tile(samples, self.n_samples)
@@ -130,6 +132,24 @@ class Crops(Dataset):
         padded = np.zeros(self.n_samples, dtype=np.float32)
         padded[:length] = samples[:length]
         return {"audio": padded, "length": length}
+
+    def _has_start(self, index: int) -> bool:
+        return self.clips.starts is not None and not np.isnan(self.clips.seconds[index])
+
+    def _stretch(self, index: int, rng: np.random.Generator) -> np.ndarray:
+        """Read from a clip that is a stretch of its file: a random place of it, in validation its beginning."""
+        start, seconds = float(self.clips.starts[index]), float(self.clips.seconds[index])
+        crop = self.n_samples / self.sample_rate
+        if self._stream == TRAIN:
+            start += rng.uniform(0.0, max(0.0, seconds - crop))
+        n_samples = max(1, round(min(seconds, crop) * self.sample_rate))
+        return read_crop(
+            self._source(index),
+            n_samples,
+            self.sample_rate,
+            name=self.clips.paths[index],
+            start_seconds=start,
+        )
 
     def _log_mel(self, index: int, rng: np.random.Generator | None) -> dict[str, Any]:
         crop = read_logmel(self._source(index), self.n_frames, rng, self.clips.paths[index])

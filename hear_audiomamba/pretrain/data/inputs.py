@@ -62,14 +62,15 @@ def rows_within(frontend: Frontend, encoder: Encoder, batch: dict[str, Any], n_f
 
 
 def spec_augment(features: Tensor, chance: Tensor, config: AugmentConfig) -> Tensor:
-    """Blank one stretch of frames and one of mel bins in each clip with the clip's mean.
+    """Blank one stretch of frames and one of mel bins in each clip with the clip's mean; add noise and shift.
 
     Args:
         features: `(B, T, F)`.
-        chance: `(B, ≥ 4)` uniform in [0, 1): width and place in time, width and place in frequency.
-        config: the widest stretches, `spec_time` and `spec_freq`.
+        chance: `(B, 6)` uniform in [0, 1): width and place in time, width and place in frequency, level of the
+            noise, and shift.
+        config: the widest stretches, `spec_time` and `spec_freq`; `spec_noise` and `spec_shift`. 0 is none.
 
-    Source: Park et al., SpecAugment, arXiv 1904.08779.
+    Source: Park et al., SpecAugment, arXiv 1904.08779; noise and shift of SSAST's data loader.
     """
     for axis, widest, (width, place) in ((1, config.spec_time, (0, 1)), (2, config.spec_freq, (2, 3))):
         if not widest:
@@ -81,6 +82,14 @@ def spec_augment(features: Tensor, chance: Tensor, config: AugmentConfig) -> Ten
         hidden = (index >= start[:, None]) & (index < (start + span)[:, None])
         hidden = hidden[:, :, None] if axis == 1 else hidden[:, None, :]
         features = torch.where(hidden, features.mean(dim=(1, 2), keepdim=True), features)
+    if config.spec_noise:
+        level = chance[:, 4, None, None] * config.spec_noise
+        features = features + torch.rand_like(features) * level
+    if config.spec_shift:
+        frames = features.shape[1]
+        moved = (chance[:, 5] * 2 * config.spec_shift).floor().long() - config.spec_shift
+        index = (torch.arange(frames, device=features.device) - moved[:, None]) % frames
+        features = features.gather(1, index[:, :, None].expand_as(features))
     return features
 
 

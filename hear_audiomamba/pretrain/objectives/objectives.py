@@ -49,6 +49,8 @@ class Objective(nn.Module):
 
     n_masks = 0
     idle: tuple[str, ...] = ()
+    encoder: Encoder
+    heads: TeacherHeads
 
     def __init__(
         self,

@@ -14,21 +14,23 @@ from torch.utils.checkpoint import checkpoint
 
 from ...config import ModelConfig
 from ...encoders.base import Encoder, MaskedModel, n_classes
-from ...encoders.hiermamba import HierMamba
-from ...errors import CheckpointError, ConfigError, DataError
-from ...models.convert import name_of, read_checkpoint
-from ...models.known import known_weights
+from ...encoders.fbank_patches import FbankPatchEncoder
+from ...errors import ConfigError, DataError
+from ...frontends.base import Frontend
+from ...models.convert import name_of
 from ...models.registry import build_modules, find_variant, with_options
-from ...models.weights import load_strict, read_safetensors
 from ..config import PretrainConfig
 from ..data.clips import Clips, find_clips
 from ..data.dataset import Crops
+from ..data.labelled import Labelled, labelled_clips
 from ..data.masking import MaskSampler
 from ..data.order import Order, class_weights, entries_by_length, kind_weights
 from ..data.targets import Targets, load_targets
+from ..objectives.finetune import Finetuning
 from ..objectives.objectives import RECIPES, Objective
-from .checkpoint import Checkpoints
-from .grow import blocks_of, deepen
+from .optim import freeze_layers
+from .scores import check_scores
+from .start import Start, find_start, initialise, take_heads, with_grid, with_tagging_head
 
 
 @dataclass
@@ -39,15 +41,16 @@ class Parts:
         model: configuration of the model.
         frontend: waveforms to spectrograms.
         objective: encoder and heads.
-        train, valid: the data; valid is None where the corpus has no such split.
+        train, valid, test: the data; valid and test are None where there is no such split.
         n_frames: frames of a crop as the encoder takes it.
     """
 
     model: ModelConfig
-    frontend: nn.Module
+    frontend: Frontend
     objective: Objective
     train: Crops
     valid: Crops | None
+    test: Crops | None
     n_frames: int
 
     @property
@@ -61,24 +64,27 @@ def build(config: PretrainConfig) -> Parts:
     Raises:
         ConfigError, DataError, CheckpointError, VariantError: one line each on what does not fit.
     """
-    model = with_options(find_variant(config.model).config, config.model_options)
-    torch.manual_seed(config.seed)
-    frontend, encoder = build_modules(model)
-    model = model.replace(encoder=encoder.config, window_seconds=config.data.crop_seconds)
-    model = model.replace(variant=name_of(model))
-    frames = round(config.data.crop_seconds * frontend.sample_rate / frontend.hop_length)
-    n_frames = encoder.fit_frames(frames)
-    if config.init is not None:
-        initialise(encoder, config.init)
-    train_clips, valid_clips, train_targets, valid_targets = _load_clips(config)
+    start = find_start(config)
+    labelled = labelled_clips(config) if config.recipe == "finetune" else None
+    model, frontend, encoder, n_frames = _build_model(config, start, labelled)
+    if labelled is not None:
+        train_clips, valid_clips, train_targets, valid_targets = labelled.train, labelled.valid, None, None
+    else:
+        train_clips, valid_clips, train_targets, valid_targets = _load_clips(config)
     _check_labels(config, encoder, train_clips)
     teachers = train_targets.teachers if train_targets is not None else None
-    objective = RECIPES[config.recipe](encoder, config, teachers, model.scene_pooling)
-    if config.distill.tags and teachers:
-        model = model.replace(labels=teachers[config.distill.tags].labels)
+    objective: Objective
+    if labelled is not None:
+        kind, n_labels = labelled.kind, len(labelled.classes)
+        objective = Finetuning(encoder, config, model.scene_pooling, kind, n_labels)
+        check_scores(kind)
+    else:
+        objective = RECIPES[config.recipe](encoder, config, teachers, model.scene_pooling)
     if config.init is not None and objective.heads.names:
         take_heads(objective, Path(config.init).expanduser())
     objective.freeze_idle()
+    if config.optim.frozen_layers:
+        freeze_layers(objective, config.optim.frozen_layers)
     if config.activation_checkpointing:
         recompute_blocks(encoder)
     masks = _mask_samplers(config, model, encoder, n_frames, objective.n_masks)
@@ -96,57 +102,38 @@ def build(config: PretrainConfig) -> Parts:
         raise DataError(
             f"run.valid_every is set, but {config.data.path} has no split {config.data.valid_split!r}"
         )
-    return Parts(model, frontend, objective, train, valid, n_frames)
+    test = None
+    if labelled is not None and len(labelled.test):
+        test = Crops(labelled.test, Order(np.arange(len(labelled.test)), config.seed), *common)
+    return Parts(model, frontend, objective, train, valid, test, n_frames)
 
 
-def initialise(encoder: Encoder, name: str) -> None:
-    """Start an encoder from stored weights.
-
-    Args:
-        encoder: whose parameters are set; heads that the file lacks stay as they are.
-        name: a weights file, a folder with `model.safetensors`, or a variant with bundled weights. An
-            ImageNet VMamba is spread over a hierarchical encoder; a shallower model is deepened.
-
-    Raises:
-        CheckpointError: not readable, or of another model.
-    """
-    path = Path(name).expanduser()
-    if path.is_dir():
-        path = path / "model.safetensors"
-    if not path.is_file():
-        variant, _, tag = name.partition(".")
-        if "/" in name or name.endswith((".safetensors", ".pth", ".pt")):
-            raise CheckpointError(f"init: {name}: no such file")
-        path = known_weights(find_variant(variant).config.variant, tag or None)
-        if path is None:
-            raise CheckpointError(f"init: no weights are bundled for {name}")
-    found, state, _ = read_checkpoint(path)
-    if isinstance(encoder, HierMamba):
-        from ...encoders import vmamba
-
-        if found.encoder != encoder.config:
-            vmamba.initialise(encoder, state)
-            return
-    if 0 < blocks_of(state) < blocks_of(encoder.state_dict()):
-        state = deepen(state, encoder)
-    load_strict(encoder, state, str(path), encoder.optional_keys)
-
-
-def take_heads(objective: Objective, run: Path) -> None:
-    """Start the teachers' heads as another run left them, where they fit; the others begin anew.
-
-    Args:
-        objective: whose heads are set.
-        run: the other run's folder; a weights file has no heads.
-    """
-    checkpoints = Checkpoints(run, keep=1)
-    if not checkpoints.steps():
-        return
-    stored, _ = read_safetensors(checkpoints.path(checkpoints.steps()[-1]) / "training.safetensors")
-    own = objective.state_dict()
-    known = {key: stored.get(f"state/{key}") for key in own if key.startswith("heads.")}
-    fitting = {k: v for k, v in known.items() if v is not None and v.shape == own[k].shape}
-    objective.load_state_dict(fitting, strict=False)
+def _build_model(
+    config: PretrainConfig, start: Start | None, labelled: Labelled | None
+) -> tuple[ModelConfig, Frontend, Encoder, int]:
+    """Return the model with its weights at the start, its parts, and the frames of a crop."""
+    # What is fine-tuned is the model that was stored, with its sizes and its pooling.
+    base = start.model if start is not None and labelled is not None else find_variant(config.model).config
+    model = with_options(base, config.model_options)
+    if labelled is not None:
+        model = with_tagging_head(model, config, labelled.classes)
+    torch.manual_seed(config.seed)
+    frontend, encoder = build_modules(model)
+    frames = round(config.data.crop_seconds * frontend.sample_rate / frontend.hop_length)
+    n_frames, seconds = encoder.fit_frames(frames), config.data.crop_seconds
+    if labelled is not None and isinstance(encoder, FbankPatchEncoder):
+        # As the authors' convolution does: frames that do not fill a last patch are left out, not filled up.
+        rows = max(1, encoder.count_rows(frames))
+        n_frames = encoder.fit_frames(rows * encoder.step)
+        seconds = rows * encoder.step * frontend.hop_length / frontend.sample_rate
+        model = with_grid(model, encoder, n_frames)
+        torch.manual_seed(config.seed)
+        frontend, encoder = build_modules(model)
+    model = model.replace(encoder=encoder.config, window_seconds=seconds)
+    model = model.replace(variant=name_of(model))
+    if start is not None:
+        initialise(encoder, start)
+    return model, frontend, encoder, n_frames
 
 
 def recompute_blocks(encoder: Encoder) -> None:
@@ -219,6 +206,8 @@ def _copy_columns(crops: Clips, data) -> None:
 
 
 def _check_labels(config: PretrainConfig, encoder: Encoder, clips: Clips) -> None:
+    if config.recipe == "finetune":
+        return
     if config.recipe != "tagging":
         clips.labels = None
         return
@@ -246,7 +235,9 @@ def _train_order(config: PretrainConfig, clips: Clips) -> Order:
         weights = kind_weights(entries, clips.kinds, data.weights)
     elif data.balance == "classes":
         if clips.labels is None:
-            raise ConfigError("data.balance 'classes' needs the recipe 'tagging' and a column 'labels'")
+            raise ConfigError(
+                "data.balance 'classes' needs the recipe 'tagging' or 'finetune' and a column 'labels'"
+            )
         weights = class_weights(entries, clips.labels, len(clips.label_names))
     return Order(entries, config.seed, weights)
 

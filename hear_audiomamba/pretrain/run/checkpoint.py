@@ -27,6 +27,7 @@ from ...models.weights import read_safetensors, save_weights
 from .optim import WeightAverage
 
 _KEY = "hear_audiomamba.training"
+_ENCODER = "encoder."
 _NAME = re.compile(r"step-(\d+)$")
 
 
@@ -82,26 +83,27 @@ class Checkpoints:
     ) -> Path:
         """Write a checkpoint and remove those that are no longer kept.
 
-        Args:
-            step: steps done.
-            objective: encoder and heads.
-            optimizer: AdamW over the objective's parameters.
-            average: of the encoder's weights, or None.
-            model: configuration of the model.
-            notes: for the model's metadata.
-            state: further facts the run needs to go on, fit for JSON.
+            Args:
+                step: steps done.
+                objective: encoder and heads.
+                optimizer: AdamW over the objective's parameters.
+        XX configuration of the model.
+                notes: for the model's metadata.
+                state: further facts the run needs to go on, fit for JSON.
 
-        Raises:
-            CheckpointError: it cannot be written (disk full, no permission).
+            Raises:
+                CheckpointError: it cannot be written (disk full, no permission).
         """
         target = self.path(step)
         try:
             with replacing_folder(target) as folder:
-                weights = dict(objective.encoder.state_dict())
-                if average is not None:
-                    weights.update(average.values)
-                save_weights(folder / "model.safetensors", weights, model, notes={**notes, "step": step})
                 tensors = {f"state/{k}": v for k, v in objective.state_dict().items()}
+                kept = dict(objective.state_dict())
+                if average is not None:
+                    kept.update(average.values)
+                    tensors.update({f"average/{k}": v for k, v in _heads_of(average.values).items()})
+                weights = {k.removeprefix(_ENCODER): v for k, v in kept.items() if k.startswith(_ENCODER)}
+                save_weights(folder / "model.safetensors", weights, model, notes={**notes, "step": step})
                 tensors.update(_optimizer_tensors(objective, optimizer))
                 tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
                 facts = {_KEY: json.dumps({**state, "step": step})}
@@ -156,9 +158,25 @@ class Checkpoints:
         objective.load_state_dict(stored)
         _load_optimizer(objective, optimizer, tensors)
         if average is not None:
-            device = next(objective.parameters()).device
-            averaged, _ = read_safetensors(self.path(step) / "model.safetensors")
-            average.load({k: v.to(device) for k, v in averaged.items()})
+            average.load(self._kept(step, objective, tensors))
+
+    def load_kept(self, step: int, objective: nn.Module) -> None:
+        """Put into an objective the weights a checkpoint's model has: the averaged ones, if there is an average.
+
+        Raises:
+            CheckpointError: it is damaged or of another model.
+        """
+        tensors, _ = read_safetensors(self.path(step) / "training.safetensors")
+        objective.load_state_dict(self._kept(step, objective, tensors))
+
+    def _kept(self, step: int, objective: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        model, _ = read_safetensors(self.path(step) / "model.safetensors")
+        kept = {f"{_ENCODER}{k}": v for k, v in model.items()}
+        device = next(objective.parameters()).device
+        for name in objective.state_dict():
+            if name not in kept:
+                kept[name] = tensors.get(f"average/{name}", tensors[f"state/{name}"])
+        return {name: value.to(device) for name, value in kept.items()}
 
 
 def provenance() -> dict[str, Any]:
@@ -186,6 +204,10 @@ def provenance() -> dict[str, Any]:
     except (OSError, subprocess.TimeoutExpired):
         pass  # no git here: the versions must do
     return found
+
+
+def _heads_of(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value for name, value in values.items() if not name.startswith(_ENCODER)}
 
 
 def _optimizer_tensors(objective: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -11,13 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from ..config import PretrainConfig
-from ..data.dataset import fixed_batches
+from ..data.dataset import Crops, fixed_batches
 from ..data.inputs import rows_within, spec_augment, spectrogram
+from ..objectives.finetune import Finetuning
 from .build import Parts
 from .optim import WeightAverage
 from .pictures import reconstruction_picture
 from .probe import Probe
+from .scores import score, score_name
 
+_CLIPS_TO_STANDARDISE = 1024
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -39,7 +42,7 @@ class Forward:
         """Return the encoder's input `(B, T, F)`."""
         return spectrogram(self.frontend, batch, self.n_frames)
 
-    def autocast(self) -> contextlib.AbstractContextManager:
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Return the context that computes in the run's precision."""
         dtype = PRECISIONS[self.config.precision]
         return torch.autocast(self.device.type, dtype) if dtype else contextlib.nullcontext()
@@ -60,8 +63,8 @@ class Forward:
         }
         return features, {**batch, **masks}
 
-    def __call__(self, batch: dict[str, Any], model: nn.Module) -> dict[str, Tensor]:
-        """Return the losses of a batch that lies on the device."""
+    def inputs(self, batch: dict[str, Any], training: bool) -> tuple[Tensor, dict[str, Any]]:
+        """Return what an objective takes, of a batch that lies on the device."""
         features = self.features(batch)
         if self.config.data.short_clips == "pad" and "length" in batch:
             rows = rows_within(self.frontend, self.encoder, batch, self.n_frames)
@@ -69,11 +72,16 @@ class Forward:
             if self.encoder.causal:
                 features, batch = self._without_padding(features, batch)
             batch["n_rows"] = rows.to(self.device, non_blocking=True)
-        augment = self.config.augment
-        if model.training and (augment.spec_time or augment.spec_freq):
-            features = spec_augment(features, batch["chance"], augment)
+        if training:
+            features = spec_augment(features, batch["chance"], self.config.augment)
+        return features, batch
+
+    def __call__(self, batch: dict[str, Any], model: nn.Module) -> dict[str, Tensor]:
+        """Return the losses of a batch that lies on the device."""
+        features, batch = self.inputs(batch, model.training)
         with self.autocast():
-            return model(features, batch)
+            losses: dict[str, Tensor] = model(features, batch)
+        return losses
 
 
 class Evaluation:
@@ -83,7 +91,7 @@ class Evaluation:
         config: of the run.
         parts: model and data.
         forward: from a batch to its losses.
-        average: of the encoder's weights, or None.
+        average: of the objective's weights, or None.
         micro: clips that go through the model at once.
         probing: this process does the probe.
     """
@@ -100,6 +108,40 @@ class Evaluation:
         self.config, self.parts, self.forward, self.average = config, parts, forward, average
         self.micro = micro
         self.probe = Probe(config.probe, parts.frontend, parts.model) if probing else None
+
+    @torch.no_grad()
+    def label_scores(self, crops: Crops) -> dict[str, float]:
+        """Return a fine-tuned model's loss and score on labelled clips, all of them."""
+        objective = self.parts.objective
+        assert isinstance(objective, Finetuning)
+        with self._kept_weights():
+            logits, labels = self._logits(objective, crops)
+        loss = float(objective.loss_of(logits, labels))
+        return {"loss": loss, score_name(objective.kind): score(logits, labels, objective.kind)}
+
+    def _logits(self, objective: Finetuning, crops: Crops) -> tuple[Tensor, Tensor]:
+        logits, labels = [], []
+        for batch in fixed_batches(crops, len(crops), self.micro, 0):
+            labels.append(batch["labels"])
+            features, inputs = self.forward.inputs(on_device(batch, self.forward.device), False)
+            with self.forward.autocast():
+                logits.append(objective.logits(features, inputs))
+        return torch.cat(logits).cpu(), torch.cat(labels)
+
+    @torch.no_grad()
+    def standardise_head(self) -> None:
+        """Have a scene head start from mean and deviation of the embeddings of training clips."""
+        objective = self.parts.objective
+        if not isinstance(objective, Finetuning) or objective.head is None:
+            return
+        objective.eval()
+        scenes = []
+        for batch in fixed_batches(self.parts.train, _CLIPS_TO_STANDARDISE, self.micro, 0):
+            features, inputs = self.forward.inputs(on_device(batch, self.forward.device), False)
+            with self.forward.autocast():
+                scenes.append(objective.scene(objective.encoder.embed_frames(features), inputs).float())
+        objective.head.standardise(torch.cat(scenes))
+        objective.train()
 
     @torch.no_grad()
     def valid_losses(self) -> dict[str, float]:
@@ -142,18 +184,18 @@ class Evaluation:
 
     @contextlib.contextmanager
     def _kept_weights(self) -> Iterator[None]:
-        encoder = self.parts.encoder
+        objective = self.parts.objective
         live = None
         if self.average is not None:
-            live = {name: p.detach().clone() for name, p in encoder.named_parameters()}
-            _set(encoder, self.average.values)
-        self.parts.objective.eval()
+            live = {name: p.detach().clone() for name, p in objective.named_parameters()}
+            _set(objective, self.average.values)
+        objective.eval()
         try:
             yield
         finally:
             if live is not None:
-                _set(encoder, live)
-            self.parts.objective.train()
+                _set(objective, live)
+            objective.train()
 
 
 def on_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:

@@ -18,16 +18,18 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ...errors import AudioMambaError, CheckpointError, ConfigError
-from ...io.files import write_text
+from ...io.files import replacing, write_text
 from ...ops import use_backend
-from ..config import PretrainConfig, changed_settings, plain
+from ..config import PretrainConfig
 from ..data.dataset import training_batches
+from ..objectives.finetune import Finetuning
+from ..settings import changed_settings, plain
 from . import distributed
 from .build import build, check_disk
 from .checkpoint import Checkpoints, provenance
 from .evaluation import Evaluation, Forward, on_device
-from .memory import choose_micro_batch, clips_of_process
-from .optim import Schedule, WeightAverage, build_optimizer
+from .memory import choose_micro_batch, clips_of_process, freeze_unused
+from .optim import Schedule, build_average, build_optimizer
 from .pictures import check_pictures, course_picture
 from .runlog import RunLog, check_loggers, read_log
 
@@ -40,15 +42,21 @@ class Diverged(AudioMambaError, RuntimeError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: its folder, the steps done, whether these are all, and the last mean loss.
+    """How a run ended.
 
-    A run that was finished before it was resumed has no loss.
+    Attributes:
+        out: its folder.
+        step: steps done.
+        finished: these are all, or more did not help (`run.patience`).
+        loss: the last mean loss; None for a run that was finished before it was resumed.
+        scores: of a fine-tuned model on its test split; empty where there is none.
     """
 
     out: Path
     step: int
     finished: bool
     loss: float | None
+    scores: dict[str, float]
 
 
 def pretrain(config: PretrainConfig, resume: bool = False) -> Outcome:
@@ -99,24 +107,33 @@ class Run:
         self.objective = self.parts.objective.to(device).train()
         check_disk(config, self.objective)
         self.schedule = Schedule(config.optim, len(self.parts.train) / config.optim.batch)
-        self.optimizer = build_optimizer(self.objective, config.optim)
-        ema = config.optim.ema
-        self.average = WeightAverage(self.objective.encoder, ema) if ema is not None else None
-        self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
         self.forward = Forward(config, self.parts, device)
+        self.finetuning = isinstance(self.objective, Finetuning)
+        if self.finetuning:
+            freeze_unused(self.parts, self.forward)
+        self.optimizer = build_optimizer(self.objective, config.optim)
+        self.average = build_average(self.objective, self.schedule)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
         self.step, self.seconds = 0, 0.0
+        self.waited = 0  # validations since the best score
+        self.best: float | None = None
         before = self._restore() if resume and self.checkpoints.steps() else None
         self.micro = choose_micro_batch(config, self.parts, self.forward, before)
         self.evaluation = Evaluation(
             config, self.parts, self.forward, self.average, self.micro, probing=self.main
         )
+        if self.step == 0:
+            self.evaluation.standardise_head()
         self.model: nn.Module = torch.compile(self.objective) if config.compile else self.objective
         if distributed.world_size() > 1:
             ids = [device.index] if device.type == "cuda" else None
             self.model = DistributedDataParallel(self.model, device_ids=ids)
         self.log: RunLog | None = None
         # One criterion for the whole run: a validation loss and a probe's score cannot be compared.
-        self._criterion = "probe" if config.probe.every else "valid_loss"
+        self._criterion = "probe" if config.probe.every else "score" if self.finetuning else "valid_loss"
+        self._valid_every = config.run.valid_every
+        if self.finetuning and not self._valid_every:
+            self._valid_every = max(1, round(self.schedule.steps_per_epoch))
         self._stop: str | None = None
         self._skipped: set[str] = set()
 
@@ -134,12 +151,15 @@ class Run:
                 self._announce(total)
                 if self.step == 0 and self.config.probe.tasks_dir and self.config.probe.at_start:
                     self._probe()
-                loss = self._loop(total)
-            self._event("end", reason="finished" if self.step >= total else self._stop, seconds=self.seconds)
+                if not self._out_of_patience():
+                    loss = self._loop(total)
+                finished = self.step >= total or self._out_of_patience()
+                scores = self._finish() if finished and self.finetuning else {}
+            self._event("end", reason="finished" if finished else self._stop, seconds=self.seconds)
         finally:
             if self.log is not None:
                 self.log.close()
-        return Outcome(self.out, self.step, self.step >= total, loss)
+        return Outcome(self.out, self.step, finished, loss, scores)
 
     def _loop(self, total: int) -> float | None:
         run, probe_every = self.config.run, self.config.probe.every
@@ -167,28 +187,30 @@ class Run:
             if not ends and not self._anything_due():
                 continue
             scores: dict[str, float] = {}  # by which a checkpoint may be the best; higher is better
-            if run.valid_every and (ends or _due(run.valid_every, self.step)):
-                scores["valid_loss"] = -self._validate()
+            if self._valid_every and (ends or _due(self._valid_every, self.step)):
+                scores.update(self._validate())
             if _due(probe_every, self.step) or (self.step == total and self.config.probe.tasks_dir):
                 scores["probe"] = self._probe()
             if _due(run.picture_every, self.step):
                 self._draw()
+            if self._criterion in scores:
+                self._note(scores[self._criterion])
             if ends or scores or _due(run.checkpoint_every, self.step):
                 self._save(scores.get(self._criterion))
             mark = time.monotonic()
-            if ends:
+            if ends or self._out_of_patience():
                 break
         return loss
 
     def _anything_due(self) -> bool:
         run = self.config.run
-        intervals = (run.valid_every, run.picture_every, run.checkpoint_every, self.config.probe.every)
+        intervals = (self._valid_every, run.picture_every, run.checkpoint_every, self.config.probe.every)
         return any(_due(every, self.step) for every in intervals)
 
     def _train_step(self, batches: Iterator[dict[str, Any]], lr: float) -> dict[str, Tensor]:
         """Do one step of the optimiser; return the means of its losses."""
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["rate"]
         # Whatever draws from torch's own generator (stochastic depth) depends on the step alone.
         torch.manual_seed((self.config.seed * 1_000_003 + self.step) * 4099 + distributed.rank())
         sums: dict[str, Tensor] = {}
@@ -207,7 +229,7 @@ class Run:
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
-            self.average.update(self.objective.encoder, self.step)
+            self.average.update(self.objective, self.step)
         return sums
 
     def _clip(self) -> Tensor:
@@ -240,11 +262,44 @@ class Run:
             self.log.progress(self.step, loss, lr, hours)
         return loss
 
-    def _validate(self) -> float:
-        losses = self.evaluation.valid_losses()
+    def _validate(self) -> dict[str, float]:
+        """Return the criteria that validation gives, higher is better, the same in every process."""
+        valid = self.parts.valid
+        if self.finetuning and valid is not None:
+            losses = self.evaluation.label_scores(valid)
+        else:
+            losses = self.evaluation.valid_losses()
+        losses = distributed.from_main(losses)
         self._event("valid", **losses)
-        self._say(f"step {self.step}: valid loss {losses['loss']:.4f}")
-        return losses["loss"]
+        self._say(f"step {self.step}: valid " + ", ".join(f"{k} {v:.4f}" for k, v in losses.items()))
+        found = {"valid_loss": -losses["loss"]}
+        if self.finetuning:
+            name = next(name for name in losses if name != "loss")
+            # Few clips have few scores; of two alike, the one that is surer of itself is the better.
+            found["score"] = losses[name] - 1e-6 * min(losses["loss"], 1e3)
+        return found
+
+    def _note(self, score: float) -> None:
+        """Count validations since the best one."""
+        self.waited = 0 if self.best is None or score > self.best else self.waited + 1
+        self.best = score if self.best is None else max(self.best, score)
+
+    def _out_of_patience(self) -> bool:
+        return 0 < self.config.run.patience <= self.waited
+
+    def _finish(self) -> dict[str, float]:
+        """Leave the best model of a fine-tuning run, and test it where there is a test split."""
+        best = self.checkpoints.best() if self.main else None
+        step = distributed.from_main(best["step"] if best is not None else self.step)
+        if self.main:
+            self._publish(self.checkpoints.path(step))
+        if self.parts.test is None:
+            return {}
+        self.checkpoints.load_kept(step, self.objective)
+        self.evaluation.average = None  # what was loaded is the average already
+        scores = distributed.from_main(self.evaluation.label_scores(self.parts.test))
+        self._event("test", best_step=step, clips=len(self.parts.test.clips), **scores)
+        return scores
 
     def _probe(self) -> float:
         """Return the mean of the probe's scores, the same in every process."""
@@ -276,6 +331,8 @@ class Run:
                 "scaler": self.scaler.state_dict(),
                 "seconds": self.seconds,
                 "micro_batch": self.micro,
+                "waited": self.waited,
+                "best": self.best,
             }
             path = self.checkpoints.save(
                 self.step, self.objective, self.optimizer, self.average, self.parts.model, notes, state
@@ -283,12 +340,14 @@ class Run:
             if score is not None:
                 self.checkpoints.note_metric(self.step, self._criterion, score)
             self.checkpoints.remove_old()
-            # A rename puts the whole file in place, so that whoever loads it never sees half of one.
-            temporary = self.out / ".model.safetensors.writing"
-            shutil.copyfile(path / "model.safetensors", temporary)
-            temporary.replace(self.out / "model.safetensors")
+            self._publish(path)
             self._event("checkpoint", path=str(path.relative_to(self.out)))
         distributed.barrier()
+
+    def _publish(self, checkpoint: Path) -> None:
+        """Make a checkpoint's model the run's; whoever loads it never sees half of one."""
+        with replacing(self.out / "model.safetensors") as partial:
+            shutil.copyfile(checkpoint / "model.safetensors", partial)
 
     def _restore(self) -> int | None:
         """Go on from the newest checkpoint; return the micro-batch it was made with."""
@@ -306,6 +365,7 @@ class Run:
         self.checkpoints.load(step, self.objective, self.optimizer, self.average)
         self.scaler.load_state_dict(stored["scaler"])
         self.step, self.seconds = step, stored["seconds"]
+        self.waited, self.best = stored.get("waited", 0), stored.get("best")
         return stored.get("micro_batch")
 
     def _announce(self, total: int) -> None:

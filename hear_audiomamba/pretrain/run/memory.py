@@ -83,3 +83,17 @@ def bytes_per_clip(parts: Parts, forward: Forward) -> int:
     objective.train(was_training)
     del losses
     return max(1, sum(kept.values()))
+
+
+def freeze_unused(parts: Parts, forward: Forward) -> None:
+    """Freeze parameters that a step gives no gradient: blocks that are not run, heads that nothing reads."""
+    objective = parts.objective
+    was_training = objective.training
+    objective.eval()
+    batch = collate([parts.train[0]])
+    torch.autograd.backward(forward(on_device(batch, forward.device), objective)["loss"])
+    for parameter in objective.parameters():
+        if parameter.grad is None:
+            parameter.requires_grad_(False)
+        parameter.grad = None
+    objective.train(was_training)

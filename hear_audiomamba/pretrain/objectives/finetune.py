@@ -1,0 +1,94 @@
+"""Training the whole network on labels."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...encoders.base import Encoder, Tagger
+from ..config import PretrainConfig
+from ..data.labelled import Kind
+from .objectives import Batch, Objective
+
+
+class SceneHead(nn.Module):
+    """A linear layer on standardised scene embeddings; it starts at zero, so that all classes are as likely.
+
+    Args:
+        width: K, of a scene embedding.
+        n_classes: outputs.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, width: int, n_classes: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("scale", torch.ones(width))
+        self.linear = nn.Linear(width, n_classes)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, scene: Tensor) -> Tensor:
+        """Return logits `(B, classes)` float32 of scene embeddings `(B, K)`."""
+        logits: Tensor = self.linear((scene.float() - self.mean) / self.scale)
+        return logits.float()
+
+    @torch.no_grad()
+    def standardise(self, scenes: Tensor) -> None:
+        """Take mean and deviation from scene embeddings `(n, K)`."""
+        deviation = scenes.double().std(dim=0, correction=0)
+        # A dimension that hardly moves must not become the loudest.
+        self.scale.copy_(deviation.clamp_min(1e-3 * deviation.median().clamp_min(1e-6)))
+        self.mean.copy_(scenes.double().mean(dim=0))
+
+
+class Finetuning(Objective):
+    """Classification by the whole network: cross-entropy, or binary cross-entropy for several labels a clip.
+
+    Args:
+        encoder: what is trained; its own tagging head is used if it has one and the configuration agrees.
+        config: of the run.
+        scene_pooling: how rows become the scene vector that the head reads; the model's own.
+        kind: "single" label a clip, or "multi"ple.
+        n_labels: classes.
+
+    Source: fine-tuning of AST, SSAST and SSAMBA (Gong et al., AAAI 2022; Shams et al., arXiv 2405.11831).
+    """
+
+    idle = ("pred.", "mask_token", "contrast_head.", "reconstruct_head.")
+
+    head: SceneHead | None
+
+    def __init__(
+        self, encoder: Encoder, config: PretrainConfig, scene_pooling: str, kind: Kind, n_labels: int
+    ) -> None:
+        super().__init__(encoder, config, None, scene_pooling)
+        self.kind = kind
+        loss = config.finetune.loss
+        self.loss = loss if loss != "auto" else ("cross_entropy" if kind == "single" else "bce")
+        own = isinstance(encoder, Tagger) and encoder.num_classes > 0
+        self.head = None if own else SceneHead(encoder.frame_embedding_size, n_labels)
+
+    def logits(self, features: Tensor, batch: Batch) -> Tensor:
+        """Return the classes' logits `(B, classes)` float32."""
+        if self.head is not None:
+            logits: Tensor = self.head(self.scene(self.encoder.embed_frames(features), batch))
+            return logits
+        assert isinstance(self.encoder, Tagger)  # or there would be a head
+        return self.encoder.tag(features)[0].float()
+
+    def loss_of(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean loss of logits `(B, classes)` against labels `(B, classes)`, 0 to 1."""
+        smooth = self.config.objective.label_smoothing
+        if self.loss == "bce":
+            return F.binary_cross_entropy_with_logits(
+                logits, labels * (1 - smooth) + smooth / labels.shape[1]
+            )
+        shares = labels / labels.sum(dim=1, keepdim=True).clamp_min(1e-6)
+        return F.cross_entropy(logits, shares, label_smoothing=smooth)
+
+    def forward(self, features: Tensor, batch: Batch) -> dict[str, Tensor]:
+        return {"loss": self.loss_of(self.logits(features, batch), batch["labels"])}

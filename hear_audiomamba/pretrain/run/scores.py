@@ -1,0 +1,47 @@
+"""How good a fine-tuned model is: accuracy, or mean average precision of several labels a clip."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...errors import ConfigError
+from ..data.labelled import Kind
+
+
+def check_scores(kind: Kind) -> None:
+    """Refuse a run whose scores cannot be computed.
+
+    Raises:
+        ConfigError: says what to install.
+    """
+    if kind == "multi" and importlib.util.find_spec("sklearn") is None:
+        raise ConfigError("several labels a clip need scikit-learn: pip install 'hear_audiomamba[pretrain]'")
+
+
+def score_name(kind: Kind) -> str:
+    """Return what `score` measures."""
+    return "accuracy" if kind == "single" else "map"
+
+
+def score(logits: Tensor, labels: Tensor, kind: Kind) -> float:
+    """Return the score of some clips, higher is better.
+
+    Args:
+        logits: `(n, classes)`.
+        labels: `(n, classes)` of zeros and ones.
+        kind: "single": share of clips whose likeliest class is right. "multi": mean over classes that occur of
+            the average precision.
+    """
+    if kind == "single":
+        return float((logits.argmax(dim=1) == labels.argmax(dim=1)).double().mean())
+    from sklearn.metrics import average_precision_score
+
+    occurs = labels.bool().any(dim=0)
+    if not occurs.any():
+        return float("nan")
+    guesses, truth = torch.sigmoid(logits[:, occurs]).double().numpy(), labels[:, occurs].numpy()
+    return float(np.mean(average_precision_score(truth, guesses, average=None)))
