@@ -1,4 +1,4 @@
-"""`hear-audiomamba leaderboard`: tables, plots and a page from evaluation results."""
+"""`hear-audiomamba leaderboard`: tables, pictures and a page from evaluation results."""
 
 from __future__ import annotations
 
@@ -16,9 +16,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="DIR",
-        help="folders of results, or single files",
+        help="folders of studies or of results, or single files",
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder for the tables, plots and the page")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("leaderboard"),
+        help="folder for tables, pictures and page (default: leaderboard)",
+    )
     parser.add_argument("--no-published", action="store_true", help="leave out the published rows")
     parser.add_argument(
         "--overall",
@@ -27,33 +32,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="s(m) from HEAR-Naive to the best (default), or from the lowest to the best model",
     )
     parser.add_argument("--title", default="HEAR leaderboard", help="of the page")
+    parser.add_argument(
+        "--tasks", nargs="+", default=[], metavar="TASK", help="only these columns, in this order"
+    )
+    parser.add_argument("--models", nargs="+", default=[], metavar="MODEL", help="only these rows")
+    parser.add_argument("--transpose", action="store_true", help="LaTeX: models as columns")
+    parser.add_argument("--caption", help="LaTeX: caption of the table")
+    parser.add_argument(
+        "--compare", nargs=2, metavar=("A", "B"), help="also the paired differences of two models of a study"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     from ..evaluate.board.board import build_board
+    from ..evaluate.board.compare import compare, compare_table
+    from ..evaluate.board.latex import CAPTION, latex
     from ..evaluate.board.page import page
-    from ..evaluate.board.plots import all_plots
-    from ..evaluate.board.tables import comma_separated, latex, markdown
+    from ..evaluate.board.pictures import all_pictures
+    from ..evaluate.board.tables import comma_separated, markdown
     from ..evaluate.packages import require_scipy
-    from ..io.files import write_bytes, write_text
+    from ..io.files import write_text
 
     require_scipy()
-    board = build_board(_files(args.results), published=not args.no_published, form=args.overall)
+    files = _files(args.results)
+    board = build_board(files, published=not args.no_published, form=args.overall)
     for reason in board.refused:
         print(f"hear-audiomamba: not used: {reason}", file=sys.stderr)
     if not board.rows:
         raise DataError("nothing to show: no usable results, and published rows are left out")
-    plots = all_plots(board)
+    board = board.select(args.tasks, args.models)
+    pictures = all_pictures(board)
     texts = {
         "leaderboard.md": markdown(board),
         "leaderboard.csv": comma_separated(board),
-        "leaderboard.tex": latex(board),
-        "index.html": page(board, plots, args.title),
+        "leaderboard.tex": latex(
+            board if args.tasks or args.models else board.for_a_page(),
+            transpose=args.transpose,
+            caption=args.caption or CAPTION,
+        ),
+        "index.html": page(board, pictures, args.title),
+        **{f"{name}.svg": picture for name, picture in pictures.items()},
     }
+    if args.compare:
+        texts["comparison.md"] = compare_table(compare(files, *args.compare), *args.compare)
     for name, text in texts.items():
         write_text(args.out / name, text)
-    for name, image in plots.items():
-        write_bytes(args.out / f"{name}.png", image)
+    if args.compare:
+        print(texts["comparison.md"])
     own = sum(row.own for row in board.rows)
     print(f"{own} results and {len(board.rows) - own} published rows: {args.out / 'index.html'}")
     return 1 if board.refused else 0

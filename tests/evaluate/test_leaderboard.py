@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,8 +14,11 @@ import pytest
 
 from hear_audiomamba.cli import main
 from hear_audiomamba.evaluate.board.board import build_board, hear_task_names, hear_task_table, read_results
+from hear_audiomamba.evaluate.board.compare import compare
+from hear_audiomamba.evaluate.board.latex import latex
 from hear_audiomamba.evaluate.board.page import page
-from hear_audiomamba.evaluate.board.tables import comma_separated, latex, markdown
+from hear_audiomamba.evaluate.board.pictures import all_pictures
+from hear_audiomamba.evaluate.board.tables import comma_separated, markdown
 from hear_audiomamba.evaluate.study.results import SCHEMA
 
 
@@ -57,7 +61,8 @@ def test_results_and_published_rows_stand_together_each_with_its_mark(ten: Path)
     assert own.own and own.scores["ESC-50"].mean == pytest.approx(72.0)
     assert board.mean(own) == pytest.approx(72.0) and board.overall(own) is not None
     text = markdown(board)
-    assert "| **ours** | a | 72.0 ± 25.4 |" in text
+    assert "| ▸ ours | a | 72.0 ± 25.4† |" in text and "ESC-50 (top1_acc)" in text
+    assert "†: the interval of two runs" in text
     assert "- b: HEAR 2021 leaderboard" in text and "do not compare one to one" in text
     rows = list(csv.DictReader(io.StringIO(comma_separated(board))))
     esc = next(r for r in rows if r["model"] == "ours" and r["task"] == "ESC-50")
@@ -68,7 +73,11 @@ def test_results_and_published_rows_stand_together_each_with_its_mark(ten: Path)
     )
     assert all(r["source"] and r["protocol"] for r in rows)
     tex = latex(board)
-    assert tex.count(r"\midrule") == 4 and r"72.0\,$\pm$\,25.4" in tex and "±" not in tex.split("% ")[0]
+    assert (
+        tex.count(r"\midrule") == 4
+        and r"72.0\,{\scriptsize$\pm$25.4\textsuperscript{\dag}}" in tex
+        and "±" not in tex.split("% ")[0]
+    )
 
 
 def test_missing_tasks_and_runs_are_shown_and_not_averaged(tmp_path: Path) -> None:
@@ -126,7 +135,7 @@ class _Reader(HTMLParser):
 def test_the_page_is_complete_in_itself(tmp_path: Path) -> None:
     hostile = results(tmp_path / "x.json", "</script><b>ours", {t: [0.7, 0.8] for t in hear_task_table()})
     board = build_board([hostile])
-    text = page(board, {"bars": b"\x89PNG"})
+    text = page(board, all_pictures(board))
     reader = _Reader()
     reader.feed(text)
     assert reader.outside == [] and "http://" not in text and "@import" not in text
@@ -140,9 +149,8 @@ def test_the_command_writes_all_files(ten: Path, tmp_path: Path, capsys: pytest.
     assert main(["leaderboard", "--results", str(ten.parent), "--out", str(out)]) == 0
     names = {p.name for p in out.iterdir()}
     assert names == {
-        "index.html", "leaderboard.md", "leaderboard.csv", "leaderboard.tex", "bars.png", "radar.png", "parameters.png",
+        "index.html", "leaderboard.md", "leaderboard.csv", "leaderboard.tex", "scores.svg", "parameters.svg",
     }  # fmt: skip
-    assert all((out / n).read_bytes().startswith(b"\x89PNG") for n in names if n.endswith(".png"))
     ten.write_text("{")
     assert main(["leaderboard", "--results", str(ten), "--out", str(out)]) == 1
     assert "ours.json" in capsys.readouterr().err
@@ -181,3 +189,95 @@ def test_without_scipy_one_line_says_what_to_install(tmp_path: Path) -> None:
         assert done.returncode == 1, done.stdout
         lines = done.stderr.strip().splitlines()
         assert len(lines) == 1 and "pip install 'hear_audiomamba[evaluate]'" in lines[0], done.stderr
+
+
+def two(tmp_path: Path) -> list[Path]:
+    first, second = list(hear_task_table())[:2]
+    return [
+        results(tmp_path / "a.json", "a", {first: [0.80, 0.82, 0.81], second: [0.5, 0.6, 0.7]}, seeds=3),
+        results(tmp_path / "b.json", "b", {first: [0.70, 0.73, 0.72], second: [0.6, 0.5, 0.7]}, seeds=3),
+    ]
+
+
+def test_bold_is_the_best_of_a_protocol_in_every_table(tmp_path: Path) -> None:
+    board = build_board(two(tmp_path), published=False)
+    lines = markdown(board).splitlines()
+    head, a, b = lines[0], *(next(line for line in lines if line.startswith(f"| ▸ {n} ")) for n in "ab")
+    assert "Beijing Opera (top1_acc)" in head
+    assert re.search(r"\*\*81.0 ± 2.5\*\*", a) and "**" not in b.split("|")[3]
+    # Equal means are both the best.
+    assert a.count("**60.0") == b.count("**60.0") == 1
+    tex = latex(board)
+    assert r"\textbf{81.0}\,{\scriptsize$\pm$2.5}" in tex and r"\textbf{71.7}" not in tex
+    alone = build_board(two(tmp_path)[:1], published=False)
+    assert "**" not in markdown(alone) and "textbf" not in latex(alone)
+
+
+def test_tables_of_some_tasks_and_models_and_turned(tmp_path: Path) -> None:
+    files = [*map(str, two(tmp_path))]
+    words = ["leaderboard", "--results", *files, "--out", str(tmp_path / "out")]
+    more = ["--tasks", "CREMA-D", "--models", "b", "SSAM-Base", "--transpose", "--caption", "Mine & yours"]
+    assert main([*words, *more]) == 0
+    tex = (tmp_path / "out" / "leaderboard.tex").read_text()
+    body = tex[tex.index(r"\toprule") : tex.index(r"\bottomrule")]
+    assert body.count("CREMA-D") == 1 and "ESC-50" not in body and "SSAM-Base" in body
+    assert r"\caption{Mine & yours" in tex and r"\resizebox{\textwidth}" in tex
+    for wrong in (["--tasks", "CREMA-E"], ["--models", "SSAM-Bose"]):
+        assert main([*words, *wrong]) == 1
+    assert "ESC-50" in markdown(build_board([]))
+
+
+def test_paired_differences_of_two_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = two(tmp_path)
+    first, second, overall = compare(files, "a", "b")
+    assert (first.task, first.pairs, first.sign) == ("Beijing Opera", 3, "+")
+    assert first.mean == pytest.approx(28 / 3) and 8.99 < first.low < first.mean < first.high < 10.01
+    assert second.sign == "" and second.low <= -10 + 1e-6 and second.high >= 10 - 1e-6
+    assert overall.mean == pytest.approx((first.mean + second.mean) / 2)
+    backwards = compare(files, "b", "a")
+    assert [d.mean for d in backwards] == pytest.approx([-d.mean for d in (first, second, overall)])
+    words = ["leaderboard", "--results", *map(str, files), "--out", str(tmp_path / "out"), "--compare"]
+    assert main([*words, "a", "b"]) == 0
+    assert "| Beijing Opera | +9.3 |" in capsys.readouterr().out
+    assert (tmp_path / "out" / "comparison.md").is_file()
+    assert main([*words, "a", "c"]) == 1
+
+
+def test_pictures_are_whole_svg_without_labels_on_one_another(ten: Path) -> None:
+    from xml.etree import ElementTree
+
+    pictures = all_pictures(build_board([ten]))
+    assert set(pictures) == {"scores", "parameters"}
+    space = "{http://www.w3.org/2000/svg}"
+    for picture in pictures.values():
+        root = ElementTree.fromstring(picture)
+        assert "prefers-color-scheme:dark" in picture
+        placed = [
+            (float(t.get("x", 0)), float(t.get("y", 0)), t.text or "")
+            for t in root.iter(f"{space}text")
+            if t.get("class") == "t" and t.get("text-anchor") is None
+        ]
+        for i, (x, y, text) in enumerate(placed):
+            for other_x, other_y, other in placed[:i]:
+                apart = (
+                    abs(y - other_y) >= 14 or x >= other_x + 7 * len(other) or other_x >= x + 7 * len(text)
+                )
+                assert apart, (text, other)
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+@pytest.mark.parametrize("more", [[], ["--transpose", "--models", "ours", "SSAM-Base"]])
+def test_the_latex_table_compiles(ten: Path, tmp_path: Path, more: list[str]) -> None:
+    import subprocess
+
+    assert main(["leaderboard", "--results", str(ten), "--out", str(tmp_path / "out"), *more]) == 0
+    page = (
+        r"\documentclass{article}\usepackage{booktabs}\usepackage{graphicx}\begin{document}"
+        + (tmp_path / "out" / "leaderboard.tex").read_text()
+        + r"\end{document}"
+    )
+    (tmp_path / "t.tex").write_text(page)
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"], cwd=tmp_path, capture_output=True
+    )
+    assert done.returncode == 0, done.stdout[-2000:]

@@ -26,6 +26,11 @@ class Estimate:
     runs: int
     kind: str = "95% t-interval over seeds"
 
+    @property
+    def few_runs(self) -> bool:
+        """Whether the interval is that of two runs, which says little: its factor is 12.7."""
+        return self.half_width is not None and 0 < self.runs < 3
+
 
 def t_interval(values: Sequence[float], confidence: float = 0.95) -> Estimate:
     """Mean and t-interval of the values of independent runs.

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import csv
 import functools
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from ...errors import DataError
+from ...errors import DataError, did_you_mean
 from ...io.files import read_json
 from ..study.results import SCHEMA
+from ..tasks.catalogue import hear_task_list
 from .aggregate import Estimate, mean_over_tasks, missing, overall_score, t_interval, yardstick
 
 DATA = Path(__file__).resolve().parent / "data"
 NAIVE = "HEAR-Naive (mel)"
+OVERALL = "s(m)"
+MOST_PUBLISHED = 12
 REFERENCE = "GRAM"
 """Start of the protocol name whose table gives the scale of s(m)."""
 
@@ -34,6 +37,7 @@ class Row:
         trained: False for a model that had random weights.
         notes: what a reader must know: runs missing, trainings ended by NaN.
         asked: tasks that the study was to evaluate, also those without a score.
+        metrics: the task's own score by task, where known.
     """
 
     model: str
@@ -45,6 +49,7 @@ class Row:
     trained: bool = True
     notes: tuple[str, ...] = ()
     asked: tuple[str, ...] = ()
+    metrics: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -75,6 +80,67 @@ class Board:
     protocols: dict[str, str]
     refused: list[str] = field(default_factory=list)
     form: Literal["naive", "min-max"] = "naive"
+    metrics: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def shown_tasks(self) -> list[str]:
+        """The tasks of the overall score first, then the others that rows of studies here have."""
+        own = {task for row in self.rows if row.own for task in (*row.asked, *row.scores)}
+        return [t for t in self.tasks if t in self.overall_tasks or t in own]
+
+    def metric(self, task: str) -> str:
+        """Return the name of a task's own score, empty where it is not known."""
+        return self.metrics.get(task, "")
+
+    def value(self, row: Row, column: str) -> float | None:
+        """Return a row's number in a column: a task, "s(m)", or the mean."""
+        if column in row.scores:
+            return row.scores[column].mean
+        if column == OVERALL:
+            return self.overall(row)
+        return self.mean(row) if column.startswith("mean of") else None
+
+    def is_best(self, row: Row, column: str, value: float | None) -> bool:
+        """Whether a value is the highest of its column among at least two rows of the row's protocol."""
+        if value is None:
+            return False
+        found = [self.value(r, column) for r in self.rows if r.protocol == row.protocol]
+        others = [v for v in found if v is not None]
+        return len(others) > 1 and value >= max(others)
+
+    def select(self, tasks: Sequence[str] = (), models: Sequence[str] = ()) -> Board:
+        """Return a board of some tasks and models only.
+
+        Args:
+            tasks: names as the columns have them, or task ids; nothing for all.
+            models: names of rows; nothing for all.
+
+        Raises:
+            DataError: a name is not on the board.
+        """
+        columns = [task_name(task) for task in tasks] or self.tasks
+        for name, known in ((n, self.tasks) for n in columns):
+            if name not in known:
+                raise DataError(f"no task {name!r} on the board; {did_you_mean(name, known)}")
+        names = [row.model for row in self.rows]
+        for name in models:
+            if name not in names:
+                raise DataError(f"no model {name!r} on the board; {did_you_mean(name, names)}")
+        rows = [row for row in self.rows if not models or row.model in models]
+        marks = {row.protocol for row in rows}
+        protocols = {mark: name for mark, name in self.protocols.items() if name in marks}
+        overall = self.overall_tasks if not tasks else columns
+        return replace(self, rows=rows, tasks=columns, overall_tasks=overall, protocols=protocols)
+
+    def for_a_page(self) -> Board:
+        """Return what fits on a printed page: the tasks of the overall score and of studies here, and of the published
+        rows the best of those that have all tasks."""
+        full = [row for row in self.rows if not row.own and self.mean(row) is not None]
+        best = sorted(full, key=lambda row: -(self.mean(row) or 0.0))[:MOST_PUBLISHED]
+        kept = [row for row in self.rows if row.own or row in best]
+        marks = {row.protocol for row in kept}
+        protocols = {mark: name for mark, name in self.protocols.items() if name in marks}
+        return replace(self, rows=kept, tasks=self.shown_tasks, protocols=protocols)
 
     def mark(self, row: Row) -> str:
         """Return the letter of a row's protocol."""
@@ -119,7 +185,11 @@ def hear_task_names() -> list[str]:
     return [_PUBLISHED_NAMES.get(name, name) for name in names.values()]
 
 
-_PUBLISHED_NAMES = {"Beijing Opera Percussion": "Beijing Opera"}
+_PUBLISHED_NAMES = {
+    "Beijing Opera Percussion": "Beijing Opera",
+    "DCASE 2016 Task 2": "DCASE 2016",
+    "Gunshot Triangulation": "Gunshot",
+}
 
 
 @functools.cache
@@ -134,9 +204,17 @@ def published_rows() -> tuple[Row, ...]:
             spread = float(line["spread"]) if line["spread"] else None
             kind = line["protocol"].rpartition(", ")[0] if "," in line["protocol"] else ""
             place[line["task"]] = Estimate(float(line["score"]), spread, 0, kind)
+    sizes = published_parameters()
     return tuple(
-        Row(model, protocol, source, scores) for (model, protocol, source), scores in columns.items()
+        Row(model, protocol, source, scores, sizes.get(model))
+        for (model, protocol, source), scores in columns.items()
     )
+
+
+def published_parameters() -> dict[str, int]:
+    """Return the sizes of published models, for those that have a source."""
+    with (DATA / "published_parameters.csv").open(encoding="utf-8", newline="") as file:
+        return {row["model"]: int(row["parameters"]) for row in csv.DictReader(file)}
 
 
 def published_overall() -> dict[str, float]:
@@ -147,10 +225,22 @@ def published_overall() -> dict[str, float]:
 
 def task_name(task: str) -> str:
     """Return the published name of a HEAR task id; other ids without their version."""
-    known = hear_task_table().get(task)
+    known = hear_task_list().get(task)
     if known:
-        return _PUBLISHED_NAMES.get(known["task"], known["task"])
+        return _PUBLISHED_NAMES.get(known.name, known.name)
     return task.split("-v")[0]
+
+
+def result_tasks(path: Path) -> dict[str, Any]:
+    """Return a results file as it is.
+
+    Raises:
+        DataError: it is cut short or of another schema.
+    """
+    report = read_json(path)
+    if report.get("schema") != SCHEMA:
+        raise DataError(f"{path}: schema {report.get('schema')!r}, expected {SCHEMA!r}")
+    return report
 
 
 def read_results(path: Path) -> Row:
@@ -165,9 +255,7 @@ def read_results(path: Path) -> Row:
     Raises:
         DataError: the file is cut short, of another schema, or a run in it has no finite score.
     """
-    report = read_json(path)
-    if report.get("schema") != SCHEMA:
-        raise DataError(f"{path}: schema {report.get('schema')!r}, expected {SCHEMA!r}")
+    report = result_tasks(path)
     try:
         return _row(path, report)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -195,7 +283,7 @@ def _row(path: Path, report: dict[str, Any]) -> Row:
         "heareval's own runners" if protocol["engine"] == "heareval" else "heareval's protocol, fast engine"
     )
     points = f"{protocol['grid']} grid, {protocol['grid_points']} points"
-    described = f"{engine}, {points}, 95% t-interval over {wanted} seeds"
+    described = f"{engine}, {points}, 95% t-interval over runs"
     asked = tuple(task_name(task) for task in report["tasks"])
     return Row(
         report["model"],
@@ -207,6 +295,7 @@ def _row(path: Path, report: dict[str, Any]) -> Row:
         trained=_trained(report),
         notes=tuple(notes),
         asked=asked,
+        metrics={task_name(t): str(r["score"]) for t, r in report["tasks"].items() if r.get("score")},
     )
 
 
@@ -245,4 +334,6 @@ def build_board(
     overall = ten if has_hear else others
     names = dict.fromkeys(row.protocol for row in rows)
     protocols = {chr(ord("a") + i): name for i, name in enumerate(names)}
-    return Board(rows, tasks, overall, protocols, refused, form)
+    metrics = {task_name(task.task_id): task.metric for task in hear_task_list().values()}
+    metrics = {**metrics, **{task: metric for row in own for task, metric in row.metrics.items()}}
+    return Board(rows, tasks, overall, protocols, refused, form, metrics)

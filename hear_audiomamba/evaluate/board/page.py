@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from .board import Board, Row
+from .pictures import SVG_NAMESPACE
 
 TEMPLATE = Path(__file__).resolve().parent / "page.html"
 _CAPTIONS = {
-    "bars": "Score of each task; lines are the intervals of the rows that have one.",
-    "radar": "The same on one scale for each task.",
-    "parameters": "Mean score against the size of the model.",
+    "scores": "Scores by task: a grey dot for each published row, a coloured one with its interval for each result.",
+    "parameters": "Mean score against the size of the model; published rows are shown where their size has a source.",
 }
 
 
-def page(board: Board, plots: Mapping[str, bytes], title: str = "HEAR leaderboard") -> str:
+def page(board: Board, pictures: Mapping[str, str], title: str = "HEAR leaderboard") -> str:
     """Return the page.
 
     Args:
         board: the rows.
-        plots: PNG images by name, from `plots.all_plots`.
+        pictures: SVG documents by name, from `pictures.all_pictures`.
         title: of the page.
 
     Returns:
@@ -31,6 +30,8 @@ def page(board: Board, plots: Mapping[str, bytes], title: str = "HEAR leaderboar
     """
     data = {
         "tasks": board.tasks,
+        "metrics": {task: board.metric(task) for task in board.tasks},
+        "few": any(e.few_runs for row in board.rows for e in row.scores.values()),
         "overallTasks": board.overall_tasks,
         "protocols": board.protocols,
         "rows": [_row(board, row) for row in board.rows],
@@ -39,9 +40,9 @@ def page(board: Board, plots: Mapping[str, bytes], title: str = "HEAR leaderboar
     }
     # "</" would end the script element; in JSON "<\/" is the same string.
     embedded = json.dumps(data, ensure_ascii=False).replace("</", "<\\/")
-    pictures = "".join(_picture(name, image, len(board.overall_tasks)) for name, image in plots.items())
+    drawn = "".join(_picture(name, image) for name, image in pictures.items())
     text = TEMPLATE.read_text(encoding="utf-8")
-    for mark, value in (("TITLE", _escape(title)), ("PICTURES", pictures), ("DATA", embedded)):
+    for mark, value in (("TITLE", _escape(title)), ("PICTURES", drawn), ("DATA", embedded)):
         text = text.replace(f"<!--{mark}-->", value)
     return text
 
@@ -56,18 +57,14 @@ def _row(board: Board, row: Row) -> dict[str, Any]:
         "mean": board.mean(row),
         "overall": board.overall(row),
         "notes": [*(f"no {t}" for t in board.missing(row)), *row.notes],
-        "scores": {t: [e.mean, e.half_width] for t, e in row.scores.items()},
+        "scores": {t: [e.mean, e.half_width, e.few_runs] for t, e in row.scores.items()},
     }
 
 
-def _picture(name: str, image: bytes, tasks: int) -> str:
-    caption = _CAPTIONS[name]
-    source = base64.b64encode(image).decode()
-    width = "wide" if name == "bars" and tasks > 5 else "half"
-    return (
-        f'<figure class="{width}"><img src="data:image/png;base64,{source}" alt="{_escape(caption)}">'
-        f"<figcaption>{_escape(caption)}</figcaption></figure>"
-    )
+def _picture(name: str, image: str) -> str:
+    caption = _escape(_CAPTIONS[name])
+    image = image.replace(f' xmlns="{SVG_NAMESPACE}"', "")  # inside HTML an element is SVG without it
+    return f'<figure class="{name}" tabindex="0">{image}<figcaption>{caption}</figcaption></figure>'
 
 
 def _escape(text: str) -> str:

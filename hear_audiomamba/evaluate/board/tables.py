@@ -1,15 +1,16 @@
-"""The leaderboard as Markdown, CSV and LaTeX."""
+"""The leaderboard as Markdown and CSV, and what all its tables share."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from .aggregate import Estimate
 from .board import Board, Row
 
 MISSING = "–"
+FEW_RUNS = "†"
 
 
 def cell(estimate: Estimate | None, plus_minus: str = " ± ") -> str:
@@ -18,7 +19,8 @@ def cell(estimate: Estimate | None, plus_minus: str = " ± ") -> str:
         return MISSING
     if estimate.half_width is None:
         return f"{estimate.mean:.1f}"
-    return f"{estimate.mean:.1f}{plus_minus}{estimate.half_width:.1f}"
+    few = FEW_RUNS if estimate.few_runs else ""
+    return f"{estimate.mean:.1f}{plus_minus}{estimate.half_width:.1f}{few}"
 
 
 def number(value: float | None) -> str:
@@ -35,18 +37,26 @@ def markdown(board: Board) -> str:
     Returns:
         One table; each row carries the mark of its protocol, explained below it.
     """
-    heads = ["model", "protocol", *board.tasks, *_overall_heads(board)]
+    heads = ["model", "protocol", *map(_head(board), board.tasks), *overall_heads(board)]
     lines = [_row(heads), _row(["---", "---"] + ["---:"] * (len(heads) - 2))]
-    for row in _sorted(board):
-        name = f"**{row.label}**" if row.own else row.label
-        cells = [
-            name,
-            board.mark(row),
-            *(cell(row.scores.get(t)) for t in board.tasks),
-            *_overall(board, row),
-        ]
+    for row in sorted_rows(board):
+        cells = [f"▸ {row.label}" if row.own else row.label, board.mark(row)]
+        for task in board.tasks:
+            estimate = row.scores.get(task)
+            best = estimate is not None and board.is_best(row, task, estimate.mean)
+            cells.append(f"**{cell(estimate)}**" if best else cell(estimate))
+        for name, value in zip(overall_heads(board), overall_values(board, row), strict=True):
+            cells.append(f"**{number(value)}**" if board.is_best(row, name, value) else number(value))
         lines.append(_row(cells))
-    return "\n".join([*lines, "", *_notes(board)]) + "\n"
+    return "\n".join([*lines, "", *notes(board)]) + "\n"
+
+
+def _head(board: Board) -> Callable[[str], str]:
+    def head(task: str) -> str:
+        metric = board.metric(task)
+        return f"{task} ({metric})" if metric else task
+
+    return head
 
 
 def comma_separated(board: Board) -> str:
@@ -57,6 +67,7 @@ def comma_separated(board: Board) -> str:
         [
             "model",
             "task",
+            "metric",
             "score",
             "half_width",
             "half_width_is",
@@ -76,39 +87,34 @@ def comma_separated(board: Board) -> str:
             values = [
                 row.model,
                 task,
+                board.metric(task),
                 f"{estimate.mean:.4f}",
                 half,
                 estimate.kind if half else "",
                 estimate.runs or "",
             ]
             writer.writerow([*values, row.protocol, row.source, int(row.own), _weights(row)])
-        for name, value in zip(_overall_heads(board), _overall_values(board, row), strict=True):
+        for name, value in zip(overall_heads(board), overall_values(board, row), strict=True):
             shown = "" if value is None else f"{value:.4f}"
             writer.writerow(
-                [row.model, name, shown, "", "", "", row.protocol, row.source, int(row.own), _weights(row)]
+                [
+                    row.model,
+                    name,
+                    "",
+                    shown,
+                    "",
+                    "",
+                    "",
+                    row.protocol,
+                    row.source,
+                    int(row.own),
+                    _weights(row),
+                ]
             )
     return text.getvalue()
 
 
-def latex(board: Board) -> str:
-    """Return the leaderboard as a LaTeX table for the booktabs package."""
-    heads = ["Model", *board.tasks, *_overall_heads(board)]
-    columns = "l" + "r" * (len(heads) - 1)
-    lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", " & ".join(map(_tex, heads)) + r" \\"]
-    last = None
-    for row in _sorted(board):
-        if row.protocol != last:
-            title = rf"\multicolumn{{{len(heads)}}}{{l}}{{\emph{{{_tex(row.protocol)}}}}} \\"
-            lines += [r"\midrule", title]
-            last = row.protocol
-        cells = [_tex(row.label), *(_tex_cell(row.scores.get(t)) for t in board.tasks)]
-        cells += [value.replace(MISSING, "--") for value in _overall(board, row)]
-        lines.append(" & ".join(cells) + r" \\")
-    notes = [f"% {line}" for line in _notes(board) if line]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *notes]) + "\n"
-
-
-def _sorted(board: Board) -> list[Row]:
+def sorted_rows(board: Board) -> list[Row]:
     """Group rows by protocol; within one, the best mean first, and rows without a mean last."""
     order = {name: i for i, name in enumerate(board.protocols.values())}
 
@@ -119,27 +125,30 @@ def _sorted(board: Board) -> list[Row]:
     return sorted(board.rows, key=place)
 
 
-def _overall_heads(board: Board) -> list[str]:
+def overall_heads(board: Board) -> list[str]:
     heads = [f"mean of {len(board.overall_tasks)}"]
     return [*heads, "s(m)"] if _has_scale(board) else heads
 
 
-def _overall_values(board: Board, row: Row) -> list[float | None]:
+def overall_values(board: Board, row: Row) -> list[float | None]:
     return [board.mean(row), board.overall(row)] if _has_scale(board) else [board.mean(row)]
-
-
-def _overall(board: Board, row: Row) -> list[str]:
-    return [number(value) for value in _overall_values(board, row)]
 
 
 def _has_scale(board: Board) -> bool:
     return any(board.overall(row) is not None for row in board.rows)
 
 
-def _notes(board: Board) -> list[str]:
-    lines = ["Scores in percent. Rows of different protocols do not compare one to one:", ""]
+def notes(board: Board) -> list[str]:
+    lines = [
+        "Scores in percent, the best of a protocol in bold. Rows of different protocols do not compare one to one:"
+    ]
+    lines += [""]
     lines += [f"- {mark}: {name}" for mark, name in board.protocols.items()]
     lines += ["", f"{MISSING}: not there; a mean or s(m) over fewer tasks is not given."]
+    if any(row.own for row in board.rows):
+        lines += ["▸: results of a study here, not published ones."]
+    if any(e.few_runs for row in board.rows for e in row.scores.values()):
+        lines += [f"{FEW_RUNS}: the interval of two runs, which says little."]
     if _has_scale(board):
         lines += [board.overall_is]
     for row in board.rows:
@@ -155,13 +164,3 @@ def _weights(row: Row) -> str:
 
 def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(c.replace("|", r"\|") for c in cells) + " |"
-
-
-def _tex_cell(estimate: Estimate | None) -> str:
-    return cell(estimate, r"\,$\pm$\,").replace(MISSING, "--")
-
-
-def _tex(text: str) -> str:
-    for sign in "&%$#_{}":
-        text = text.replace(sign, "\\" + sign)
-    return text
