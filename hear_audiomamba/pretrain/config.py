@@ -24,7 +24,8 @@ class DataConfig(Config):
     (`epoch: seconds`). `weights` draws clips by the manifest's `kind` instead: `{speech: 1, music: 1}`
     takes as many crops of either, however much there is. `balance: classes` draws a clip as often as
     its rarest labels ask for. Clips shorter than a crop are repeated (`tile`) or followed by silence
-    after normalisation (`pad`).
+    after normalisation (`pad`). `workers` processes decode; `worker_start` says how they are started (auto:
+    `fork` on Linux without a GPU, else `spawn`).
     """
 
     path: str = ""
@@ -38,6 +39,7 @@ class DataConfig(Config):
     balance: Literal["none", "classes"] = "none"
     labels: str | None = None
     workers: int = 2
+    worker_start: Literal["auto", "fork", "spawn", "forkserver"] = "auto"
     cache: str | None = None
 
 

@@ -167,7 +167,7 @@ def _within(name: str, value: float, low: float, high: float) -> None:
 
 # What decides which numbers a run computes.
 _NUMERIC = ("seed", "precision", "data", "mask", "objective", "distill", "augment", "optim", "finetune")
-_PLACES = {"data.workers", "data.path", "data.cache", "distill.targets"}
+_PLACES = {"data.workers", "data.worker_start", "data.path", "data.cache", "distill.targets"}
 
 
 def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

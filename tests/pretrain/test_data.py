@@ -1,7 +1,9 @@
 """From files to crops: every source gives the same samples, and what cannot be read is told, not fatal."""
 
+import dataclasses
 import io
 import json
+import pickle
 import tarfile
 
 import numpy as np
@@ -15,14 +17,17 @@ from hear_audiomamba.models.registry import build_modules, find_variant
 from hear_audiomamba.pretrain import pretrain
 from hear_audiomamba.pretrain.config import AugmentConfig, DataConfig, MaskConfig
 from hear_audiomamba.pretrain.data.clips import find_clips
-from hear_audiomamba.pretrain.data.dataset import Crops, collate, training_batches
+from hear_audiomamba.pretrain.data.dataset import Crops, collate, start_method, training_batches
 from hear_audiomamba.pretrain.data.inputs import rows_within, spectrogram
 from hear_audiomamba.pretrain.data.masking import MaskSampler
 from hear_audiomamba.pretrain.data.order import Order, class_weights, entries_by_length, kind_weights
 from hear_audiomamba.pretrain.data.reading import read_crop, read_logmel, tile
 from hear_audiomamba.pretrain.data.shards import expand_shards
+from hear_audiomamba.pretrain.data.targets import Teacher
 
 from .conftest import events, losses, write_wav
+
+CPU = torch.device("cpu")
 
 
 def crops_of(data: DataConfig, **changes) -> Crops:
@@ -83,10 +88,10 @@ def test_samples_depend_on_their_position_only_not_on_workers(corpus):
     data = DataConfig(path=str(corpus))
     augmentation = AugmentConfig(gain=0.5, noise=0.5, mix=0.5, speed=0.5, reverb=0.5)
     found = []
-    for workers, first in ((0, 0), (2, 0), (1, 3)):
-        crops = crops_of(data, augmentation=augmentation)
+    for workers, first, start in ((0, 0, "auto"), (2, 0, "auto"), (1, 3, "spawn")):
+        crops = crops_of(dataclasses.replace(data, worker_start=start), augmentation=augmentation)
         loader = training_batches(
-            crops, batch=4, micro=2, rank=0, world=1, steps=range(first, 5), workers=workers, pin=False
+            crops, batch=4, micro=2, rank=0, world=1, steps=range(first, 5), workers=workers, device=CPU
         )
         found.append(list(loader)[-4:])
     for other in found[1:]:
@@ -94,9 +99,24 @@ def test_samples_depend_on_their_position_only_not_on_workers(corpus):
             assert torch.equal(a["audio"], b["audio"]) and torch.equal(a["mask"], b["mask"])
 
 
+def test_workers_are_not_forked_beside_a_gpu_nor_on_other_systems():
+    gpu = torch.device("cuda", 0)
+    assert start_method("auto", CPU, "linux") == "fork" and start_method("auto", gpu, "linux") == "spawn"
+    assert start_method("auto", CPU, "darwin") == start_method("auto", CPU, "win32") == "spawn"
+    assert start_method("forkserver", gpu, "linux") == "forkserver"
+
+
+def test_a_worker_is_sent_the_name_of_a_targets_file_not_its_content(tmp_path):
+    np.save(tmp_path / "values.npy", np.arange(200000, dtype=np.float32).reshape(-1, 2))
+    teacher = Teacher(np.load(tmp_path / "values.npy", mmap_mode="r"), 2, "mse", 1.0)
+    sent = pickle.dumps(teacher)
+    assert len(sent) < 10000
+    np.testing.assert_array_equal(pickle.loads(sent).row(5), teacher.row(5))
+
+
 def test_two_processes_share_a_step(corpus):
     crops = crops_of(DataConfig(path=str(corpus)))
-    common = {"batch": 8, "steps": range(3), "workers": 0, "pin": False}
+    common = {"batch": 8, "steps": range(3), "workers": 0, "device": CPU}
     one = [b["audio"] for b in training_batches(crops, micro=4, rank=0, world=1, **common)]
     two = [[b["audio"] for b in training_batches(crops, micro=4, rank=r, world=2, **common)] for r in (0, 1)]
     for step in range(3):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from .targets import Targets
 _ATTEMPTS = 50
 
 
-class Crops(Dataset):
+class Crops(Dataset[dict[str, Any]]):
     """Crops of a corpus, with the masks and targets that belong to them.
 
     A clip that cannot be read is replaced by another one, and its name travels in the sample's
@@ -237,8 +238,16 @@ class _Positions:
 
 
 def training_batches(
-    crops: Crops, *, batch: int, micro: int, rank: int, world: int, steps: range, workers: int, pin: bool
-) -> DataLoader:
+    crops: Crops,
+    *,
+    batch: int,
+    micro: int,
+    rank: int,
+    world: int,
+    steps: range,
+    workers: int,
+    device: torch.device,
+) -> DataLoader[dict[str, Any]]:
     """Return this process's micro-batches of steps `steps`, in order.
 
     Args:
@@ -249,24 +258,43 @@ def training_batches(
         world: processes.
         steps: from where to where.
         workers: loading processes.
-        pin: copy batches to page-locked memory, for GPUs.
+        device: where the batches go; those for a GPU are copied to page-locked memory.
     """
     length = crops.seconds if crops.data.short_clips == "pad" and batch > micro * world else None
     positions = _Positions(batch, micro, rank, world, steps, length)
-    return _loader(crops, positions, workers, pin)
+    return _loader(crops, positions, workers, device)
 
 
-def fixed_batches(crops: Crops, n_clips: int, micro: int, workers: int) -> DataLoader:
+def fixed_batches(crops: Crops, n_clips: int, micro: int) -> DataLoader[dict[str, Any]]:
     """Return the first `n_clips` positions in batches of at most `micro`: the same ones at every call."""
     n_clips = min(n_clips, len(crops))
     positions = [list(range(i, min(i + micro, n_clips))) for i in range(0, n_clips, micro)]
-    return _loader(crops, positions, workers, False)
+    return _loader(crops, positions, 0, torch.device("cpu"))
 
 
-def _loader(crops: Crops, positions: Any, workers: int, pin: bool) -> DataLoader:
+def start_method(wanted: str, device: torch.device, platform: str) -> str:
+    """Return how worker processes are started.
+
+    Args:
+        wanted: "auto" or a name that `multiprocessing` knows.
+        device: where the run trains.
+        platform: `sys.platform`.
+
+    Returns:
+        "fork" where it is safe and quick; "spawn" beside a GPU, whose state a copied process cannot use, and on
+        systems other than Linux.
+    """
+    if wanted != "auto":
+        return wanted
+    return "fork" if platform == "linux" and device.type == "cpu" else "spawn"
+
+
+def _loader(crops: Crops, positions: Any, workers: int, device: torch.device) -> DataLoader[dict[str, Any]]:
+    start = start_method(crops.data.worker_start, device, sys.platform) if workers else None
     return DataLoader(
-        crops, batch_sampler=positions, num_workers=workers, collate_fn=collate, pin_memory=pin,
-        worker_init_fn=_one_thread, prefetch_factor=4 if workers else None,
+        crops, batch_sampler=positions, num_workers=workers, collate_fn=collate,
+        pin_memory=device.type == "cuda", worker_init_fn=_one_thread, multiprocessing_context=start,
+        prefetch_factor=4 if workers else None,
     )  # fmt: skip
 
 

@@ -47,6 +47,19 @@ class Teacher:
     coverage: float = 1.0
     labels: tuple[str, ...] = ()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Send a worker the name of the file instead of its content."""
+        state = vars(self).copy()
+        if isinstance(self.values, np.memmap) and self.values.filename is not None:
+            state["values"] = Path(self.values.filename)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        values = state["values"]
+        vars(self).update(state)
+        if isinstance(values, Path):
+            self.values = np.load(values, mmap_mode="r", allow_pickle=False)
+
     def row(self, index: int) -> np.ndarray:
         """Return a row `(width,)` float32, standardised and then limited to ±10 deviations."""
         row = self.values[index].astype(np.float32)

@@ -40,6 +40,7 @@ class Objective(nn.Module):
 
     Attributes:
         n_masks: masks a sample needs.
+        n_masked: hidden patches of each mask, where all clips have as many; None to count them.
         idle: prefixes of encoder parameters this objective does not use; they are frozen, so that
             distributed training does not wait for their gradients.
 
@@ -48,6 +49,7 @@ class Objective(nn.Module):
     """
 
     n_masks = 0
+    n_masked: int | None = None
     idle: tuple[str, ...] = ()
     encoder: Encoder
     heads: TeacherHeads
@@ -197,14 +199,18 @@ class JointMaskedPatches(Objective):
 
     def discriminative(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return InfoNCE among each clip's masked patches, and how often a guess fits its own patch best."""
-        prediction, target = (_masked(x, mask).float() for x in self.encoder.contrast(features, mask))
+        prediction, target = (
+            _masked(x, mask, self.n_masked).float() for x in self.encoder.contrast(features, mask)
+        )
         scores = (target @ prediction.transpose(1, 2)).log_softmax(dim=-1)
         right = scores.detach().argmax(dim=1) == torch.arange(scores.shape[1], device=scores.device)
         return -scores.diagonal(dim1=1, dim2=2).mean(), right.float().mean()
 
     def generative(self, features: Tensor, mask: Tensor) -> Tensor:
         """Return the squared error over the masked patches."""
-        prediction, target = (_masked(x, mask).float() for x in self.encoder.reconstruct(features, mask))
+        prediction, target = (
+            _masked(x, mask, self.n_masked).float() for x in self.encoder.reconstruct(features, mask)
+        )
         return F.mse_loss(prediction, target)
 
     def picture(self, features: Tensor, batch: Batch) -> Picture:
@@ -323,6 +329,11 @@ def _start_at_prior(encoder: Encoder, teacher: Teacher) -> None:
                 parameter.copy_(prior.logit())
 
 
-def _masked(patches: Tensor, mask: Tensor) -> Tensor:
-    """Return the masked rows `(B, M, ·)` of `(B, P, ·)`; every clip has as many."""
-    return patches[mask].reshape(len(patches), -1, patches.shape[-1])
+def _masked(patches: Tensor, mask: Tensor, n_masked: int | None) -> Tensor:
+    """Return the masked rows `(B, M, ·)` of `(B, P, ·)`; every clip has as many.
+
+    Taken by index: choosing by the mask itself would make the CPU wait for a GPU to count.
+    """
+    n = int(mask[0].sum()) if n_masked is None else n_masked
+    index = mask.byte().argsort(dim=1, descending=True, stable=True)[:, :n, None]
+    return patches.gather(1, index.expand(-1, -1, patches.shape[-1]))

@@ -88,6 +88,7 @@ def build(config: PretrainConfig) -> Parts:
     if config.activation_checkpointing:
         recompute_blocks(encoder)
     masks = _mask_samplers(config, model, encoder, n_frames, objective.n_masks)
+    objective.n_masked = masks[0].count if masks else None
     crop_frames = frontend.n_frames(round(config.data.crop_seconds * frontend.sample_rate))
     common = (config.data, frontend.sample_rate, crop_frames, masks)
     train = Crops(

@@ -121,7 +121,7 @@ class Evaluation:
 
     def _logits(self, objective: Finetuning, crops: Crops) -> tuple[Tensor, Tensor]:
         logits, labels = [], []
-        for batch in fixed_batches(crops, len(crops), self.micro, 0):
+        for batch in fixed_batches(crops, len(crops), self.micro):
             labels.append(batch["labels"])
             features, inputs = self.forward.inputs(on_device(batch, self.forward.device), False)
             with self.forward.autocast():
@@ -136,7 +136,7 @@ class Evaluation:
             return
         objective.eval()
         scenes = []
-        for batch in fixed_batches(self.parts.train, _CLIPS_TO_STANDARDISE, self.micro, 0):
+        for batch in fixed_batches(self.parts.train, _CLIPS_TO_STANDARDISE, self.micro):
             features, inputs = self.forward.inputs(on_device(batch, self.forward.device), False)
             with self.forward.autocast():
                 scenes.append(objective.scene(objective.encoder.embed_frames(features), inputs).float())
@@ -154,7 +154,7 @@ class Evaluation:
         sums: dict[str, Tensor] = {}  # on the device until the end, so that nothing waits for it
         clips = 0
         with self._kept_weights(), heads.covering(shares):
-            for batch in fixed_batches(valid, self.config.run.valid_clips, self.micro, 0):
+            for batch in fixed_batches(valid, self.config.run.valid_clips, self.micro):
                 batch = on_device(batch, self.forward.device)
                 n = len(batch["chance"])
                 for name, value in self.forward(batch, self.parts.objective).items():
@@ -174,7 +174,7 @@ class Evaluation:
     def draw(self, path: Path) -> bool:
         """Write a picture of a reconstruction; tell whether the objective makes one."""
         source = self.parts.valid or self.parts.train
-        batch = on_device(next(iter(fixed_batches(source, 1, 1, 0))), self.forward.device)
+        batch = on_device(next(iter(fixed_batches(source, 1, 1))), self.forward.device)
         features = self.forward.features(batch)
         with self._kept_weights(), self.forward.autocast():
             picture = self.parts.objective.picture(features, batch)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import yaml
@@ -124,10 +124,14 @@ class Run:
         )
         if self.step == 0:
             self.evaluation.standardise_head()
-        self.model: nn.Module = torch.compile(self.objective) if config.compile else self.objective
+        self.parallel: DistributedDataParallel | None = None
         if distributed.world_size() > 1:
             ids = [device.index] if device.type == "cuda" else None
-            self.model = DistributedDataParallel(self.model, device_ids=ids)
+            self.parallel = DistributedDataParallel(self.objective, device_ids=ids)
+        self.model: nn.Module = self.parallel or self.objective
+        if config.compile:
+            # Compiled last: the compiler then cuts the graph where gradients are exchanged.
+            self.model = cast(nn.Module, torch.compile(self.model))
         self.log: RunLog | None = None
         # One criterion for the whole run: a validation loss and a probe's score cannot be compared.
         self._criterion = "probe" if config.probe.every else "score" if self.finetuning else "valid_loss"
@@ -167,7 +171,7 @@ class Run:
             training_batches(
                 self.parts.train, batch=self.config.optim.batch, micro=self.micro,
                 rank=distributed.rank(), world=distributed.world_size(), steps=range(self.step, total),
-                workers=self.config.data.workers, pin=self.device.type == "cuda",
+                workers=self.config.data.workers, device=self.device,
             )
         )  # fmt: skip
         begin = mark = time.monotonic()
@@ -218,10 +222,10 @@ class Run:
         for part in range(parts):
             batch = next(batches)
             self._count_skipped(batch.pop("skipped"))
-            wait = isinstance(self.model, DistributedDataParallel) and part < parts - 1
-            with self.model.no_sync() if wait else contextlib.nullcontext():
+            wait = self.parallel is not None and part < parts - 1
+            with self.parallel.no_sync() if self.parallel and wait else contextlib.nullcontext():
                 losses = self.forward(on_device(batch, self.device), self.model)
-                self.scaler.scale(losses["loss"] / parts).backward()
+                torch.autograd.backward(self.scaler.scale(losses["loss"] / parts))
             _add(sums, {name: value.detach().float() / parts for name, value in losses.items()})
         self.scaler.unscale_(self.optimizer)
         sums["grad_norm"] = self._clip()
