@@ -59,5 +59,10 @@ site: $(VENV)/.installed
 	$(PIP) mkdocs-material "mkdocstrings[python]"
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build
 
+# Tests, values and speed on a CUDA machine; the same command goes on where it stopped. docs/performance.md.
+GPU_REPORT ?= gpu_report
+gpu-report: $(VENV)/.installed-test
+	$(PY) -m hear_audiomamba bench --gpu --report $(GPU_REPORT)
+
 clean:
 	rm -rf $(VENV) $(HEAREVAL_VENV) build *.egg-info

@@ -8,6 +8,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ..errors import AudioMambaError
@@ -28,9 +29,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rounds", type=int, default=7, help="counted runs of each line; the median is shown"
     )
     parser.add_argument("--json", action="store_true", help="print as JSON")
+    report = parser.add_argument_group(
+        "GPU report", "tests, values and speed on a GPU, step by step, resumable"
+    )
+    report.add_argument("--gpu", action="store_true", help="write the report instead of the tables")
+    report.add_argument("--report", type=Path, default=Path("gpu_report"), metavar="DIR", help="its folder")
+    report.add_argument(
+        "--cpu-rehearsal", action="store_true", help="walk through its steps on the CPU at toy size"
+    )
+    report.add_argument(
+        "--task-embeddings",
+        type=Path,
+        metavar="DIR",
+        help="embeddings of a HEAR task, for the predictions engine",
+    )
+    report.add_argument("--steps", nargs="+", default=(), metavar="STEP", help="only these steps")
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.gpu:
+        from .gpu_report import write_report
+
+        status = write_report(args.report, args.cpu_rehearsal, args.task_embeddings, args.steps)
+        print(f"{args.report / 'report.md'}{'' if status == 0 else ': not every step succeeded'}")
+        return status
     import torch
 
     if args.threads:
