@@ -115,6 +115,9 @@ class AvDecoder:
         if stream is None:
             container.close()
             raise AudioReadError("holds no audio")
+        if stream.codec_context is None:
+            container.close()
+            raise AudioReadError("its codec is not known")
         if self._part.n_frames is not None:  # which samples are sound is known already
             stream.codec_context.flags2 |= Flags2.skip_manual
         return container, stream

@@ -9,7 +9,7 @@ from itertools import accumulate
 from typing import Any, BinaryIO, NamedTuple
 
 _WINDOW = 1 << 16
-_SEARCH = 1 << 20
+_FIRST_SEARCH, _SEARCH = 1 << 10, 1 << 20
 
 
 class Span(NamedTuple):
@@ -63,15 +63,16 @@ class ByteSource:
     def find(self, pattern: bytes, start: int, end: int | None = None) -> int:
         """Return where `pattern` next begins at or behind `start`, -1 for nowhere before `end`."""
         end = self.size if end is None else min(end, self.size)
-        at = start
+        at, step = start, _FIRST_SEARCH
         while at + len(pattern) <= end:
-            block = self._read(at, min(_SEARCH, end - at))
+            block = self.at(at, min(step, end - at))
             found = block.find(pattern)
             if found >= 0:
                 return at + found
             if len(block) < len(pattern):
                 return -1
             at += len(block) - len(pattern) + 1
+            step = min(4 * step, _SEARCH)  # what is looked for is often near, and else far
         return -1
 
     def blocks(self, start: int, end: int) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ import tarfile
 
 import numpy as np
 import pytest
+import soundfile
 
 from hear_audiomamba.archive.decode import DecodeSettings, decode_source
 from hear_audiomamba.archive.sources import find_sources
@@ -91,6 +92,36 @@ def test_special(animal):
             read_all(animal.data, animal.name)
     else:
         check(animal, read_all(animal.data, animal.name))
+
+
+@pytest.mark.parametrize("container", ["MP3", "OGG", "FLAC"])
+def test_joined_files_of_different_rates(container, tmp_path):
+    """The later ones are brought to the rate of the first, in their full length."""
+    time = np.arange(16000) / 8000
+    tone = 0.4 * np.sin(2 * np.pi * 440 * time)
+    second = io.BytesIO()
+    soundfile.write(second, tone, 8000, format=container)
+    first = zoo.written(
+        container, zoo.CODECS[container].split()[-1 if container == "FLAC" else 0], count=32_000
+    )
+    (tmp_path / "joined").write_bytes(first + second.getvalue())
+    assert duration_of(tmp_path / "joined") == pytest.approx(4.0, abs=1e-3)
+    samples = load_audio(tmp_path / "joined", zoo.RATE)
+    assert abs(len(samples) - 64_000) <= 1
+    spectrum = np.abs(np.fft.rfft(samples[40_000:56_000]))
+    assert spectrum.argmax() == 440
+    later = load_audio(tmp_path / "joined", zoo.RATE, start=2.5, duration=0.5)
+    np.testing.assert_allclose(later, samples[40_000:48_000], rtol=0, atol=ROUNDING)
+
+
+def test_any_flac_is_whole_wherever_a_check_sum_happens_to_fit():
+    """Sixteen bits of a check sum are right by chance in one of fifteen frames, before the frame's end."""
+    for seed in range(60):
+        held = io.BytesIO()
+        soundfile.write(held, zoo.signal(1, 9000, seed), zoo.RATE, format="FLAC", subtype="PCM_24")
+        assert len(read_all(held.getvalue() + b"more" * 10)) == 9000
+        with pytest.raises(AudioReadError):
+            read_all(held.getvalue()[:-1])
 
 
 def test_a_length_that_wrapped_at_4_gib(tmp_path):

@@ -124,12 +124,13 @@ def _samples_held(source: ByteSource, info: _Info, end: int) -> tuple[int, int]:
             continue
         tries += 1
         held = sum(frame)
-        for behind in _sound_ends(data, at):
-            if start + behind == end or data.startswith(_TAGS, behind):
-                return held, start + behind
-            if held == info.total:  # so this is the last one, whatever follows
-                check_rest(source, start + behind, "the last frame")
-                return held, end
+        latest = 0
+        for latest in _sound_ends(data, at):
+            if start + latest == end or data.startswith(_TAGS, latest):
+                return held, start + latest
+        if latest and held == info.total:  # so this is the last one, whatever follows
+            check_rest(source, start + latest, "the last frame", end)
+            return held, end
     return 0, end
 
 

@@ -16,6 +16,7 @@ from .parts import MAX_PARTS, Contents, Part, check_rest
 _HEAD = struct.Struct("<4sBBqIIIB")
 _BEGINS, _ENDS = 2, 4
 _MAX_SPANS = 200_000
+_MAX_GAPS = 1000
 _AUDIO = {
     b"\x01vorbis": ("Ogg Vorbis", "soundfile"),
     b"OpusHead": ("Ogg Opus", "soundfile"),
@@ -91,6 +92,7 @@ def _streams(source: ByteSource, origin: int) -> tuple[list[_Stream], str]:
     found: list[_Stream] = []
     link: dict[int, _Stream | None] = {}
     beginning = False
+    gaps = 0
     while at < source.size:
         page = _page(source, at)
         if page is None:
@@ -98,6 +100,9 @@ def _streams(source: ByteSource, origin: int) -> tuple[list[_Stream], str]:
             if following < 0:
                 check_rest(source, at, "the last page")
                 break
+            gaps += 1
+            if gaps > _MAX_GAPS:
+                raise AudioReadError(f"damaged in more than {_MAX_GAPS} places")
             missing = missing or f"{following - at} bytes at byte {at} are no page"
             at = following
             continue

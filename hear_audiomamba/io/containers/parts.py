@@ -131,21 +131,28 @@ def short_of(stated: int, held: int) -> str:
     return f"the header says {stated} bytes of audio, {held} are there"
 
 
-def check_rest(source: ByteSource, start: int, what: str) -> None:
+def check_rest(source: ByteSource, start: int, what: str, end: int | None = None) -> None:
     """Refuse a file whose audio ends before byte `start`, if what follows may be audio as well.
 
     Tags, zeros and up to 4 KiB of anything but another audio file are no audio.
 
+    Args:
+        source: the file.
+        start: first byte behind the audio.
+        what: ends there, in words.
+        end: where what follows ends; by default with the file.
+
     Raises:
         AudioReadError: says how much follows.
     """
+    end = source.size if end is None else end
     start = end_of_tags(source, start)
-    rest = source.size - start
-    if source.at(start, 16).startswith(_FILES):
+    rest = end - start
+    if rest > 0 and source.at(start, 16).startswith(_FILES):
         raise AudioReadError(f"another audio file begins at byte {start}; split them")
     if rest <= _MAX_PADDING:
         return
-    zeros = rest <= _MAX_ZEROS and not any(block.strip(b"\0") for block in source.blocks(start, source.size))
+    zeros = rest <= _MAX_ZEROS and not any(block.strip(b"\0") for block in source.blocks(start, end))
     if not zeros:
         raise AudioReadError(
             f"{rest} bytes follow {what} that its header does not count; if they are audio, the length there is wrong"
