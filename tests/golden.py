@@ -3,51 +3,74 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from pathlib import Path
+from typing import Any
 
-import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
 COMMITTED = Path(__file__).resolve().parent / "golden_data"
+# The full set beside the checkout, where it is; AUDIOMAMBA_GOLDEN=committed tests as a clone without it does.
+FULL = Path(__file__).resolve().parents[2] / "shared" / "golden"
+FOLDERS = (COMMITTED,) if os.environ.get("AUDIOMAMBA_GOLDEN") == "committed" else (FULL, COMMITTED)
 
 
 def golden_path(name: str) -> Path:
-    """Return the path of a fixture: the full set beside the checkout, else the committed subset."""
-    for folder in (SHARED / "golden", COMMITTED):
-        if (folder / f"{name}.safetensors").is_file():
-            return folder / f"{name}.safetensors"
-    pytest.skip(f"golden tensors {name!r}: ../shared/golden is not here and the subset lacks them")
+    """Return the path of a fixture: of the full set, else of the committed subset."""
+    return next(path for folder in FOLDERS if (path := folder / f"{name}.safetensors").is_file())
 
 
-class Subset(dict):
-    """The committed part of a fixture: a test that asks for the rest is skipped, saying so."""
-
-    def __missing__(self, key: str):
-        pytest.skip(f"golden tensor {key!r} is only in ../shared/golden, which is not here")
+def available(*names: str) -> list[str]:
+    """Return the fixtures that are here; of each family at least one is in the committed subset."""
+    return [name for name in names if any((folder / f"{name}.safetensors").is_file() for folder in FOLDERS)]
 
 
-def load_golden(name: str) -> tuple[dict[str, torch.Tensor], dict]:
-    """Return the tensors of a fixture and its JSON description."""
-    path = golden_path(name)
-    tensors = load_file(path)
-    if path.parent == COMMITTED:
-        tensors = Subset(tensors)
-    return tensors, json.loads(path.with_suffix(".json").read_text())
+def describe(name: str) -> dict[str, Any]:
+    """Return the description of a fixture."""
+    description: dict[str, Any] = json.loads(golden_path(name).with_suffix(".json").read_text())
+    return description
 
 
-def golden_weights(name: str, prefix: str = "") -> dict[str, torch.Tensor]:
+def load_golden(name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors of a fixture and its description."""
+    return load_file(golden_path(name)), describe(name)
+
+
+def golden_weights(name: str, prefix: str = "") -> dict[str, Tensor]:
     """Return stored weights as the reference used them: float16 values upcast to float32."""
-    tensors, _ = load_golden(name)
     return {
-        k.removeprefix(prefix): (v.float() if v.is_floating_point() else v)
-        for k, v in tensors.items()
-        if k.startswith(prefix)
+        key.removeprefix(prefix): (value.float() if value.is_floating_point() else value)
+        for key, value in load_file(golden_path(name)).items()
+        if key.startswith(prefix)
     }
 
 
-def assert_golden(actual: torch.Tensor, tensors: dict, meta: dict, key: str) -> None:
+def published_file(name: str, prefix: str = "") -> dict[str, Tensor]:
+    """Return tensors with the names and shapes of a whole published file.
+
+    Where only some layers are committed they stand for the others: good for reading a file, not for results.
+    """
+    weights = golden_weights(name, prefix)
+    depth = describe(name).get("published_depth")
+    if depth is None:
+        return weights
+    layer = re.compile(r"(?P<head>.*\blayers\.)(?P<index>\d+)(?P<tail>\..*)")
+    repeated = {}
+    kept = 1 + max(int(match["index"]) for key in weights if (match := layer.fullmatch(key)))
+    for key, value in weights.items():
+        match = layer.fullmatch(key)
+        if match is None:
+            repeated[key] = value
+            continue
+        for index in range(int(match["index"]), depth, kept):
+            repeated[f"{match['head']}{index}{match['tail']}"] = value.clone()
+    return repeated
+
+
+def assert_golden(actual: Tensor, tensors: dict[str, Tensor], meta: dict[str, Any], key: str) -> None:
     """Assert that `actual` agrees with the fixture's `key` within both of its recorded tolerances."""
     expected = tensors[key].double()
     info = meta["keys"][key]

@@ -83,7 +83,7 @@ class Journal:
             self._lock(held)
             # What a killed run left unfinished; whoever holds the lock owns the folder.
             shutil.rmtree(self.tmp, ignore_errors=True)
-            self.tmp.mkdir()
+            self.tmp.mkdir(exist_ok=True)  # some file systems keep what is still open somewhere
             self._check_settings()
             self._held = held.pop_all()
         return self

@@ -60,7 +60,12 @@ def save_weights(
     """
     path = Path(path)
     tensors = {
-        key: (value.to(dtype) if dtype and value.is_floating_point() else value).detach().cpu().contiguous()
+        # Cloned, since safetensors stores no two tensors that share memory.
+        key: (value.to(dtype) if dtype and value.is_floating_point() else value)
+        .detach()
+        .cpu()
+        .clone()
+        .contiguous()
         for key, value in state.items()
     }
     metadata = {METADATA_KEY: json.dumps({"config": config.to_dict(), "notes": dict(notes or {})})}

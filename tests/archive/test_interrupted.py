@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize(("format", "first_seed"), [("npz", 0), ("parquet", 10)])
+@pytest.mark.parametrize(("format", "first_seed"), [("npz", 0), ("parquet", 10), ("npy", 20)])
 def test_killed_anywhere_and_resumed_is_byte_identical(make_archive, tmp_path, format, first_seed):
     archive = make_archive(18, (0.1, 2.5))
     (archive / "group0" / "corrupt.wav").write_bytes(b"nothing to hear")

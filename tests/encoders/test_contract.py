@@ -18,7 +18,7 @@ from hear_audiomamba.models.convert import recognise
 from hear_audiomamba.models.registry import FAMILIES, VARIANTS, build_modules, list_models, model_info
 from hear_audiomamba.models.weights import save_weights
 
-from ..golden import golden_weights
+from ..golden import published_file
 
 
 def shallow(name: str) -> dict:
@@ -205,7 +205,7 @@ def test_full_size_models_embed(name, noise):
 
 
 PUBLISHED = {
-    "ssam_tiny_weights": ("ssam", "", "ssam_tiny_200_16x4"),
+    "ssam_small_d2_weights": ("ssam", "", "ssam (embed_dim 384, depth 2)"),
     "ssast_tiny_weights": ("ssast", "", "ssast (embed_dim 192, depth 4)"),
     "ssamba_tiny_weights": ("ssamba", "", "ssamba_tiny"),
     "aum_fobi": ("aum", "param/", "aum (embed_dim 64, depth 4)"),
@@ -217,7 +217,7 @@ PUBLISHED = {
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_published_tensors_are_of_one_family_only(fixture, wrapped):
     family, prefix, variant = PUBLISHED[fixture]
-    state = {k.removeprefix("module."): v for k, v in golden_weights(fixture, prefix).items()}
+    state = {k.removeprefix("module."): v for k, v in published_file(fixture, prefix).items()}
     if wrapped:
         state = {f"module.{k}": v for k, v in state.items()}
     bare = {k.removeprefix("module."): v for k, v in state.items()}
@@ -229,7 +229,7 @@ def test_published_tensors_are_of_one_family_only(fixture, wrapped):
 @pytest.mark.parametrize("wanted", ["ssamba_small", "aum_tiny", "ssam_tiny", "ssast_tiny_patch"])
 def test_a_checkpoint_of_another_model_says_which_it_is(wanted, tmp_path):
     path = tmp_path / "ssamba_tiny_400.pth"
-    torch.save(golden_weights("ssamba_tiny_weights"), path)
+    torch.save(published_file("ssamba_tiny_weights"), path)
     with pytest.raises(CheckpointError, match=f"ssamba_tiny_400.pth looks like ssamba_tiny, not {wanted}"):
         load_model(path, variant=wanted)
 
@@ -237,7 +237,7 @@ def test_a_checkpoint_of_another_model_says_which_it_is(wanted, tmp_path):
 @pytest.mark.parametrize("options", [{}, {"time_stride": 10}, {"pooling": "mean"}, {"window_seconds": 10.24}])
 def test_released_ssamba_files_load_through_the_api(options, tmp_path, noise):
     path = tmp_path / "amba_tiny_300.pth"
-    torch.save(golden_weights("ssamba_tiny_weights"), path)
+    torch.save(published_file("ssamba_tiny_weights"), path)
     model = load_model(path, device="cpu", **options)
     assert model.config.variant == "ssamba_tiny"
     assert model.scene_embedding_size == (192 if options.get("pooling") == "mean" else 1536)
@@ -263,7 +263,7 @@ def test_overlapping_patches_go_on_over_the_edge_of_a_window(noise):
 
 def test_the_command_line_describes_and_converts_a_released_file(tmp_path, capsys):
     path, ours = tmp_path / "ssamba_tiny_250.pth", tmp_path / "ours.safetensors"
-    torch.save(golden_weights("ssamba_tiny_weights"), path)
+    torch.save(published_file("ssamba_tiny_weights"), path)
     assert main(["info", str(path)]) == 0
     assert "ssamba_tiny" in capsys.readouterr().out
     assert main(["convert", str(path), str(ours)]) == 0

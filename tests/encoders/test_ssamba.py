@@ -65,7 +65,7 @@ def test_stages_agree_with_the_reference(reference, encoder):
     hidden = encoder.blocks[1](stream, reverse=True)
     assert_golden(hidden.flip(1), tensors, meta, "short_s16/layer1_hidden")
     states = encoder.hidden_states(features)
-    assert len(states) == encoder.depth == 24
+    assert len(states) == encoder.depth == meta["config"]["depth"]
     assert_golden(encoder.norm(states[-2] + states[-1]), tensors, meta, "short_s16/norm_once")
 
 
@@ -84,7 +84,7 @@ def test_pretraining_losses_agree_with_the_reference(reference, encoder):
     losses = {}
     for name, head in (("mpc", encoder.contrast), ("mpg", encoder.reconstruct)):
         index = tensors[f"{name}_mask_index"].long()
-        mask = torch.zeros(2, 512).scatter_(1, index, 1).bool()
+        mask = torch.zeros(len(index), 512).scatter_(1, index, 1).bool()
         pred, target = (
             patches.gather(1, index[..., None].expand(-1, -1, 256)) for patches in head(features, mask)
         )
@@ -137,7 +137,7 @@ def test_half_precision_survives_the_doubling_stream(reference, encoder, publish
     error = (tokens - encoder(features)).pow(2).mean().sqrt() / encoder(features).pow(2).mean().sqrt()
     assert error < limit
     states = half.hidden_states(features)
-    assert states[-1].abs().max() > 1000, "the stream doubles with each pair"
+    assert states[-1].abs().max() > 2 ** (encoder.depth // 2) / 4, "the stream doubles with each pair"
 
 
 @torch.inference_mode()

@@ -129,6 +129,8 @@ class Board:
         rows = [row for row in self.rows if not models or row.model in models]
         marks = {row.protocol for row in rows}
         protocols = {mark: name for mark, name in self.protocols.items() if name in marks}
+        if models and not tasks:
+            columns = [task for task in columns if any(task in row.scores for row in rows)]
         overall = self.overall_tasks if not tasks else columns
         return replace(self, rows=rows, tasks=columns, overall_tasks=overall, protocols=protocols)
 
@@ -189,6 +191,7 @@ _PUBLISHED_NAMES = {
     "Beijing Opera Percussion": "Beijing Opera",
     "DCASE 2016 Task 2": "DCASE 2016",
     "Gunshot Triangulation": "Gunshot",
+    "MAESTRO 5h": "Maestro 5h",
 }
 
 
