@@ -27,7 +27,7 @@ class Config:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as a dictionary of plain values, fit for JSON."""
-        return _plain(self)
+        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
 
     @classmethod
     def from_dict(cls: type[C], values: Mapping[str, Any]) -> C:

@@ -203,7 +203,7 @@ def _mono(audio: NDArray[np.floating] | Tensor, given: int | None, wanted: int) 
             "it looks transposed: pass audio.T"
         )
     channels = check_audio(audio if audio.ndim == 2 else audio[None]).cpu().numpy()
-    samples = channels.mean(axis=0)
+    samples: NDArray[np.floating] = channels.mean(axis=0)
     if given == wanted:
         return samples
     import soxr

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 
-from ..embedding.check import check_module
+from ..embedding.check import Check, check_module
 from ..errors import InputError, did_you_mean
 from ..hear import load_model
 from ..models.registry import ALIASES, VARIANTS
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     return 1 if counts["error"] else 0
 
 
-def _checks(name: str, weights: str):
+def _checks(name: str, weights: str) -> Iterator[Check]:
     base = name.partition(".")[0]
     if base in VARIANTS or base in ALIASES or Path(name).is_file():
         return check_module("hear_audiomamba", lambda: load_model(name, device="cpu"))

@@ -59,7 +59,7 @@ def check_module(module: ModuleType | str, load: Callable[[], Any] | None = None
     )
     rate = getattr(model, "sample_rate", None)
     yield _result("sample_rate", rate in SAMPLE_RATES, f"{rate!r} is not one of {SAMPLE_RATES}", f"{rate} Hz")
-    sizes = [getattr(model, f"{kind}_embedding_size", None) for kind in ("scene", "timestamp")]
+    sizes: list[Any] = [getattr(model, f"{kind}_embedding_size", None) for kind in ("scene", "timestamp")]
     for kind, size in zip(("scene", "timestamp"), sizes):
         yield _result(f"{kind}_embedding_size", isinstance(size, int), f"{size!r} is not an int", str(size))
     if not is_module or rate not in SAMPLE_RATES or not all(isinstance(size, int) for size in sizes):

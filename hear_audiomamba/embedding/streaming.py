@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..encoders.base import Streamable
@@ -179,7 +180,7 @@ class _Stateful(_Stream):
         hop_ms = model.features.hop_length * to_ms
         self._step_ms = self._step * hop_ms
         self._first_ms = model.features.frame_center * to_ms + self._encoder.first_center * hop_ms
-        self._restart = math.inf
+        self._restart: int | None = None
         if not math.isinf(restart_seconds):
             self._restart = max(1, round(1000.0 * restart_seconds / self._step_ms))
         self._reset()
@@ -187,7 +188,8 @@ class _Stateful(_Stream):
     def _reset(self) -> None:
         self._spectrogram = SpectrogramStream(self._model.features)
         self._running = RunningStatistics()
-        self._frames: Tensor | None = None
+        n_mels = self._model.features.n_mels
+        self._frames = torch.zeros(0, n_mels, dtype=torch.float32, device=self._model.device)
         self._states: list[MixerState] | None = None
         self._n_steps = 0
 
@@ -203,16 +205,15 @@ class _Stateful(_Stream):
             embeddings = self._encode(self._spectrogram.finish())
             missing = self._model.count_rows(n_samples) - self._n_steps
             if missing > 0:  # a last step whose centre is within the audio, but not all of its frames
-                width = self._model.features.n_mels
                 n_pad = missing * self._step - len(self._frames)
-                pad = torch.full((n_pad, width), self._model.features.pad_value, device=self._model.device)
-                embeddings += self._encode_steps(torch.cat([self._frames, pad]))
+                pad_value = self._model.features.pad_value
+                embeddings += self._encode_steps(F.pad(self._frames, (0, 0, 0, n_pad), value=pad_value))
         self._reset()
         return embeddings
 
     def _encode(self, frames: Tensor) -> list[StreamedEmbedding]:
         frames = self._normalized(frames)
-        self._frames = frames if self._frames is None else torch.cat([self._frames, frames])
+        self._frames = torch.cat([self._frames, frames])
         n_ready = len(self._frames) // self._step * self._step
         ready, self._frames = self._frames[:n_ready], self._frames[n_ready:]
         return self._encode_steps(ready)
@@ -220,10 +221,12 @@ class _Stateful(_Stream):
     def _encode_steps(self, frames: Tensor) -> list[StreamedEmbedding]:
         embeddings = []
         while len(frames):
-            within = self._n_steps % self._restart if self._restart != math.inf else self._n_steps
+            within = self._n_steps if self._restart is None else self._n_steps % self._restart
             if within == 0:
                 self._states = None
-            n_steps = int(min(len(frames) // self._step, self._restart - within))
+            n_steps = len(frames) // self._step
+            if self._restart is not None:
+                n_steps = min(n_steps, self._restart - within)
             piece, frames = frames[: n_steps * self._step], frames[n_steps * self._step :]
             tokens = self._encoder.embed_next(piece[None], within)
             tokens, self._states = self._encoder.step_tokens(tokens, self._states)

@@ -61,7 +61,7 @@ def plot_tags(
     clip.tick_params(length=0)
     figure.colorbar(mesh, ax=below, label="probability", pad=0.01)
     with replacing(path) as partial:
-        FigureCanvasAgg(figure).print_png(partial)
+        FigureCanvasAgg(figure).print_png(partial)  # type: ignore[no-untyped-call]  # matplotlib's is not typed
 
 
 def _spectrogram(model: AudioEmbedder, audio: Tensor) -> np.ndarray:

@@ -66,8 +66,8 @@ def timestamp_grid(
         step = step / factor
         first = first - offset * step
         n_times = RowGrid(first, step).count(n_samples)
-        positions = np.clip((np.arange(n_times) - offset) / factor, 0, n_rows - 1)
-    times = np.arange(n_times) * step
+        positions = np.clip((np.arange(n_times, dtype=np.float64) - offset) / factor, 0, n_rows - 1)
+    times = np.arange(n_times, dtype=np.float64) * step
     if kind == "center":
         # A clip that ends before the centre of its only row gets its own middle.
         times = times + (first if first <= n_samples else n_samples / 2)
@@ -77,7 +77,7 @@ def timestamp_grid(
 def published_grid(n_samples: int, n_rows: int, sample_rate: int) -> TimestampGrid:
     """Return the start times of the authors' runtime, which shares a clip out evenly among its rows."""
     step = 1000.0 * (n_samples / sample_rate) / n_rows
-    return TimestampGrid(None, np.arange(n_rows) * step)
+    return TimestampGrid(None, np.arange(n_rows, dtype=np.float64) * step)
 
 
 def rows_at(rows: Tensor, positions: NDArray[np.float64] | None, first: int = 0) -> Tensor:

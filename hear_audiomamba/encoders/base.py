@@ -42,7 +42,7 @@ class Encoder(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Let `.to`, `.half()`, `.bfloat16()` … move all tensors, and cast the matrix products only."""
         dtype = type_asked_for(fn)
-        super()._apply(keep_types(fn), recurse)
+        super()._apply(keep_types(fn), recurse)  # type: ignore[no-untyped-call]  # torch's is not typed
         if dtype is not None:
             cast_products(self, dtype)
         return self

@@ -54,7 +54,8 @@ def fold_windows(features: Tensor, fold: int) -> Tensor:
 
     Source: reshape_wav2img of HTS-AT.
     """
-    return features.unflatten(1, (fold, -1)).transpose(2, 3).flatten(1, 2)[:, None]
+    windows: Tensor = features.unflatten(1, (fold, -1))
+    return windows.transpose(2, 3).flatten(1, 2)[:, None]
 
 
 class TokenSemanticHead(nn.Module):
@@ -70,7 +71,8 @@ class TokenSemanticHead(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Return logits `(N, t, classes)` of normed tokens `(N, t, n_freq, dim)`."""
         x = tokens.permute(0, 3, 2, 1).to(self.conv.weight.dtype)
-        return self.conv(x)[:, :, 0].transpose(1, 2)
+        logits: Tensor = self.conv(x)
+        return logits[:, :, 0].transpose(1, 2)
 
 
 class PooledHead(nn.Module):
@@ -82,7 +84,8 @@ class PooledHead(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return logits `(N, t, classes)` of normed tokens `(N, t, n_freq, dim)`."""
-        return self.linear(tokens.mean(dim=2).to(self.linear.weight.dtype))
+        logits: Tensor = self.linear(tokens.mean(dim=2).to(self.linear.weight.dtype))
+        return logits
 
 
 class InputNorm(nn.BatchNorm1d):
@@ -184,7 +187,8 @@ class HierMamba(Tagger):
         These rows lie 32 frames apart; `embed_frames`, which embeddings are made of, has finer ones.
         """
         n_freq = self.n_mels // (PATCH * 2 ** (len(self.config.depths) - 1))
-        return tokens.unflatten(1, (-1, n_freq)).mean(dim=2)
+        by_frequency: Tensor = tokens.unflatten(1, (-1, n_freq))
+        return by_frequency.mean(dim=2)
 
     def embed_frames(self, features: Tensor) -> Tensor:
         """Return one row for every 4 frames.
@@ -287,11 +291,13 @@ class HierMamba(Tagger):
         return self._in_time_order(self.backbone(image)[-1])
 
     def _in_time_order(self, last: Tensor) -> Tensor:
-        x = self.norm(last)
-        return x.unflatten(1, (self.config.fold, -1)).transpose(2, 3).flatten(1, 2)
+        normed: Tensor = self.norm(last)
+        windows: Tensor = normed.unflatten(1, (self.config.fold, -1))
+        return windows.transpose(2, 3).flatten(1, 2)
 
     def _covering(self, stage: int, n_fine: int, n_coarse: int, device: torch.device) -> Tensor:
         """Return, for each of `n_fine` positions of the first stage, the nearest of stage `stage`."""
         # A 3 × 3 convolution of stride 2 is centred on every second position, merging between two.
         half = 2**stage // 2 if self.config.downsample == "v3" else 0
-        return ((torch.arange(n_fine, device=device) + half) // 2**stage).clamp_max(n_coarse - 1)
+        nearest: Tensor = (torch.arange(n_fine, device=device) + half) // 2**stage
+        return nearest.clamp_max(n_coarse - 1)

@@ -63,7 +63,7 @@ class LogMelPatchEncoder(PatchPredictor, PublishedRuntime):
 
     def _init_weights(self) -> None:
         nn.init.xavier_uniform_(self.patch_embed.proj.weight.view(self.embed_dim, -1))
-        nn.init.zeros_(self.patch_embed.proj.bias)
+        nn.init.constant_(self.patch_embed.proj.get_parameter("bias"), 0.0)
         nn.init.normal_(self.mask_token, std=0.02)
         if self.config.cls_token:
             nn.init.normal_(self.cls_token, std=0.02)
@@ -85,7 +85,7 @@ class LogMelPatchEncoder(PatchPredictor, PublishedRuntime):
             `(N, P, D)`, class token first.
         """
         self._check(features)
-        tokens = self.patch_embed(features)
+        tokens: Tensor = self.patch_embed(features)
         table = self.positions(0, features.shape[1] // self.step).to(tokens.dtype)
         if mask is not None:
             mask = mask.to(device=tokens.device, dtype=torch.bool)[..., None]

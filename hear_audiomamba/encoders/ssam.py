@@ -6,6 +6,7 @@ Source: Yadav & Tan, arXiv 2406.02178; reference code SarthakYadav/audio-mamba-o
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -52,7 +53,7 @@ class SSAM(LogMelPatchEncoder, Streamable):
         if first_step == 0:
             return self.embed(features)
         self._check(features)
-        tokens = self.patch_embed(features)
+        tokens: Tensor = self.patch_embed(features)
         return tokens + self.positions(first_step, features.shape[1] // self.step).to(tokens.dtype)
 
     def step_tokens(self, tokens: Tensor, states: list[MixerState] | None) -> tuple[Tensor, list[MixerState]]:
@@ -63,7 +64,8 @@ class SSAM(LogMelPatchEncoder, Streamable):
             mixed, state = block.step(stream, states[index] if states else None)
             stream = stream + mixed
             following.append(state)
-        return self.encoder_norm(stream), following
+        normed: Tensor = self.encoder_norm(stream)
+        return normed, following
 
 
 def looks_like(state: Mapping[str, Tensor]) -> bool:
@@ -88,7 +90,7 @@ def config_from_state(state: Mapping[str, Tensor]) -> tuple[SSAMConfig, LogMelCo
         grid, patch = grid_from_state(state, features)
     except (KeyError, ValueError, IndexError) as error:
         raise CheckpointError(f"not a complete SSAM checkpoint: {error!r}") from None
-    norm = "layer" if "blocks.0.norm.bias" in state else "rms"
+    norm: Literal["layer", "rms"] = "layer" if "blocks.0.norm.bias" in state else "rms"
     config = SSAMConfig(
         embed_dim=dim, depth=depth, patch_size=patch, grid=grid, d_state=d_state,
         d_conv=d_conv, expand=inner // dim, norm=norm, cls_token="cls_token" in state,

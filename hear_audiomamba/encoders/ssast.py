@@ -51,7 +51,8 @@ class SSAST(LogMelPatchEncoder):
         stream = tokens.float()
         for block in self.blocks:
             stream = block(stream)
-        return self.encoder_norm(stream)
+        normed: Tensor = self.encoder_norm(stream)
+        return normed
 
     def hidden_states(self, features: Tensor) -> list[Tensor]:
         stream = self.embed(features).float()

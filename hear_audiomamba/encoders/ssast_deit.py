@@ -59,7 +59,8 @@ class SSASTDeiT(MaskedPatchEncoder):
         stream = tokens.float()
         for block in self.blocks:
             stream = block(stream)
-        return self.norm(stream)
+        normed: Tensor = self.norm(stream)
+        return normed
 
     def streams(self, tokens: Tensor) -> Iterator[Tensor]:
         stream = tokens.float()

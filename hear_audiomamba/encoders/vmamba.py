@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,18 +27,18 @@ HTSAT_FEATURES = LogMelConfig(
 
 # VMamba-T [s1l8], of which ImageNet weights are released; and the paper's 40 M parameters, which the
 # second generation has with the classical depths 2-2-9-2 (docs/models.md says what the paper leaves open).
-HIERMAMBA_SIZES = {"tiny": {}, "small": {"depths": (2, 2, 9, 2), "ssm_ratio": 2.0}}
+HIERMAMBA_SIZES: dict[str, dict[str, Any]] = {"tiny": {}, "small": {"depths": (2, 2, 9, 2), "ssm_ratio": 2.0}}
 # The size for any CPU. It hears two seconds, not folded: 96 mel bins keep more of the pitch than 64.
 NANO_FEATURES = LogMelConfig(
     sample_rate=16000, n_fft=1024, win_length=512, hop_length=160, n_mels=96, f_min=40.0, f_max=8000.0,
     mel_scale="htk", log="db", normalize="none",
 )  # fmt: skip
 NANO_SECONDS = 1.92
-HIERMAMBA_NANO = {
+HIERMAMBA_NANO: dict[str, Any] = {
     "dim": 64, "depths": (1, 1, 3, 1), "mlp_ratio": 3.0, "fold": 1, "canvas_frames": 192, "clip_frames": 192,
     "head": "pooled", "num_classes": 521,
 }  # fmt: skip
-_DASS = {"fold": 1, "clip_frames": 1024, "input_norm": False, "head": "pooled"}
+_DASS: dict[str, Any] = {"fold": 1, "clip_frames": 1024, "input_norm": False, "head": "pooled"}
 DASS_SIZES = {"small": _DASS, "medium": _DASS | {"depths": (2, 2, 20, 2)}}
 
 _TO_VMAMBA = [
@@ -95,7 +96,7 @@ def config_from_dass(state: Mapping[str, Tensor]) -> tuple[HierMambaConfig, Kald
     """
     state = _vmamba_names(state)
     head = state.get("classifier.head.weight")
-    options = {"head": "none"} if head is None else {"num_classes": head.shape[0]}
+    options: dict[str, Any] = {"head": "none"} if head is None else {"num_classes": head.shape[0]}
     return _sizes(state).replace(**(_DASS | options)), KaldiFbankConfig()
 
 
@@ -238,9 +239,9 @@ def _sizes(state: Mapping[str, Tensor]) -> HierMambaConfig:
     except (KeyError, IndexError, ValueError) as error:
         raise CheckpointError(f"not a complete VMamba checkpoint: {error!r}") from None
     conv_bias = first + "op.conv2d.bias" in state
-    return HierMambaConfig(
-        dim=dim, depths=tuple(depths), d_state=d_state, ssm_ratio=inner / dim, gate=gate,
-        conv_bias=conv_bias, float32_scan=gate and conv_bias and not hidden, mlp_ratio=hidden / dim,
-        patch_embed="v2" if "patch_embed.5.weight" in state else "v1",
-        downsample="v1" if down is None else f"v{down.shape[-1]}",
-    )  # fmt: skip
+    return HierMambaConfig.from_dict({
+        "dim": dim, "depths": depths, "d_state": d_state, "ssm_ratio": inner / dim, "gate": gate,
+        "conv_bias": conv_bias, "float32_scan": gate and conv_bias and not hidden, "mlp_ratio": hidden / dim,
+        "patch_embed": "v2" if "patch_embed.5.weight" in state else "v1",
+        "downsample": "v1" if down is None else f"v{down.shape[-1]}",
+    })  # fmt: skip

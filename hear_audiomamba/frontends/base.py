@@ -48,7 +48,8 @@ class Frontend(nn.Module):
             result = fn(tensor)
             return result if result.dtype == tensor.dtype else tensor.to(result.device)
 
-        return super()._apply(moved, recurse)
+        super()._apply(moved, recurse)  # type: ignore[no-untyped-call]  # torch's is not typed
+        return self
 
     def n_frames(self, n_samples: int) -> int:
         """Return how many frames a clip of `n_samples` samples has: at least one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -212,7 +212,7 @@ def _inert_names() -> Iterator[None]:
     """Let the restricted unpickler take the listed names, as stand-ins, and restore its list afterwards."""
     serialization = torch.serialization
     before = list(serialization.get_safe_globals())
-    stand_ins = [
+    stand_ins: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
         type(name, (_Inert,), {"__module__": module, "__qualname__": name})
         for module, names in _INERT_NAMES.items()
         for name in names

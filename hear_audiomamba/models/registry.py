@@ -234,7 +234,8 @@ def with_options(config: ModelConfig, options: Mapping[str, Any]) -> ModelConfig
         if key not in known:
             raise ConfigError(f"unknown option {key!r} for {config.variant}; {did_you_mean(key, known)}")
         parts[known[key]] = parts[known[key]].replace(**{key: value})
-    return parts.pop("model").replace(**parts)
+    changed: ModelConfig = parts.pop("model").replace(**parts)
+    return changed
 
 
 def all_blocks(encoder: Config) -> Config:

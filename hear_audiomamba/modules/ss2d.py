@@ -97,7 +97,8 @@ class SS2D(nn.Module):
         y = self.out_norm(self.scan(x).to(self.out_norm.weight.dtype)).to(x.dtype)
         if z is not None:
             y = y * F.silu(z)
-        return self.out_proj(y)
+        mixed: Tensor = self.out_proj(y)
+        return mixed
 
     def scan(self, x: Tensor) -> Tensor:
         """Project and scan a map, the part between convolution and norm.
@@ -122,7 +123,7 @@ class SS2D(nn.Module):
             u, delta, -torch.exp(self.A_logs.float()), b, c, self.Ds.float(),
             self.dt_projs_bias.float().flatten(), height=height, width=width, backend=self.backend,
         )  # fmt: skip
-        return y.unflatten(1, (height, width))
+        return y.view(batch, height, width, channels)
 
 
 def conv2d_last(conv: nn.Conv2d, x: Tensor) -> Tensor:
@@ -131,4 +132,5 @@ def conv2d_last(conv: nn.Conv2d, x: Tensor) -> Tensor:
     The transposed view that goes in is torch's channels_last memory format: nothing is copied.
     """
     x = x.to(conv.weight.dtype)
-    return conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    y: Tensor = conv(x.permute(0, 3, 1, 2))
+    return y.permute(0, 2, 3, 1)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ConfigError
-from .linear import Linear
+from .linear import Linear, Mlp
 
 
 class Attention(nn.Module):
@@ -31,20 +31,8 @@ class Attention(nn.Module):
         qkv = self.qkv(x).view(batch, length, 3, self.num_heads, width // self.num_heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         y = F.scaled_dot_product_attention(q, k, v)
-        return self.proj(y.transpose(1, 2).reshape(batch, length, width))
-
-
-class Mlp(nn.Module):
-    """Two linear layers around an exact GELU."""
-
-    def __init__(self, d_model: int, ratio: int) -> None:
-        super().__init__()
-        self.fc1 = Linear(d_model, ratio * d_model)
-        self.fc2 = Linear(ratio * d_model, d_model)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map each token: `(batch, L, d_model)` to the same shape."""
-        return self.fc2(F.gelu(self.fc1(x)))
+        mixed: Tensor = self.proj(y.transpose(1, 2).reshape(batch, length, width))
+        return mixed
 
 
 class TransformerBlock(nn.Module):
@@ -64,10 +52,12 @@ class TransformerBlock(nn.Module):
         self.norm1 = nn.LayerNorm(d_model, eps=eps)
         self.attn = Attention(d_model, num_heads)
         self.norm2 = nn.LayerNorm(d_model, eps=eps)
-        self.mlp = Mlp(d_model, mlp_ratio)
+        self.mlp = Mlp(d_model, mlp_ratio * d_model)
 
     def forward(self, stream: Tensor) -> Tensor:
         """Update the stream `(batch, L, d_model)`; the sublayers compute in their weights' dtype."""
         dtype = self.attn.qkv.weight.dtype
-        stream = stream + self.attn(self.norm1(stream).to(dtype))
-        return stream + self.mlp(self.norm2(stream).to(dtype))
+        attended: Tensor = self.attn(self.norm1(stream).to(dtype))
+        stream = stream + attended
+        mapped: Tensor = self.mlp(self.norm2(stream).to(dtype))
+        return stream + mapped

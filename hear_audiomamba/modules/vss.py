@@ -8,12 +8,12 @@ The stream between blocks and all norms are float32, whatever the matrix product
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .linear import Linear
+from .linear import Linear, Mlp
 from .ss2d import SS2D, conv2d_last
 
 
@@ -71,7 +71,8 @@ class PatchMerging(nn.Module):
         x = F.pad(x, (0, 0, 0, width % 2, 0, height % 2))
         x = x.unflatten(2, (-1, 2)).unflatten(1, (-1, 2))  # (B, h, row, w, column, C)
         x = self.norm(x.permute(0, 1, 3, 4, 2, 5).flatten(3))
-        return self.reduction(x.to(self.reduction.weight.dtype)).to(self.norm.weight.dtype)
+        merged: Tensor = self.reduction(x.to(self.reduction.weight.dtype))
+        return merged.to(self.norm.weight.dtype)
 
 
 class Downsample(nn.Module):
@@ -88,19 +89,6 @@ class Downsample(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return `(B, ⌈H / 2⌉, ⌈W / 2⌉, 2 · dim)` of `(B, H, W, dim)` (⌊·⌋ with kernel 2)."""
         return _normed(self.norm, conv2d_last(self.conv, x))
-
-
-class Mlp(nn.Module):
-    """Two linear layers with an exact GELU between them."""
-
-    def __init__(self, dim: int, hidden: int) -> None:
-        super().__init__()
-        self.fc1 = Linear(dim, hidden)
-        self.fc2 = Linear(hidden, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return `(…, dim)` of `(…, dim)`."""
-        return self.fc2(F.gelu(self.fc1(x.to(self.fc1.weight.dtype))))
 
 
 class DropPath(nn.Module):
@@ -131,7 +119,7 @@ class VSSBlock(nn.Module):
     Source: VSSBlock of MzeroMiko/VMamba (pre-norm).
     """
 
-    def __init__(self, dim: int, mlp_ratio: float = 0.0, drop_path: float = 0.0, **ssm) -> None:
+    def __init__(self, dim: int, mlp_ratio: float = 0.0, drop_path: float = 0.0, **ssm: Any) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim)
         self.op = SS2D(dim, **ssm)
@@ -142,7 +130,7 @@ class VSSBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the map `(B, H, W, dim)` after the block."""
         x = x + self.drop_path(self.op(self.norm(x)))
-        if self.mlp is not None:
+        if self.mlp is not None and self.norm2 is not None:
             x = x + self.drop_path(self.mlp(self.norm2(x)))
         return x
 
@@ -175,7 +163,7 @@ class VMambaStages(nn.Module):
         downsample: Literal["v1", "v2", "v3"] = "v3",
         mlp_ratio: float = 4.0,
         drop_path: float = 0.0,
-        **ssm,
+        **ssm: Any,
     ) -> None:
         super().__init__()
         self.dims = tuple(dim * 2**s for s in range(len(depths)))
@@ -211,14 +199,15 @@ class VMambaStages(nn.Module):
         maps = []
         for index, stage in enumerate(self.stages):
             x = self.downsamples[index - 1](x) if index else x
-            for block in stage:
+            for block in stage.children():
                 x = block(x)
                 maps.append(x)
         return maps
 
 
 def _normed(norm: nn.LayerNorm, x: Tensor) -> Tensor:
-    return norm(x.to(norm.weight.dtype))
+    normed: Tensor = norm(x.to(norm.weight.dtype))
+    return normed
 
 
 def _downsample(version: str, dim: int) -> nn.Module:

@@ -113,4 +113,6 @@ def test_forward_mode_derivatives_are_those_of_small_differences(model, noise):
             assert "forward" in str(error).lower() or "jvp" in str(error).lower(), error
             return
         tangent = forward_ad.unpack_dual(made).tangent
-    assert tangent is not None and (tangent - difference).norm() <= 0.2 * difference.norm()  # a lost tangent is off by all of it
+    assert (
+        tangent is not None and (tangent - difference).norm() <= 0.2 * difference.norm()
+    )  # a lost tangent is off by all of it

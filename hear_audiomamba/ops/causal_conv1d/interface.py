@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal, overload
+
 from torch import Tensor
 
 from ...errors import InputError
@@ -9,6 +11,34 @@ from ..backends import find_backend
 from ..checks import check, check_kind, check_rank
 from ..eager import transformed
 from .reference import with_past
+
+
+@overload
+def causal_conv1d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    activation: str | None = "silu",
+    *,
+    reverse: bool = False,
+    initial_state: Tensor | None = None,
+    return_last_state: Literal[False] = False,
+    backend: str | None = None,
+) -> Tensor: ...
+
+
+@overload
+def causal_conv1d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    activation: str | None = "silu",
+    *,
+    reverse: bool = False,
+    initial_state: Tensor | None = None,
+    return_last_state: Literal[True],
+    backend: str | None = None,
+) -> tuple[Tensor, Tensor]: ...
 
 
 def causal_conv1d(
