@@ -28,7 +28,7 @@ from timing import write
 
 from hear_audiomamba import load_model
 from hear_audiomamba.classify.candidates import make_fitter
-from hear_audiomamba.classify.embeddings import embed_stretches, read_clips, read_files
+from hear_audiomamba.classify.embeddings import embed_stretches, read_clips, read_pieces
 from hear_audiomamba.classify.event_choice import LabelledRecording, found_events
 from hear_audiomamba.classify.events import spans_of
 from hear_audiomamba.classify.fit import fit_labels
@@ -47,6 +47,17 @@ from tests.evaluate.logmel_stats import LogMelStats, get_scene_embeddings
 CURVE_TASKS = ("drum_strokes", "soundfont_pitch", "speech_commands_tts")
 
 
+def whole_files(embedded):
+    """Yield the number, times and embeddings of each recording."""
+    times, rows = [], []
+    for number, piece in read_pieces(embedded):
+        times.append(piece.times)
+        rows.append(piece.embeddings)
+        if piece.last:
+            yield number, np.concatenate(times), np.concatenate(rows)
+            times, rows = [], []
+
+
 def kit_folder(task: Path, table, embedded, folder: Path) -> Path:
     """Lay embeddings out as HEAR's embeddings runner does."""
     metadata = json.loads((task / "task_metadata.json").read_text())
@@ -57,7 +68,7 @@ def kit_folder(task: Path, table, embedded, folder: Path) -> Path:
     if table.kind == "events":
         split_of = {row.path: row.split for row in table.rows}
         paths = list(table.paths)
-        for number, times, embeddings in read_files(embedded):
+        for number, times, embeddings in whole_files(embedded):
             path = paths[number]
             events = [(r.start, r.end, r.labels[0]) for r in table.rows if r.path == path and r.labels]
             for when, row in zip(times, embeddings):
@@ -95,7 +106,7 @@ def fit_score(fitted, table, task: Path, embedded) -> float:
     index = {label: number for number, label in enumerate(table.classes)}
     target = {name: Events.from_rows(rows, index) for name, rows in truth.items()}
     found, paths = {}, list(table.paths)
-    for number, times, rows in read_files(embedded):
+    for number, times, rows in whole_files(embedded):
         if Path(paths[number]).name not in target:
             continue
         recording = LabelledRecording(*spans_of(times), classifier.head.probabilities(rows), ())
@@ -109,6 +120,16 @@ def fit_score(fitted, table, task: Path, embedded) -> float:
     return float(next(iter(EVENT_SCORES[name](found, target, len(table.classes)).values())))
 
 
+def engine_score(task: Path, table, embedded, work: Path) -> tuple[float, float]:
+    """Run the engine; return its score and processor time."""
+    folder = kit_folder(task, table, embedded, work / "kit" / task.name)
+    began = time.process_time()
+    report = Engine(folder, threads=1).run([42])[42]
+    seconds = time.process_time() - began
+    part = report.get("aggregated_scores", report.get("test", {}))
+    return float(part["test_score_mean"] if "test_score_mean" in part else part["test_score"]), seconds
+
+
 def as_csv(table, path: Path) -> Path:
     """Write labels as a CSV."""
     with open(path, "w", newline="", encoding="utf-8") as file:
@@ -119,11 +140,18 @@ def as_csv(table, path: Path) -> Path:
     return path
 
 
+def held_rows(path: Path | None) -> list[dict]:
+    """Return the rows of an earlier run."""
+    return json.loads(path.read_text())["rows"] if path and path.exists() else []
+
+
 def scores(args: argparse.Namespace) -> None:
     """Compare scores and processor time, task by task."""
-    model, results = load_model(device="cpu"), []
+    model, results = load_model(device="cpu"), held_rows(args.json)
     for name in args.tasks or sorted(path.name for path in args.folder.iterdir() if path.is_dir()):
         task = next(args.folder.glob(f"{name}*"))
+        if any(row["task"] == task.name for row in results):
+            continue
         table = read_labels(task)
         events = table.kind == "events"
         stretches = (
@@ -132,12 +160,7 @@ def scores(args: argparse.Namespace) -> None:
         archive = args.work / task.name
         embedded = embed_stretches(stretches, model, archive, timestamps=events)
         torch.set_num_threads(1)
-        folder = kit_folder(task, table, embedded, args.work / "kit" / task.name)
-        began = time.process_time()
-        report = Engine(folder, threads=1).run([42])[42]
-        kit_seconds = time.process_time() - began
-        part = report.get("aggregated_scores", report.get("test", {}))
-        kit = part["test_score_mean"] if "test_score_mean" in part else part["test_score"]
+        kit, kit_seconds = (None, None) if args.no_engine else engine_score(task, table, embedded, args.work)
         began = time.process_time()
         fitted = fit_labels(table, model, archive)
         seconds = time.process_time() - began
@@ -147,7 +170,7 @@ def scores(args: argparse.Namespace) -> None:
             again = fit_labels(read_labels(labels, kind=table.kind, overlaps="keep"), model, archive)
         row = {
             "task": task.name, "fit": own, "fit_from_csv": fit_score(again, table, task, embedded),
-            "engine": float(kit), "fit_cpu_seconds": seconds, "engine_cpu_seconds": kit_seconds,
+            "engine": kit, "fit_cpu_seconds": seconds, "engine_cpu_seconds": kit_seconds,
             "chosen": fitted.trial.notes[-1],
         }  # fmt: skip
         results.append(row)
@@ -157,7 +180,7 @@ def scores(args: argparse.Namespace) -> None:
 
 def curves(args: argparse.Namespace) -> None:
     """Score with few labels a class."""
-    model, stats, results = load_model(device="cpu"), LogMelStats(), []
+    model, stats, results = load_model(device="cpu"), LogMelStats(), held_rows(args.json)
     for name in args.tasks or CURVE_TASKS:
         task = next(args.folder.glob(f"{name}*"))
         table = read_labels(task)
@@ -173,6 +196,8 @@ def curves(args: argparse.Namespace) -> None:
         targets, split = targets_of(table.rows, table.classes), np.array([row.split for row in table.rows])
         for count in args.counts:
             for side, rows in sides.items():
+                if any((r["task"], r["side"], r["labels"]) == (task.name, side, count) for r in results):
+                    continue
                 values = [
                     few_labels(rows, targets, split, table, count, seed, held)
                     for seed in range(args.seeds)
@@ -183,7 +208,7 @@ def curves(args: argparse.Namespace) -> None:
                        "deviation": float(by_seed.std(ddof=1))}  # fmt: skip
                 results.append(row)
                 print(json.dumps(row), flush=True)
-    write(args.json, {"benchmark": "classify curves", "seeds": args.seeds, "rows": results})
+                write(args.json, {"benchmark": "classify curves", "seeds": args.seeds, "rows": results})
     if args.picture:
         draw(results, args.picture)
 
@@ -237,7 +262,8 @@ def main() -> None:
     parser.add_argument("--counts", type=int, nargs="+", default=[5, 10, 25])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--picture", type=Path)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--no-engine", action="store_true", help="`fit` alone")
+    parser.add_argument("--json", type=Path, help="rows that it holds already are kept")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     (scores if args.what == "scores" else curves)(args)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..archive.frames import read_frames
+from ..archive.frames import FramePiece, read_frames
 from ..archive.journal import FOLDER, read_plan
 from ..archive.options import EmbedOptions
 from ..archive.progress import Progress
@@ -136,26 +136,20 @@ def read_clips(embedded: Embedded) -> tuple[Floats, Floats]:
     return clips, seconds
 
 
-def read_files(embedded: Embedded) -> Iterator[tuple[int, Floats, Floats]]:
-    """Yield the timestamp embeddings of an archive's stretches, each whole.
+def read_pieces(embedded: Embedded) -> Iterator[tuple[int, FramePiece]]:
+    """Yield the timestamp embeddings of an archive's stretches, some rows at a time.
 
     Yields:
-        The number of the stretch, times `(n,)` in seconds from its beginning, embeddings `(n, K)`.
+        The number of the stretch, and a piece of it; pieces of a stretch follow one another.
     """
     number = {
         embedded.key_of(source)[0]: index
         for index, source in enumerate(embedded.sources)
         if source is not None
     }
-    times, rows = [], []
     for piece in read_frames(embedded.folder):
-        if piece.path not in number:
-            continue
-        times.append(piece.times)
-        rows.append(piece.embeddings)
-        if piece.last:
-            yield number[piece.path], np.concatenate(times), np.concatenate(rows)
-            times, rows = [], []
+        if piece.path in number:
+            yield number[piece.path], piece
 
 
 def _options(folder: Path, timestamps: bool) -> EmbedOptions:

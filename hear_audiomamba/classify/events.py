@@ -120,8 +120,7 @@ def match_onsets(found: Sequence[float], labelled: Sequence[float], collar: floa
     pairs = i = j = 0
     while i < len(found) and j < len(labelled):
         apart = found[i] - labelled[j]
-        # sed_eval's own rounding of times is finer than this.
-        if abs(apart) <= collar + 1e-9:
+        if abs(apart) <= collar:
             pairs, i, j = pairs + 1, i + 1, j + 1
         elif apart < 0:
             i += 1
@@ -137,13 +136,15 @@ def frame_targets(
 
     Args:
         events: start, end (seconds) and class of each.
-        times: `(n,)` seconds.
+        times: `(n,)` seconds, increasing; all of a recording or a piece of it.
         n_classes: C.
     """
     targets = np.zeros((len(times), n_classes), np.float32)
+    reach = float(np.median(np.diff(times))) / 2 if len(times) > 1 else np.inf
     for start, end, index in events:
         inside = (times >= start) & (times <= end)
         if not inside.any() and len(times):  # shorter than the step between two times
-            inside[np.abs(times - (start + end) / 2).argmin()] = True
+            apart = np.abs(times - (start + end) / 2)
+            inside[apart.argmin()] = apart.min() <= reach + 1e-9
         targets[inside, index] = 1
     return targets

@@ -15,7 +15,7 @@ from ..archive.run import Resources
 from ..embedding.embedder import AudioEmbedder
 from ..io.labels import LabelRow, LabelTable
 from .candidates import make_fitter
-from .embeddings import Embedded, OnProgress, embed_stretches, read_files
+from .embeddings import Embedded, OnProgress, embed_stretches, read_pieces
 from .event_choice import LabelledRecording, choose_events
 from .event_trial import event_trial
 from .events import frame_targets, spans_of
@@ -105,38 +105,58 @@ def fit_events(
 
 
 def _read(groups: Sequence[Sequence[LabelRow]], embedded: Embedded, table: LabelTable, seed: int) -> _Files:
-    """Read the rows to fit on, recording by recording."""
+    """Read the rows to fit on, recording by recording; of hours a sample is kept."""
     index = {name: number for number, name in enumerate(table.classes)}
     most = max(LEAST_ROWS_A_FILE, MOST_ROWS // (2 * len(groups)))
     random = np.random.default_rng(seed)
-    rows: dict[int, Floats] = {}
-    targets: dict[int, Floats] = {}
+    samples: dict[int, tuple[_Sample, _Sample]] = {}
     events: dict[int, tuple[tuple[float, float, int], ...]] = {}
-    for number, times, read in read_files(embedded):
-        events[number] = tuple(
-            (row.start, row.end, index[label])
-            for row in groups[number]
-            for label in row.labels
-            if row.start is not None and row.end is not None
-        )
-        wanted = frame_targets(events[number], times, len(index))
-        heard = wanted.any(axis=1)
-        kept = [_sample(np.flatnonzero(heard == side), most, random) for side in (True, False)]
-        order = np.sort(np.concatenate(kept))
-        rows[number], targets[number] = read[order].astype(np.float32), wanted[order]
-    numbers = sorted(rows)
+    for number, piece in read_pieces(embedded):
+        if number not in events:
+            events[number] = _events(groups[number], index)
+            samples[number] = _Sample(most, random), _Sample(most, random)
+        targets = frame_targets(events[number], piece.times, len(index))
+        heard = targets.any(axis=1)
+        for sample, side in zip(samples[number], (heard, ~heard)):
+            sample.add(piece.embeddings[side], targets[side])
+    numbers = sorted(samples)
+    kept = [sample for number in numbers for sample in samples[number]]
     return _Files(
         tuple(groups[number][0] for number in numbers),
         tuple(numbers),
         tuple(events[number] for number in numbers),
-        np.concatenate([rows[number] for number in numbers]),
-        np.concatenate([targets[number] for number in numbers]),
-        np.repeat(np.arange(len(numbers)), [len(rows[number]) for number in numbers]),
+        np.concatenate([sample.rows for sample in kept]),
+        np.concatenate([sample.targets for sample in kept]),
+        np.repeat(np.arange(len(kept)) // 2, [len(sample.rows) for sample in kept]),
     )
 
 
-def _sample(rows: NDArray[np.int64], most: int, random: np.random.Generator) -> NDArray[np.int64]:
-    return rows if len(rows) <= most else random.choice(rows, most, replace=False)
+def _events(rows: Sequence[LabelRow], index: dict[str, int]) -> tuple[tuple[float, float, int], ...]:
+    return tuple(
+        (row.start, row.end, index[label])
+        for row in rows
+        for label in row.labels
+        if row.start is not None and row.end is not None
+    )
+
+
+class _Sample:
+    """At most so many rows out of all that are added, each as likely as any other."""
+
+    def __init__(self, most: int, random: np.random.Generator) -> None:
+        self._most, self._random = most, random
+        self._lots = np.zeros(0)
+        self.rows: Floats = np.zeros((0, 0), np.float32)
+        self.targets: Floats = np.zeros((0, 0), np.float32)
+
+    def add(self, rows: Floats, targets: Floats) -> None:
+        """Add rows `(n, K)` and targets `(n, C)`."""
+        # Every row draws a lot; those with the lowest lots stay, whenever they came.
+        lots = np.concatenate([self._lots, self._random.random(len(rows))])
+        rows = np.concatenate([self.rows.reshape(-1, rows.shape[1]), rows.astype(np.float32)])
+        targets = np.concatenate([self.targets.reshape(-1, targets.shape[1]), targets])
+        kept = np.sort(np.argsort(lots, kind="stable")[: self._most])
+        self._lots, self.rows, self.targets = lots[kept], rows[kept], targets[kept]
 
 
 def _fit(
@@ -150,12 +170,15 @@ def _listen(
     embedded: Embedded, files: _Files, folds: Folds, heads: dict[int, Head]
 ) -> list[LabelledRecording]:
     """Return all rows of all recordings, with the probabilities of classifiers not fitted on them."""
-    found: dict[int, LabelledRecording] = {}
     place = {number: at for at, number in enumerate(files.numbers)}
-    for number, times, rows in read_files(embedded):
+    times: dict[int, list[Floats]] = defaultdict(list)
+    values: dict[int, list[Floats]] = defaultdict(list)
+    for number, piece in read_pieces(embedded):
         at = place[number]
         head = heads[int(folds.fold[at])]
-        starts, ends = spans_of(times)
-        values = to_probabilities(head.logits(rows), "events", head.calibration)
-        found[at] = LabelledRecording(starts, ends, values, files.events[at])
-    return [found[at] for at in range(len(files.rows))]
+        times[at].append(piece.times)
+        values[at].append(to_probabilities(head.logits(piece.embeddings), "events", head.calibration))
+    return [
+        LabelledRecording(*spans_of(np.concatenate(times[at])), np.concatenate(values[at]), files.events[at])
+        for at in range(len(files.rows))
+    ]
