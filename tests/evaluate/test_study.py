@@ -10,10 +10,13 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import soundfile
 
@@ -322,3 +325,41 @@ def test_what_is_wrong_with_a_task_is_said(tmp_path: Path) -> None:
     assert any("fold02.json cannot be used" in p for p in check_task(folder, 16000).problems)
     (folder / "task_metadata.json").write_text("{}")
     assert "task_metadata.json cannot be used" in check_task(folder, 16000).problems[0]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("environment")
+def test_a_study_on_ray_is_the_local_one_though_a_worker_is_killed(tasks: Path, tmp_path: Path) -> None:
+    """Two workers; the first process that trains on the cluster is killed once."""
+    ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'hear_audiomamba[scale]'")
+    words = ("--tasks", "tones-v1", "events-v1", "--seeds", "2")
+    assert evaluate(tasks, tmp_path / "local", *words) == 0
+    cluster = tmp_path / "cluster"
+    killed: list[int] = []
+    stop = threading.Event()
+
+    def kill_one() -> None:
+        while not stop.wait(0.1):
+            for process in psutil.Process().children(recursive=True):
+                with suppress(psutil.Error):
+                    if not killed and process.name().startswith("ray::_predict"):
+                        process.kill()
+                        killed.append(process.pid)
+
+    ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False)
+    killer = threading.Thread(target=kill_one, daemon=True)
+    killer.start()
+    try:
+        assert evaluate(tasks, cluster, *words, "--ray", "local") == 0
+    finally:
+        stop.set()
+        killer.join()
+        ray.shutdown()
+    assert killed
+    first, second = (
+        json.loads((o / "results" / "stats.json").read_text()) for o in (tmp_path / "local", cluster)
+    )
+    for task in ("tones-v1", "events-v1"):
+        assert second["tasks"][task]["state"] == "done"
+        values = [[run["value"] for run in report["tasks"][task]["runs"]] for report in (first, second)]
+        assert values[0] == pytest.approx(values[1], abs=1e-6)
