@@ -156,6 +156,4 @@ def _import(module: str, package: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError:
-        raise DataError(
-            f"{package} is not installed: pip install 'hear-audiomamba[evaluate]' or {package}"
-        ) from None
+        raise DataError(f"{package} is not installed: pip install {package}") from None

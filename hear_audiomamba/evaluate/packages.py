@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 
-from ..errors import BackendError
+from ..errors import MissingPackageError
 
 
 def require_scipy() -> None:
     """Refuse to start without scipy, before anything is computed.
 
     Raises:
-        BackendError: scipy is not installed; the message says how to install it.
+        MissingPackageError: scipy is not installed; the message says how to install it.
     """
     if importlib.util.find_spec("scipy") is None:
-        raise BackendError("the benchmark needs scipy: pip install 'hear_audiomamba[evaluate]'")
+        raise MissingPackageError.of("the benchmark", "evaluate")

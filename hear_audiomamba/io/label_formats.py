@@ -141,7 +141,7 @@ def _parquet_cells(file: Path, needed: list[str]) -> Iterator[tuple[str, Mapping
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise DataError(f"{file}: parquet needs pyarrow: pip install 'hear-audiomamba[scale]'") from None
+        raise DataError(f"{file}: parquet needs pyarrow: pip install 'hear_audiomamba[parquet]'") from None
     try:
         table = pyarrow.parquet.read_table(file)
     except pyarrow.ArrowException as error:

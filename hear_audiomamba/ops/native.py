@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 LIBRARY = Path(__file__).parent / "_kernels.so"
 ISA_VARIABLE = "AUDIOMAMBA_ISA"
-HOW_TO_BUILD = "reinstall where g++ is present: pip install --force-reinstall --no-deps hear_audiomamba"
+HOW_TO_BUILD = "in a checkout, where g++ is present: pip install --force-reinstall --no-deps ."
 DTYPES = {torch.float32: 0, torch.bfloat16: 1}
 BLOCK = 16
 MAX_STATES = 256

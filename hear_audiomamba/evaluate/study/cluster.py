@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ...errors import DataError
+from ...errors import DataError, MissingPackageError
 from .cell import Cell
 from .steps import Steps
 from .study import Study
@@ -26,7 +26,8 @@ def run_on_ray(study: Study, address: str) -> None:
         address: of the cluster ("auto", "ray://host:10001"), or "local" to start one on this machine.
 
     Raises:
-        DataError: Ray is not installed, or there is no cluster at the address.
+        MissingPackageError: Ray is not installed.
+        DataError: there is no cluster at the address.
     """
     ray = _connect(address)
     study.clear()
@@ -93,7 +94,7 @@ def _connect(address: str) -> Any:
     try:
         import ray
     except ImportError:
-        raise DataError("--ray needs Ray: pip install 'hear_audiomamba[scale]'") from None
+        raise MissingPackageError.of("--ray", "scale") from None
     if not ray.is_initialized():
         try:
             ray.init(address=None if address == "local" else address, log_to_driver=False)
