@@ -20,23 +20,7 @@ _SLACK_FRAMES = 2304
 _SLACK_SECONDS = 0.01
 # Containers with a table of contents; of the others FFmpeg guesses the length from the bit rate.
 _STATING = frozenset(
-    (
-        "mov",
-        "mp4",
-        "matroska",
-        "webm",
-        "asf",
-        "avi",
-        "wv",
-        "tta",
-        "ape",
-        "tak",
-        "mpc",
-        "mpc8",
-        "caf",
-        "wav",
-        "ogg",
-    )
+    ("mov", "mp4", "matroska", "webm", "wv", "tta", "ape", "tak", "mpc", "mpc8", "caf", "wav", "ogg")
 )
 
 

@@ -96,6 +96,22 @@ def best_match(samples: np.ndarray, signal: np.ndarray) -> tuple[int, float]:
     return lag, correlation.max() / np.linalg.norm(samples) / np.linalg.norm(signal)
 
 
+def test_a_voc_of_several_blocks():
+    """libsndfile would take the heads between them for sound."""
+    sound = ((zoo.PCM[:9000] >> 8) + 128).astype(np.uint8)
+    blocks = [
+        b"\x01" + (3002).to_bytes(3, "little") + bytes([256 - 1_000_000 // 16000, 0]) + sound[:3000].tobytes()
+    ]
+    blocks += [
+        b"\x02" + (3000).to_bytes(3, "little") + sound[at : at + 3000].tobytes() for at in (3000, 6000)
+    ]
+    data = zoo.written("VOC", "PCM_U8")[:26] + b"".join(blocks) + b"\0"
+    samples = read_all(data, "clip.voc")
+    np.testing.assert_allclose(samples, (sound.astype(np.float32) - 128) / 128, rtol=0, atol=1e-6)
+    with pytest.raises(AudioReadError, match="truncated"):
+        read_all(data[:-500], "clip.voc")
+
+
 def test_stretches_and_blocks_are_those_of_the_whole():
     for container, codec, ending in (
         ("ipod", "aac", "m4a"),

@@ -44,6 +44,8 @@ def examine(source: ByteSource, ending: str = "") -> Contents:
         return headed.examine_au(source, origin)
     if head[:8] == b"NIST_1A\n":
         return headed.examine_nist(source, origin)
+    if source.at(origin, 20) == b"Creative Voice File\x1a":
+        return headed.examine_voc(source, origin)
     found = headed.examine_rare(source, origin) or media.examine(source, origin)
     if found is not None:
         return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from typing import Literal
 
 from ...errors import AudioReadError
 from ..ranges import ByteSource, Span
@@ -15,6 +16,8 @@ _AU = {
 }  # fmt: skip
 _AU_OPEN = 0xFFFF_FFFF
 _MAX_STEPS = 65_536
+# Kinds of block of a VOC that last: sound in three forms, and silence.
+_VOC_SOUND = (1, 2, 3, 9)
 
 
 def examine_au(source: ByteSource, origin: int) -> Contents:
@@ -78,6 +81,33 @@ def examine_nist(source: ByteSource, origin: int) -> Contents:
     return Contents("NIST", linear_part([span], Linear(subtype, width, big, channels, rate)), missing)
 
 
+def examine_voc(source: ByteSource, origin: int) -> Contents:
+    """Say what a VOC file holds; `origin` is where its header begins.
+
+    Raises:
+        AudioReadError: there are too many blocks, or what follows the last one may be audio as well.
+    """
+    at = origin + int.from_bytes(source.at(origin + 20, 2), "little")
+    with_audio = 0
+    for _ in range(_MAX_STEPS):
+        block = source.at(at, 4)
+        # libsndfile leaves the end mark out, so that another byte ends the file as well.
+        if not block or block[0] == 0 or block[0] > 9:
+            at += block[:1] == b"\0"
+            break
+        with_audio += block[0] in _VOC_SOUND
+        at += 4 + int.from_bytes(block[1:4], "little")
+    else:
+        raise AudioReadError(f"more than {_MAX_STEPS} blocks")
+    missing = f"{source.size} of {at} bytes are there" if at > source.size else ""
+    if not missing:
+        check_rest(source, at, "the audio")
+    # libsndfile takes the heads of the blocks behind the first for audio.
+    decoder: Literal["soundfile", "av"] = "soundfile" if with_audio < 2 else "av"
+    kind = "VOC" if with_audio < 2 else "VOC of several blocks"
+    return Contents(kind, (Part((Span(origin, min(at, source.size)),), decoder),), missing)
+
+
 def examine_rare(source: ByteSource, origin: int) -> Contents | None:
     """Say what a file of one of libsndfile's rarer containers holds, None for a file of another kind.
 
@@ -106,20 +136,6 @@ def _open_end(source: ByteSource, origin: int, head: bytes) -> int:
     return 0
 
 
-def _voc(source: ByteSource, origin: int, head: bytes) -> int:
-    at = origin + int.from_bytes(head[20:22], "little")
-    for _ in range(_MAX_STEPS):
-        block = source.at(at, 4)
-        if not block or block[0] == 0:
-            return at + len(block[:1])
-        if block[0] > 9:  # no kind of block: libsndfile leaves the end mark out
-            return at
-        if len(block) < 4:
-            return at + 4
-        at += 4 + int.from_bytes(block[1:4], "little")
-    raise AudioReadError(f"more than {_MAX_STEPS} blocks")
-
-
 def _svx(source: ByteSource, origin: int, head: bytes) -> int:
     return origin + 8 + int.from_bytes(head[4:8], "big")
 
@@ -138,7 +154,6 @@ def _mpc(source: ByteSource, origin: int, head: bytes) -> int:
 
 
 _RARE: tuple[tuple[str, bytes, int, Callable[[ByteSource, int, bytes], int]], ...] = (
-    ("VOC", b"Creative Voice File\x1a", 0, _voc),
     ("8SVX", b"8SVX", 8, _svx),
     ("16SV", b"16SV", 8, _svx),
     ("AVR", b"2BIT", 0, _avr),

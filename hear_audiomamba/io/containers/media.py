@@ -260,7 +260,8 @@ def _tta(source: ByteSource, at: int) -> str:
 
 
 def _riff(source: ByteSource, at: int) -> str:
-    return _whole(source, at + 8 + int.from_bytes(source.at(at + 4, 4), "little"))
+    size = int.from_bytes(source.at(at + 4, 4), "little")
+    return "" if size == 0xFFFF_FFFF else _whole(source, at + 8 + size)
 
 
 def _by_length(source: ByteSource, at: int) -> str:
