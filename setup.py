@@ -55,11 +55,15 @@ EXTRAS = {
     "onnx": ["onnx", "onnxscript", "onnxruntime"],
     "transformers": ["transformers"],
     "sentence-transformers": ["sentence-transformers"],
-    "mteb": ["mteb[audio]"],
-    "xares": ["xares"],
+    "mteb": ["mteb"],
+    "xares": ["xares", "loguru"],
     "hoplite": ["perch-hoplite"],
     "torchaudio": ["torchaudio"],
 }
+EXTRAS["adapters"] = sorted(
+    {need for name in ("transformers", "sentence-transformers", "xares", "hoplite") for need in EXTRAS[name]}
+    | {"loguru", "ml_collections", "mteb", "scikit-learn"}
+)
 # Whatever installs on every machine without a compiler and without a second framework.
 EXTRAS["all"] = sorted(
     {

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from .config import Config, ModelConfig, check_value
 from .embedding.embedder import AudioEmbedder, Precision, TimestampKind
-from .embedding.inputs import check_audio
+from .embedding.recordings import read_recording
 from .errors import CheckpointError, InputError, UntrainedWeightsWarning, did_you_mean
-from .io.audio import AUDIO_EXTENSIONS, load_audio
+from .io.audio import AUDIO_EXTENSIONS
 from .models.convert import name_of, read_checkpoint
 from .models.devices import find_device
 from .models.hub import hub_file
@@ -40,7 +40,6 @@ from .ops.forks import one_thread_after_fork
 
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?(:(?P<file>[\w./-]+))?")
 _SEED = 20240602
-_LOWEST_RATE = 100
 _FILE_ENDINGS = {".safetensors", ".pth", ".pt", ".ckpt", ".bin", *AUDIO_EXTENSIONS}
 
 
@@ -171,45 +170,13 @@ def embed_file(
         InputError: samples without a rate, transposed, or that `check_audio` refuses.
     """
     model = _default_model() if model is None else _checked(model)
-    if isinstance(file, (np.ndarray, Tensor)):
-        samples = _mono(file, sample_rate, model.sample_rate)
-    elif sample_rate is not None:
-        raise InputError("sample_rate: a file says its own; leave it out")
-    else:
-        samples = load_audio(file, model.sample_rate)
+    samples = read_recording(file, model.sample_rate, given_rate=sample_rate)
     return model.scene(samples[None])[0].cpu()
 
 
 @functools.cache
 def _default_model() -> AudioEmbedder:
     return load_model()
-
-
-def _mono(audio: NDArray[np.floating] | Tensor, given: int | None, wanted: int) -> NDArray[np.floating]:
-    """Return samples as one channel at the model's rate."""
-    if given is None:
-        raise InputError(f"sample_rate: say how many Hz these samples have (the model hears {wanted})")
-    if isinstance(given, bool) or not isinstance(given, (int, float)) or not given > 0:
-        raise InputError(f"sample_rate: {given!r} is not a number of samples a second")
-    if given < _LOWEST_RATE:
-        raise InputError(f"sample_rate: {given:g} Hz is too low for sound; is it in kHz?")
-    if audio.ndim not in (1, 2):
-        raise InputError(
-            f"audio: shape {tuple(audio.shape)}, expected (n_samples,) or (n_channels, n_samples)"
-        )
-    if audio.ndim == 2 and audio.shape[0] > audio.shape[1]:
-        raise InputError(
-            f"audio: shape {tuple(audio.shape)} would be {audio.shape[0]} channels of {audio.shape[1]} samples; "
-            "it looks transposed: pass audio.T"
-        )
-    channels = check_audio(audio if audio.ndim == 2 else audio[None]).cpu().numpy()
-    samples: NDArray[np.floating] = channels.mean(axis=0)
-    if given == wanted:
-        return samples
-    import soxr
-
-    resampled: NDArray[np.floating] = soxr.resample(samples, given, wanted, quality="HQ")
-    return resampled if len(resampled) else np.zeros(1, np.float32)
 
 
 def _checked(model: AudioEmbedder) -> AudioEmbedder:

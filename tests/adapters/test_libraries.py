@@ -1,0 +1,168 @@
+"""Each adapter, driven by its library's own entry points. `pip install -e '.[adapters]'` has the libraries."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from hear_audiomamba import load_model
+
+NAME = "ssam_tiny"
+SMALL = {"depth": 2, "device": "cpu"}
+
+pytestmark = pytest.mark.slow
+
+
+def library(name):
+    return pytest.importorskip(name, reason=f"{name} is not installed: it is in the extra adapters")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model(device="cpu")
+
+
+@pytest.fixture
+def clips():
+    generator = np.random.default_rng(0)
+    return [generator.uniform(-0.5, 0.5, size).astype(np.float32) for size in (16000, 40000, 16000)]
+
+
+@pytest.fixture
+def expected(model, clips):
+    return np.concatenate([model.scene(torch.as_tensor(clip)[None]).numpy() for clip in clips])
+
+
+def close(found, expected):
+    np.testing.assert_allclose(np.asarray(found), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_sentence_transformers(model, clips, expected, tmp_path):
+    library("sentence_transformers")
+    from hear_audiomamba.adapters.sentence_transformers import sentence_transformer
+
+    path = tmp_path / "clip.wav"
+    soundfile.write(path, clips[0], 16000, subtype="FLOAT")
+    inputs = [str(path), {"array": clips[1], "sampling_rate": 16000}, clips[2]]
+    st = sentence_transformer(model)
+    close(st.encode(inputs), expected)
+    close(st.encode(inputs, batch_size=1), expected)
+    assert st.get_embedding_dimension() == model.scene_embedding_size
+    assert st.similarity(expected, expected).diagonal() == pytest.approx(np.ones(3), abs=1e-5)
+    st.save_pretrained(str(tmp_path / "saved"))
+    from sentence_transformers import SentenceTransformer
+
+    loaded = SentenceTransformer(str(tmp_path / "saved"), device="cpu", trust_remote_code=True)
+    close(loaded.encode(inputs), expected)
+
+
+def test_sentence_transformers_take_several_rates(model, clips):
+    library("sentence_transformers")
+    import soxr
+
+    from hear_audiomamba.adapters.sentence_transformers import sentence_transformer
+
+    loud = {"array": soxr.resample(clips[1], 16000, 44100), "sampling_rate": 44100}
+    found = sentence_transformer(model).encode([clips[0], loud])
+    there_and_back = model.scene(soxr.resample(loud["array"], 44100, 16000)[None]).numpy()
+    close(found[1], there_and_back[0])
+
+
+def test_transformers(model, clips, expected, tmp_path):
+    library("transformers")
+    from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
+
+    from hear_audiomamba.adapters.transformers import AudioMambaFeatureExtractor, AudioMambaModel
+
+    AudioMambaModel.of(model).save_pretrained(tmp_path)
+    AudioMambaFeatureExtractor(model.sample_rate).save_pretrained(tmp_path)
+    assert AutoConfig.from_pretrained(tmp_path).model["variant"] == model.config.variant
+    loaded = AutoModel.from_pretrained(tmp_path).eval()
+    extractor = AutoFeatureExtractor.from_pretrained(tmp_path)
+    inputs = extractor(clips, sampling_rate=16000, return_tensors="pt")
+    with torch.no_grad():
+        found = loaded(**inputs)
+    close(found.pooler_output, expected)
+    rows, _ = model.timestamps(torch.as_tensor(clips[0])[None])
+    close(found.last_hidden_state[0, : rows.shape[1]], rows[0])
+    with pytest.raises(ValueError, match="44100"):
+        extractor(clips[0], sampling_rate=44100)
+
+
+def test_mteb_mock_run(model):
+    library("mteb")
+    from mteb.mocks.mock_run import mock_run
+
+    from hear_audiomamba.adapters.mteb import AudioMambaEncoder
+
+    encoder = AudioMambaEncoder(NAME, device="cpu")
+    meta = encoder.mteb_model_meta
+    assert meta.embed_dim == model.scene_embedding_size and meta.modalities == ["audio"]
+    results = mock_run(encoder)
+    text = str(results)
+    assert "audio" in text.lower()
+
+
+def test_xares_accepts_the_encoder(model, clips):
+    library("xares")
+    from xares.audio_encoder_checker import check_audio_encoder
+
+    from hear_audiomamba.adapters.xares import AudioMambaEncoder
+
+    encoder = AudioMambaEncoder(NAME, device="cpu")
+    assert check_audio_encoder(encoder)
+    assert encoder.hop_size_in_ms == pytest.approx(40.0)
+    rows, _ = model.timestamps(torch.as_tensor(clips[0])[None])
+    close(encoder(torch.as_tensor(clips[0])[None]).detach(), rows)
+
+
+def test_hoplite_embeds_a_folder(model, clips, tmp_path):
+    library("perch_hoplite")
+    from ml_collections import config_dict
+    from perch_hoplite.agile import embed, source_info
+    from perch_hoplite.db import sqlite_usearch_impl
+
+    from hear_audiomamba.adapters.hoplite import AudioMambaModel
+
+    audio = tmp_path / "audio"
+    audio.mkdir()
+    soundfile.write(audio / "a.wav", np.tile(clips[1], 4)[:96000], 16000, subtype="FLOAT")
+    adapter = AudioMambaModel.of(NAME, window_size_s=2.0, device="cpu")
+    outputs = adapter.embed(np.tile(clips[1], 4)[:96000])
+    assert outputs.embeddings.shape == (3, 1, model.scene_embedding_size)
+    close(outputs.embeddings[0, 0], model.scene(torch.as_tensor(clips[1][:32000])[None])[0])
+    db = sqlite_usearch_impl.SQLiteUSearchDB.create(
+        db_path=str(tmp_path / "db"),
+        usearch_cfg=sqlite_usearch_impl.get_default_usearch_config(model.scene_embedding_size),
+    )
+    glob = source_info.AudioSourceConfig("field", str(audio), "*.wav", 2.0, adapter.sample_rate)
+    config = embed.ModelConfig("hear_audiomamba", model.scene_embedding_size, config_dict.ConfigDict())
+    worker = embed.EmbedWorker(source_info.AudioSources((glob,)), config, db, embedding_model=adapter)
+    worker.process_all()
+    assert db.count_embeddings() == 3
+
+
+def test_sklearn_pipeline(model, clips, expected):
+    library("sklearn")
+    from sklearn.base import clone
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    from hear_audiomamba.adapters.sklearn import AudioMambaTransformer
+
+    transformer = clone(AudioMambaTransformer(device="cpu"))
+    close(transformer.transform(clips), expected)
+    pipeline = make_pipeline(AudioMambaTransformer(device="cpu"), LogisticRegression())
+    assert pipeline.fit(clips, [0, 1, 0]).predict(clips).tolist() == [0, 1, 0]
+
+
+def test_a_clip_does_not_depend_on_its_neighbours(model, clips):
+    from hear_audiomamba.adapters.clips import embed_clips
+
+    with torch.no_grad():
+        alone = torch.cat([embed_clips(model, [clip]) for clip in clips])
+        together = embed_clips(model, clips, batch_size=2)
+        assert embed_clips(model, []).shape == (0, model.scene_embedding_size)
+    assert (alone - together).abs().max() < 1e-5
