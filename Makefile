@@ -9,7 +9,7 @@ PIP := $(PY) -m pip --disable-pip-version-check install --quiet
 TORCH ?= torch==2.13.0
 BUILD_INPUTS := setup.py build_kernel.py $(wildcard hear_audiomamba/ops/csrc/*)
 
-.PHONY: demo test test-all heareval lint weights wheels site clean
+.PHONY: demo test test-all fuzz heareval lint weights wheels site clean
 
 demo: $(VENV)/.installed
 	$(PY) -m hear_audiomamba embed examples/audio --out embeddings/examples --overwrite
@@ -21,6 +21,11 @@ test-all: $(VENV)/.installed-test $(HEAREVAL_VENV)/.heareval-installed
 	$(PY) -m pytest -m "slow or not slow"
 
 heareval: $(HEAREVAL_VENV)/.heareval-installed
+
+# Damages files of every kind for an hour, and sees that readers refuse them as they should.
+FUZZ_SECONDS ?= 3600
+fuzz: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 $(PY) -W ignore -m tests.attacks.fuzz --seconds $(FUZZ_SECONDS)
 
 lint: $(VENV)/.installed-test
 	$(PY) -m ruff check .

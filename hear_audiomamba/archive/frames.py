@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import DataError
+from .read import DAMAGE
 from .writers import import_pyarrow
 
 ROWS_AT_ONCE = 4096
@@ -58,7 +59,7 @@ def read_frames(folder: str | Path) -> Iterator[FramePiece]:
                 for piece in reader(file, folder):
                     found = True
                     yield piece
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            except DAMAGE as error:
                 raise DataError(f"{file}: not a file of embeddings: {' '.join(str(error).split())}") from None
         if found:
             return

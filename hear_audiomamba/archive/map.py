@@ -98,7 +98,7 @@ def principal_components(points: np.ndarray, size: int) -> np.ndarray:
         _, axes = np.linalg.eigh(points.T @ points)
         coordinates = points @ axes[:, ::-1][:, :size]
     strongest = np.take_along_axis(coordinates, np.abs(coordinates).argmax(axis=0)[None], axis=0)
-    return coordinates * np.where(strongest < 0, -1.0, 1.0)
+    return np.asarray(coordinates * np.where(strongest < 0, -1.0, 1.0))
 
 
 def neighbour_map(points: np.ndarray, method: str, seed: int) -> np.ndarray:
@@ -110,9 +110,10 @@ def neighbour_map(points: np.ndarray, method: str, seed: int) -> np.ndarray:
     n_near = min(30, max(1, (len(points) - 1) // 3))
     if method == "tsne":
         manifold = _import("sklearn.manifold", "scikit-learn")
-        return manifold.TSNE(2, perplexity=n_near, init="pca", random_state=seed).fit_transform(points)
+        tsne = manifold.TSNE(2, perplexity=n_near, init="pca", random_state=seed)
+        return np.asarray(tsne.fit_transform(points))
     reducer = _import("umap", "umap-learn").UMAP(n_neighbors=max(2, min(15, n_near)), random_state=seed)
-    return reducer.fit_transform(points)
+    return np.asarray(reducer.fit_transform(points))
 
 
 def _draw(layouts: dict[str, np.ndarray], groups: list[str], picture: Path, title: str) -> None:

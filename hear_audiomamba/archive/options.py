@@ -25,7 +25,7 @@ class EmbedOptions(Config):
         segment_seconds: cut sources into clips of this length, each embedded by itself; None leaves them whole.
         normalize: "clip" by the statistics of the whole clip, as the model defines it; "window" each
             window by its own, as soon as it has been read. Only for models that normalise clips.
-        shard_sources: sources in a unit of work: a shard, and the most that a kill can cost.
+        shard_sources: sources in a unit of work, which is a shard.
     """
 
     scene: bool = True

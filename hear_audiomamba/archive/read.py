@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +16,13 @@ import numpy as np
 
 from ..errors import DataError
 from .writers import import_pyarrow
+
+# What numpy, zipfile, json and pyarrow raise for damaged files.
+DAMAGE = (
+    OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, EOFError, SyntaxError, OverflowError,
+    MemoryError, RecursionError, NotImplementedError, struct.error, tokenize.TokenError, zipfile.BadZipFile,
+    zlib.error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,7 +69,7 @@ def read_scenes(folder: str | Path) -> Iterator[SceneTable]:
         for file in files:
             try:
                 table = reader(file, folder)
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            except DAMAGE as error:
                 raise DataError(f"{file}: not a file of embeddings: {' '.join(str(error).split())}") from None
             if len(table):
                 found = True

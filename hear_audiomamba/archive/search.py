@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -88,6 +88,10 @@ def search(
     for table in read_scenes(folder):
         if query.shape != table.embeddings.shape[1:]:
             raise InputError(f"query: shape {query.shape}, expected {table.embeddings.shape[1:]}")
+        if not np.isfinite(table.embeddings).all():
+            raise DataError(
+                f"{folder}: embeddings of {table.paths[0]} and others are not finite; embed again"
+            )
         scores, rows = _nearest(query, table.embeddings, min(count, len(table)), metric, engine)
         for score, row in zip(scores.tolist(), rows.tolist()):
             hit = Hit(score, table.paths[row], float(table.start[row]), float(table.duration[row]))
@@ -128,10 +132,10 @@ def _nearest(
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12))
 
 
-def _import(module: str, package: str):
+def _import(module: str, package: str) -> Any:
     import importlib
 
     try:

@@ -39,6 +39,8 @@ class AvDecoder:
     def __init__(self, source: ByteSource, part: Part, is_cut: bool = False) -> None:
         self._source, self._part, self._is_cut = source, part, is_cut
         self._container, stream = self._opened()
+        if stream.codec_context is None:
+            raise AudioReadError("holds audio that the second decoder does not know either")
         self.sample_rate: int = stream.codec_context.sample_rate
         check_format(stream.codec_context.layout.nb_channels, self.sample_rate)
         self._stated = _stated_seconds(self._container, stream)

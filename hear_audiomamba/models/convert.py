@@ -60,6 +60,7 @@ def read_checkpoint(path: str | Path) -> tuple[ModelConfig, dict[str, Tensor], d
         state, metadata = read_safetensors(path)
         own = own_metadata(metadata)
         if own is not None:
+            _check_size(own[0], state, path)
             return own[0], state, own[1]
     else:
         state, bare = _read_pytorch(path)
@@ -223,6 +224,18 @@ def _inert_names() -> Iterator[None]:
     finally:
         serialization.clear_safe_globals()
         serialization.add_safe_globals(before)
+
+
+def _check_size(config: ModelConfig, state: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse a description of a model far larger than the file, before memory is taken for it."""
+    most = {"depth": len(state), "trained_depth": len(state)}
+    longest = max((size for tensor in state.values() for size in tensor.shape), default=0)
+    for name, value in config.encoder.to_dict().items():
+        for number in value if isinstance(value, (list, tuple)) else (value,):
+            if isinstance(number, int) and not 0 <= number <= most.get(name, 64 * longest):
+                raise CheckpointError(
+                    f"{path}: its description says {name} {number}, which its tensors are too few for"
+                )
 
 
 class _Inert:

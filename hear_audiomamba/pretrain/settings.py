@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def _find(name: str | Path, folder: Path) -> Path:
     bundled = [bundled_path(name) for name in FOLDERS]
     beside = [place / ending for place in bundled for ending in (path, f"{name}.yaml")]
     for candidate in (folder / path, *beside):
-        if candidate.is_file():
+        if os.path.isfile(candidate):  # False too where the name is longer than the file system takes
             return candidate
     known = sorted(file.stem for place in bundled for file in place.glob("*.yaml"))
     raise ConfigError(f"no configuration file {str(name)!r}; {did_you_mean(path.stem, known)}")

@@ -109,11 +109,13 @@ class RunLog:
 def read_log(path: str | Path) -> list[dict[str, Any]]:
     """Return the events of a `log.jsonl`, without a last line that a kill cut short."""
     events = []
-    for line in Path(path).read_text(encoding="utf-8").splitlines():
+    for line in Path(path).read_bytes().splitlines():
         try:
-            events.append(json.loads(line))
-        except ValueError:
+            event = json.loads(line)
+        except (ValueError, RecursionError):
             continue
+        if isinstance(event, dict):
+            events.append(event)
     return events
 
 
