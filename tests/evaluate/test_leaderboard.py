@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from hear_audiomamba.cli import main
+from hear_audiomamba.errors import DataError
 from hear_audiomamba.evaluate.board.board import build_board, hear_task_names, hear_task_table, read_results
 from hear_audiomamba.evaluate.board.compare import compare
 from hear_audiomamba.evaluate.board.latex import latex
@@ -241,6 +242,9 @@ def test_paired_differences_of_two_models(tmp_path: Path, capsys: pytest.Capture
     assert "| Beijing Opera | +9.3 |" in capsys.readouterr().out
     assert (tmp_path / "out" / "comparison.md").is_file()
     assert main([*words, "a", "c"]) == 1
+    files[0].write_text(files[0].read_text().replace('"folds"', '"fields"'))
+    with pytest.raises(DataError, match="damaged"):
+        compare(files, "a", "b")
 
 
 def test_pictures_are_whole_svg_without_labels_on_one_another(ten: Path) -> None:

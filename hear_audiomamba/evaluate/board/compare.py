@@ -58,7 +58,13 @@ def compare(files: Sequence[Path], first: str, second: str) -> list[Difference]:
     Raises:
         DataError: a model is not there, the protocols differ, or no task has two pairs.
     """
-    reports = {report["model"]: report for report in map(result_tasks, files)}
+    try:
+        return _compare({report["model"]: report for report in map(result_tasks, files)}, first, second)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise DataError(f"results of {first} or {second}: incomplete or damaged: {error!r}") from None
+
+
+def _compare(reports: Mapping[str, Any], first: str, second: str) -> list[Difference]:
     a, b = (_report(reports, name) for name in (first, second))
     for key in ("engine", "grid", "grid_points", "grid_seed"):
         if a["protocol"][key] != b["protocol"][key]:
