@@ -105,7 +105,7 @@ def _trust(name: str, path: Path) -> None:
     read_checkpoint(path)
     record = {"sha256": sha256_of(path), "bytes": path.stat().st_size, "revision": revision_of(path)}
     lock_file().parent.mkdir(parents=True, exist_ok=True)
-    with locked(lock_file().with_suffix(".lock"), "another process writes the lock file", wait=3600.0):
+    with locked(lock_file().with_suffix(".lock"), "another process writes the lock file", wait=60.0):
         write_json(lock_file(), {**_records(), name: record})
     warnings.warn(
         f"{name}: first use; its SHA-256 {record['sha256']} is now on record in {lock_file()}, "

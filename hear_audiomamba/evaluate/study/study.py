@@ -144,7 +144,7 @@ class Study:
                     if embedded.result():
                         for seeds in self.batches(cell):
                             pool.submit(self.predict, cell, seeds)
-                pool.shutdown(wait=3600.0)
+                pool.shutdown(wait=True)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 self.steps.children.end()
