@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from ...errors import AudioReadError, DataError
@@ -83,9 +84,9 @@ class Crops(Dataset[dict[str, Any]]):
         for number, sampler in enumerate(self.masks):
             sample[f"mask{number or ''}"] = sampler.draw(rng)
         if self.clips.labels is not None:
-            sample["labels"] = self._labels(index)
+            sample["labels"] = self._labels(self.clips.labels[index])
             if self.augmentation is not None and rng.random() < self.augmentation.mixup:
-                self._mix_up(sample, position, rng)
+                self._mix_up(sample, position, rng, self.clips.labels, self.augmentation.mixup_alpha)
         if self.targets is not None:
             for name, row in self.targets.rows(index).items():
                 sample[f"target_{name}"] = row
@@ -118,9 +119,11 @@ class Crops(Dataset[dict[str, Any]]):
         else:
             config = self.augmentation
             speed = draw_speed(config, rng) if config is not None and config.speed else 1.0
-            samples = (
-                self._stretch(index, rng) if self._has_start(index) else self._read(index, rng, speed=speed)
-            )
+            starts = self.clips.starts
+            if starts is None or np.isnan(self.clips.seconds[index]):
+                samples = self._read(index, rng, speed=speed)
+            else:
+                samples = self._stretch(index, starts, rng)
         length = len(samples)
         if self.data.short_clips == "tile":
             samples = tile(samples, self.n_samples)
@@ -134,12 +137,9 @@ class Crops(Dataset[dict[str, Any]]):
         padded[:length] = samples[:length]
         return {"audio": padded, "length": length}
 
-    def _has_start(self, index: int) -> bool:
-        return self.clips.starts is not None and not np.isnan(self.clips.seconds[index])
-
-    def _stretch(self, index: int, rng: np.random.Generator) -> np.ndarray:
+    def _stretch(self, index: int, starts: NDArray[np.float64], rng: np.random.Generator) -> np.ndarray:
         """Read from a clip that is a stretch of its file: a random place of it, in validation its beginning."""
-        start, seconds = float(self.clips.starts[index]), float(self.clips.seconds[index])
+        start, seconds = float(starts[index]), float(self.clips.seconds[index])
         crop = self.n_samples / self.sample_rate
         if self._stream == TRAIN:
             start += rng.uniform(0.0, max(0.0, seconds - crop))
@@ -166,14 +166,20 @@ class Crops(Dataset[dict[str, Any]]):
         source = self._source(index)
         return read_crop(source, self.n_samples, self.sample_rate, rng, name=self.clips.paths[index], **place)
 
-    def _labels(self, index: int) -> np.ndarray:
+    def _labels(self, own: tuple[int, ...]) -> np.ndarray:
         labels = np.zeros(len(self.clips.label_names), dtype=np.float32)
-        labels[list(self.clips.labels[index])] = 1.0
+        labels[list(own)] = 1.0
         return labels
 
-    def _mix_up(self, sample: dict[str, Any], position: int, rng: np.random.Generator) -> None:
+    def _mix_up(
+        self,
+        sample: dict[str, Any],
+        position: int,
+        rng: np.random.Generator,
+        labels: list[tuple[int, ...]],
+        alpha: float,
+    ) -> None:
         """Blend another clip and its labels into a sample; clips come as the order draws them."""
-        alpha = self.augmentation.mixup_alpha
         share = np.float32(rng.beta(alpha, alpha))
         index = self.order.partner(rng)
         key = "audio" if "audio" in sample else "features"  # padding: silence, or a log-mel over again
@@ -182,7 +188,7 @@ class Crops(Dataset[dict[str, Any]]):
         except AudioReadError:
             return
         sample[key] = share * sample[key] + (1 - share) * other
-        sample["labels"] = share * sample["labels"] + (1 - share) * self._labels(index)
+        sample["labels"] = share * sample["labels"] + (1 - share) * self._labels(labels[index])
 
     def _other(self, position: int) -> np.ndarray:
         """Return a crop of any clip to mix in; one that cannot be read is silence, and is met elsewhere."""

@@ -58,7 +58,8 @@ def rows_within(frontend: Frontend, encoder: Encoder, batch: dict[str, Any], n_f
     if "features" in batch:  # a clip of as many frames has at least so many samples
         length = (length - 1) * frontend.hop_length + 2 * frontend.frame_center
     first, step = row_grid(frontend, encoder)
-    return ((length - first) / step).floor().long().add(1).clamp(1, encoder.count_rows(n_frames))
+    rows: Tensor = ((length - first) / step).floor().long().add(1)
+    return rows.clamp(1, encoder.count_rows(n_frames))
 
 
 def spec_augment(features: Tensor, chance: Tensor, config: AugmentConfig) -> Tensor:

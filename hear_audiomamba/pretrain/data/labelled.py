@@ -100,8 +100,7 @@ def _hold_back(rows: Sequence[LabelRow], config: PretrainConfig) -> dict[str, li
     for path, own in labels.items():
         files[tuple(sorted(own))].append(path)
     held: set[str] = set()
-    for own in sorted(files):
-        paths = files[own]
+    for _, paths in sorted(files.items()):
         # At least one of each class where it has two, and never all of them.
         n = min(len(paths) - 1, max(1, round(config.finetune.valid_share * len(paths))))
         held.update(paths[i] for i in rng.permutation(len(paths))[:n])

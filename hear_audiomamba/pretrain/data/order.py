@@ -47,7 +47,7 @@ class Order:
         if self._cumulative is not None:
             return self.partner(generator(self.seed, TRAIN, position, 1))
         epoch, place = divmod(position, len(self))
-        if epoch != self._epoch:
+        if epoch != self._epoch or self._permutation is None:
             self._permutation = generator(self.seed, TRAIN, epoch, 2, 0).permutation(len(self))
             self._epoch = epoch
         return int(self.entries[self._permutation[place]])
@@ -88,7 +88,7 @@ def kind_weights(entries: np.ndarray, kinds: Sequence[str], wanted: Mapping[str,
     share = np.array([wanted.get(kind, 0.0) for kind in known], dtype=np.float64)
     if share.sum() == 0:
         raise ConfigError("data.weights: all weights are 0")
-    return (share / counts)[codes]
+    return np.asarray((share / counts)[codes])
 
 
 def class_weights(entries: np.ndarray, labels: Sequence[Sequence[int]], n_classes: int) -> np.ndarray:
@@ -102,4 +102,4 @@ def class_weights(entries: np.ndarray, labels: Sequence[Sequence[int]], n_classe
     weight = np.array([sum(1.0 / counts[i] for i in row) for row in labels])
     if weight.sum() == 0:
         raise ConfigError("data.balance: no clip has a label")
-    return weight[entries]
+    return np.asarray(weight[entries])

@@ -10,6 +10,7 @@ import io
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -133,7 +134,7 @@ def _measured(clips: Clips, index: int, frontend: Frontend) -> FileStatistics | 
     found = FileStatistics()
 
     def blocks() -> Iterator[np.ndarray]:
-        source = clips.root / clips.paths[index]
+        source: Path | io.BytesIO = clips.root / clips.paths[index]
         if clips.members is not None:
             source = io.BytesIO(clips.members[index].read())
         for block in iter_audio(

@@ -63,7 +63,7 @@ class Teacher:
     def row(self, index: int) -> np.ndarray:
         """Return a row `(width,)` float32, standardised and then limited to ±10 deviations."""
         row = self.values[index].astype(np.float32)
-        return row if self.mean is None else np.clip((row - self.mean) / self.std, -10, 10)
+        return row if self.mean is None else np.asarray(np.clip((row - self.mean) / self.std, -10, 10))
 
 
 @dataclass
@@ -148,7 +148,7 @@ def _of_split(crops: dict[str, np.ndarray], root: Path, split: str | None) -> np
     everything = np.ones(len(crops["path"]), dtype=bool)
     manifest = root / "manifest.csv"
     if "split" in crops and split is not None:
-        return crops["split"] == split
+        return np.asarray(crops["split"] == split)
     if split is None or not manifest.is_file():
         return everything
     rows = [row.values for row in read_rows(manifest, ("path",))]
@@ -186,9 +186,10 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _read_array(path: Path, mmap: bool = False) -> np.ndarray:
     try:
-        return np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
+        values: np.ndarray = np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from None
+    return values
 
 
 def _statistic(folder: Path, value: Any) -> np.ndarray | None:

@@ -109,6 +109,7 @@ class MaskedReconstruction(Objective):
 
     n_masks = 1
     idle = ("classifier.",)
+    encoder: PatchPredictor
 
     def check(self, encoder: Encoder, config: PretrainConfig) -> None:
         if not isinstance(encoder, PatchPredictor):
@@ -156,7 +157,8 @@ class MaskedReconstruction(Objective):
         if "n_rows" not in batch:
             return None
         index = torch.arange(batch["mask"].shape[1], device=batch["mask"].device)
-        return index // self.encoder.n_freq < batch["n_rows"][:, None]  # tokens are time-major
+        within: Tensor = index // self.encoder.n_freq < batch["n_rows"][:, None]  # tokens are time-major
+        return within
 
     def picture(self, features: Tensor, batch: Batch) -> Picture:
         mask = batch["mask"][:1]
@@ -180,6 +182,7 @@ class JointMaskedPatches(Objective):
 
     n_masks = 2
     idle = ("classifier.",)
+    encoder: PatchDiscriminator
 
     def check(self, encoder: Encoder, config: PretrainConfig) -> None:
         if not isinstance(encoder, PatchDiscriminator):
@@ -227,6 +230,7 @@ class Tagging(Objective):
     """
 
     idle = ("pred.", "mask_token", "contrast_head.", "reconstruct_head.")
+    encoder: Tagger
 
     def __init__(
         self,
@@ -273,7 +277,9 @@ class Distillation(Objective):
     same pass.
     """
 
-    idle = ("pred.", "mask_token", "contrast_head.", "reconstruct_head.", "classifier.", "head.")
+    idle: tuple[str, ...] = (
+        "pred.", "mask_token", "contrast_head.", "reconstruct_head.", "classifier.", "head.",
+    )  # fmt: skip
 
     def __init__(
         self,

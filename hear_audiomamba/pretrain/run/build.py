@@ -19,7 +19,7 @@ from ...errors import ConfigError, DataError
 from ...frontends.base import Frontend
 from ...models.convert import name_of
 from ...models.registry import build_modules, find_variant, with_options
-from ..config import PretrainConfig
+from ..config import DataConfig, PretrainConfig
 from ..data.clips import Clips, find_clips
 from ..data.dataset import Crops
 from ..data.labelled import Labelled, labelled_clips
@@ -67,10 +67,8 @@ def build(config: PretrainConfig) -> Parts:
     start = find_start(config)
     labelled = labelled_clips(config) if config.recipe == "finetune" else None
     model, frontend, encoder, n_frames = _build_model(config, start, labelled)
-    if labelled is not None:
-        train_clips, valid_clips, train_targets, valid_targets = labelled.train, labelled.valid, None, None
-    else:
-        train_clips, valid_clips, train_targets, valid_targets = _load_clips(config)
+    data = _load_clips(config) if labelled is None else (labelled.train, labelled.valid, None, None)
+    train_clips, valid_clips, train_targets, valid_targets = data
     _check_labels(config, encoder, train_clips)
     teachers = train_targets.teachers if train_targets is not None else None
     objective: Objective
@@ -191,14 +189,14 @@ def _load_clips(config: PretrainConfig) -> tuple[Clips, Clips | None, Targets | 
     return clips, valid, targets, valid_targets
 
 
-def _copy_columns(crops: Clips, data) -> None:
+def _copy_columns(crops: Clips, data: DataConfig) -> None:
     """Give listed crops the kind and the labels that the corpus manifest has for their files."""
     if not (crops.root / "manifest.csv").is_file():
         return
     corpus = find_clips(data, None)
     index = {path: i for i, path in enumerate(corpus.paths)}
-    rows = [index.get(path) for path in crops.paths]
-    if any(row is None for row in rows):
+    rows = [index[path] for path in crops.paths if path in index]
+    if len(rows) < len(crops):
         return
     if corpus.kinds is not None:
         crops.kinds = [corpus.kinds[row] for row in rows]
@@ -250,4 +248,4 @@ def _mask_samplers(
         return []
     patches = encoder.patch_embed
     grid = patches.grid_of(n_frames, model.features.n_mels)
-    return [MaskSampler(config.mask, tuple(grid), patches.order) for _ in range(n_masks)]
+    return [MaskSampler(config.mask, (grid[0], grid[1]), patches.order) for _ in range(n_masks)]

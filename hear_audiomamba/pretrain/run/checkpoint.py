@@ -57,9 +57,10 @@ class Checkpoints:
     def best(self) -> dict[str, Any] | None:
         """Return {step, metric, value} of the best checkpoint so far, or None."""
         try:
-            return json.loads((self.folder / "best.json").read_text(encoding="utf-8"))
+            best: dict[str, Any] = json.loads((self.folder / "best.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
+        return best
 
     def note_metric(self, step: int, metric: str, value: float) -> None:
         """Keep the checkpoint of `step` as the best if its `value` is higher than that of the best so far.
@@ -130,9 +131,10 @@ class Checkpoints:
         path = self.path(step) / "training.safetensors"
         try:
             with safe_open(str(path), framework="pt") as file:
-                return json.loads((file.metadata() or {})[_KEY])
+                facts: dict[str, Any] = json.loads((file.metadata() or {})[_KEY])
         except (OSError, SafetensorError, ValueError, KeyError) as error:
             raise CheckpointError(f"{path}: not a readable training checkpoint: {error}") from None
+        return facts
 
     def load(
         self,
@@ -211,7 +213,7 @@ def _heads_of(values: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _optimizer_tensors(objective: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    names = {parameter: name for name, parameter in objective.named_parameters()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in objective.named_parameters()}
     return {
         f"optimizer/{names[parameter]}/{key}": value
         for parameter, values in optimizer.state.items()

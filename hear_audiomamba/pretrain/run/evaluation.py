@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...encoders.base import MaskedModel
 from ..config import PretrainConfig
 from ..data.dataset import Crops, fixed_batches
 from ..data.inputs import rows_within, spec_augment, spectrogram
@@ -150,6 +151,7 @@ class Evaluation:
         A teacher that knows none of them is left out.
         """
         valid, heads = self.parts.valid, self.parts.objective.heads
+        assert valid is not None  # or `build` would have refused
         shares = valid.known_shares(self.config.run.valid_clips)
         sums: dict[str, Tensor] = {}  # on the device until the end, so that nothing waits for it
         clips = 0
@@ -158,7 +160,7 @@ class Evaluation:
                 batch = on_device(batch, self.forward.device)
                 n = len(batch["chance"])
                 for name, value in self.forward(batch, self.parts.objective).items():
-                    sums[name] = sums.get(name, 0.0) + n * value.double()
+                    sums[name] = sums.get(name, torch.zeros_like(value.float())) + n * value.float()
                 clips += n
         unknown = {f"teacher_{name}" for name, share in shares.items() if not share}
         return {name: float(value) / clips for name, value in sums.items() if name not in unknown}
@@ -178,9 +180,11 @@ class Evaluation:
         features = self.forward.features(batch)
         with self._kept_weights(), self.forward.autocast():
             picture = self.parts.objective.picture(features, batch)
-        if picture is not None:
-            reconstruction_picture(picture, self.parts.encoder.patch_embed, features.shape[1:], path)
-        return picture is not None
+        encoder = self.parts.encoder
+        if picture is None or not isinstance(encoder, MaskedModel):
+            return False
+        reconstruction_picture(picture, encoder.patch_embed, (features.shape[1], features.shape[2]), path)
+        return True
 
     @contextlib.contextmanager
     def _kept_weights(self) -> Iterator[None]:

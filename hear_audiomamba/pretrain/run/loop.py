@@ -238,7 +238,7 @@ class Run:
 
     def _clip(self) -> Tensor:
         gradients = [p.grad for p in self.objective.parameters() if p.grad is not None]
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
         limit = self.config.optim.clip_norm
         if limit is not None:
             torch._foreach_mul_(gradients, (limit / (norm + 1e-6)).clamp(max=1.0))
@@ -249,7 +249,7 @@ class Run:
         names = sorted(sums)
         values = distributed.mean(torch.stack([sums[name] for name in names]) / since).tolist()
         means = dict(zip(names, values))
-        loss = means["loss"]
+        loss = float(means["loss"])
         if loss != loss or abs(loss) == float("inf"):
             raise Diverged(
                 f"the loss is {loss} at step {self.step}: try a lower optim.lr, optim.clip_norm=1 or "

@@ -10,15 +10,16 @@ import importlib.util
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from ...config import ModelConfig
 from ...embedding.embedder import AudioEmbedder
 from ...encoders.base import Encoder
 from ...errors import AudioReadError, ConfigError, DataError, did_you_mean
+from ...frontends.base import Frontend
 from ...io.audio import load_audio
 from ..config import ProbeConfig
 
@@ -48,7 +49,7 @@ class Probe:
         DataError: a task's files are not as HEAR lays them out.
     """
 
-    def __init__(self, config: ProbeConfig, frontend: nn.Module, model: ModelConfig) -> None:
+    def __init__(self, config: ProbeConfig, frontend: Frontend, model: ModelConfig) -> None:
         self.config, self.frontend, self.model = config, frontend, model
         self.tasks: list[Task] = []
         if config.tasks_dir is None:
@@ -157,14 +158,15 @@ def _task_folders(config: ProbeConfig) -> list[Path]:
     return [folders[name] for name in (config.tasks or folders)]
 
 
-def _read(path: Path) -> dict:
+def _read(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: {error}") from None
+    return values
 
 
-def _thin(rows: dict, most: int) -> dict:
+def _thin(rows: dict[str, Any], most: int) -> dict[str, Any]:
     names = sorted(rows)
     step = max(1, -(-len(names) // max(1, most)))
     return {name: rows[name] for name in names[::step]}
