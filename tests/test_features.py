@@ -57,3 +57,10 @@ def test_slaney_scale_is_linear_below_and_logarithmic_above_1_khz():
     hz = torch.tensor([0.0, 500.0, 1000.0, 6400.0], dtype=torch.float64)
     torch.testing.assert_close(_slaney_mel(hz), torch.tensor([0.0, 7.5, 15.0, 42.0], dtype=torch.float64))
     torch.testing.assert_close(_slaney_hz(_slaney_mel(hz)), hz)
+
+
+def test_mixed_precision_of_the_caller_does_not_reach_the_features():
+    frontend, audio = LogMel(LogMelConfig()), torch.rand(1, 16000) - 0.5
+    with torch.autocast("cpu", torch.bfloat16):
+        found = frontend(audio)
+    assert torch.equal(found, frontend(audio))

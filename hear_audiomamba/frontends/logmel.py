@@ -117,7 +117,9 @@ class LogMel(Frontend):
         audio = audio.float()
         if n_samples <= pad:
             audio = F.pad(audio, (0, pad + 1 - n_samples))
-        return self._log(self._power(audio)[:, : self.n_frames(n_samples)] @ self.filterbank)
+        # A caller's mixed precision is for the encoder: rounded powers would be other features.
+        with torch.autocast(audio.device.type, enabled=False):
+            return self._log(self._power(audio)[:, : self.n_frames(n_samples)] @ self.filterbank)
 
     def _power(self, audio: Tensor) -> Tensor:
         """Return the power spectra `(B, frames, bins)` of centred frames."""
