@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from ..archive.progress import Summary
     from ..embedding.embedder import AudioEmbedder
 
-HELP = "audio files, folders and archives to embeddings on disk"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the verb."""

@@ -7,8 +7,6 @@ from pathlib import Path
 
 from ..errors import ConfigError
 
-HELP = "a page in which an archive is seen, heard and labelled"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the verb."""

@@ -10,8 +10,6 @@ from typing import Any
 from ..errors import ConfigError
 from .embed import ProgressLine, add_model_arguments, load, model_arguments
 
-HELP = "labels to a classifier, with a report"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the verb."""

@@ -12,8 +12,6 @@ from typing import Any
 from ..errors import ConfigError
 from .embed import ProgressLine
 
-HELP = "a classifier's classes found in recordings"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the verb."""

@@ -9,8 +9,6 @@ from typing import Any
 
 from .embed import add_model_arguments, load
 
-HELP = "the nearest recordings in a folder of embeddings"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the verb."""

@@ -70,6 +70,8 @@ def build(config: PretrainConfig) -> Parts:
     data = _load_clips(config) if labelled is None else (labelled.train, labelled.valid, None, None)
     train_clips, valid_clips, train_targets, valid_targets = data
     _check_labels(config, encoder, train_clips)
+    if config.recipe == "tagging":
+        model = model.replace(labels=tuple(train_clips.label_names))
     teachers = train_targets.teachers if train_targets is not None else None
     objective: Objective
     if labelled is not None:
