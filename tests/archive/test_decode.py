@@ -78,9 +78,10 @@ def test_decoders_need_no_torch():
 def test_no_process_and_no_thread_is_left_behind(make_archive, monkeypatch):
     failed = []
     monkeypatch.setattr(threading, "excepthook", failed.append)
+    before = children()
     decoded = decode_all(find_sources([make_archive(30, (0.05, 0.1))]), SETTINGS, 2)
     next(decoded)
-    processes, threads = children(), readers()
+    processes, threads = children() - before, readers()
     decoded.close()
     assert len(processes) >= 2 and not (processes & children())
     assert len(threads) == 2 and not readers() and not failed
