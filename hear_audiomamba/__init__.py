@@ -10,7 +10,13 @@ from .errors import AudioMambaError, UntrainedWeightsWarning
 
 if TYPE_CHECKING:
     from .classify.classifier import AudioClassifier
-    from .hear import embed_file, get_scene_embeddings, get_timestamp_embeddings, load_model
+    from .hear import (
+        embed_file,
+        from_pretrained,
+        get_scene_embeddings,
+        get_timestamp_embeddings,
+        load_model,
+    )
     from .io.audio import load_audio
     from .models.registry import list_models, model_info
 
@@ -24,6 +30,7 @@ __all__ = [
     "UntrainedWeightsWarning",
     "__version__",
     "embed_file",
+    "from_pretrained",
     "get_scene_embeddings",
     "get_timestamp_embeddings",
     "list_models",
@@ -36,6 +43,7 @@ __all__ = [
 _LAZY = {
     "AudioClassifier": "classify.classifier",
     "embed_file": "hear",
+    "from_pretrained": "hear",
     "get_scene_embeddings": "hear",
     "get_timestamp_embeddings": "hear",
     "list_models": "models.registry",

@@ -116,6 +116,19 @@ def load_model(
     return model.to(place)
 
 
+def from_pretrained(repo_or_folder: str | Path, **options: Any) -> AudioEmbedder:
+    """Load what `push_to_hub` or `save_pretrained` wrote.
+
+    Args:
+        repo_or_folder: "owner/name", "owner/name@revision", or a folder.
+        options: keywords of `load_model`.
+
+    Raises:
+        CheckpointError: it cannot be had, or holds no model.
+    """
+    return load_model(repo_or_folder, **options)
+
+
 def get_scene_embeddings(audio: Tensor, model: AudioEmbedder) -> Tensor:
     """Return one embedding for each clip.
 

@@ -22,6 +22,7 @@ from ..modules.compute import PRECISIONS, cast_products, precision_of, set_backe
 from ..ops import BACKENDS
 from .inputs import check_audio, check_sample_rate
 from .pooling import pool_rows, smooth_rows, smoothing_reach
+from .publish import push_to_hub, save_pretrained
 from .timestamps import TimestampGrid, published_grid, row_grid, rows_at, timestamp_grid
 from .windows import WindowPlan
 
@@ -238,6 +239,41 @@ class AudioEmbedder(nn.Module):
             CheckpointError: the name does not end in `.safetensors`.
         """
         return save_weights(path, self.encoder.state_dict(), self.config, dtype=dtype, notes=notes)
+
+    def save_pretrained(self, folder: str | Path, **about: Any) -> Path:
+        """Write a folder that `load_model(folder)` and the hub understand: weights, config.json and a card.
+
+        Args:
+            folder: where to; it is made.
+            about: for the card: "licence" of the weights, "sources" they were trained on, and "scores", a results
+                file of `hear-audiomamba evaluate` or its content.
+
+        Returns:
+            The folder.
+
+        Raises:
+            InputError: the scores cannot be read.
+        """
+        return save_pretrained(self, folder, **about)
+
+    def push_to_hub(
+        self, repo_id: str, *, private: bool = False, token: str | None = None, **about: Any
+    ) -> str:
+        """Upload the model to the Hugging Face hub, where `load_model(repo_id)` finds it.
+
+        Args:
+            repo_id: "owner/name"; made if it is not there.
+            private: for a new repository.
+            token: of the hub; by default the one of `hf auth login`.
+            about: see `save_pretrained`, and "commit_message".
+
+        Returns:
+            The address of the upload.
+
+        Raises:
+            CheckpointError: the hub cannot be reached or refuses.
+        """
+        return push_to_hub(self, repo_id, private=private, token=token, **about)
 
     def timestamp_pieces(
         self, read: Callable[[int, int], Tensor], n_rows: int, n_samples: int, at_once: int
