@@ -83,14 +83,14 @@ def _estimate(row: Row, task: str, estimate: Estimate, y: float, colour: str) ->
 
 
 def _parameters(board: Board, rows: Sequence[Row], own: Sequence[Row]) -> str:
-    """Mean score against size on a logarithmic scale; labels move down until they are free of one another."""
+    """Mean score against size on a logarithmic scale; labels move up or down until they are free of one another."""
     means = {id(row): board.mean(row) or 0.0 for row in rows}
     sizes = [math.log10(row.parameters or 1) for row in rows]
     low, high = math.floor(min(sizes)), math.ceil(max(sizes) + 1e-9)
     high = max(high, low + 1)
     bottom_score = max(0.0, 10 * math.floor(min(means.values()) / 10) - 10)
     top_score = min(100.0, 10 * math.ceil(max(means.values()) / 10) + 10)
-    left, right, top, height = 60, 700, 20, 340
+    left, right, top, height = 60, 600, 20, 340
 
     def place(row: Row) -> tuple[float, float]:
         x = left + (right - left) * (math.log10(row.parameters or 1) - low) / (high - low)
@@ -129,11 +129,13 @@ def _parameters(board: Board, rows: Sequence[Row], own: Sequence[Row]) -> str:
 
 
 def _free(taken: list[tuple[float, float, float]], x: float, y: float, width: float) -> float:
-    """Return the first height from y on, down by a line each, where a label of this width meets no other."""
-    while any(abs(y - other_y) < 15 and x < end and start < x + width for start, other_y, end in taken):
-        y += 15
-    taken.append((x, y, x + width))
-    return y
+    """Return the height nearest to y, in steps of a line, where a label of this width meets no other."""
+    for step in range(2 * len(taken) + 1):
+        tried = y + 15 * ((step + 1) // 2) * (1 if step % 2 else -1)
+        if not any(abs(tried - other) < 15 and x < end and start < x + width for start, other, end in taken):
+            break
+    taken.append((x, tried, x + width))
+    return tried
 
 
 def _legend(entries: Sequence[tuple[str, str]]) -> tuple[float, list[str]]:
