@@ -137,7 +137,8 @@ def _why_not(path: str, like: Tensor, d_state: int) -> str | None:
         _loaded[path] = importlib.import_module(path)
     except ImportError as error:
         return str(error)
-    return _loaded[path].unsupported(like, d_state)
+    reason: str | None = _loaded[path].unsupported(like, d_state)
+    return reason
 
 
 @functools.cache

@@ -22,7 +22,11 @@ def watched(*tensors: Tensor | None) -> bool:
 
     That is `torch.compile`, `torch.jit.trace`, a dispatch mode, a tensor subclass, or what `transformed` finds.
     """
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or _get_current_dispatch_mode() is not None:
+    if (
+        torch.compiler.is_compiling()
+        or torch._C._get_tracing_state() is not None
+        or _get_current_dispatch_mode() is not None
+    ):
         return True
     if any(t is not None and type(t) not in (Tensor, torch.nn.Parameter) for t in tensors):
         return True

@@ -12,6 +12,7 @@ import functools
 import platform
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -43,7 +44,10 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if x.dtype == torch.bfloat16 and not recorded and isinstance(weight, nn.Parameter) and _packs_weights():
         return _onednn(x, prepared(weight, _packed), bias)
     if x.dtype == torch.float32 and onednn_is_faster():
-        return _OneDnnLinear.apply(x, weight, bias) if recorded else _onednn(x, weight, bias)
+        if not recorded:
+            return _onednn(x, weight, bias)
+        product: Tensor = _OneDnnLinear.apply(x, weight, bias)
+        return product
     return F.linear(x, weight, bias)
 
 
@@ -51,12 +55,12 @@ class _OneDnnLinear(torch.autograd.Function):
     """The three products of a linear layer and its gradients."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
         return _onednn(x, weight, bias)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad
         # Rows with gaps (slices of a wider tensor), transposed, would fall to oneDNN's reference code.
@@ -68,12 +72,14 @@ class _OneDnnLinear(torch.autograd.Function):
 
 
 def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return product
 
 
 def _packed(weight: Tensor) -> Tensor:
     """Return a weight in the layout that oneDNN's products read."""
-    return torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), None)
+    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), None)
+    return packed
 
 
 @functools.cache

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from typing import Any
 
 
-def import_function(module: str, function: str, package: str) -> Callable:
+def import_function(module: str, function: str, package: str) -> Callable[..., Any]:
     """Return a function of an optional package.
 
     Args:
@@ -18,7 +19,8 @@ def import_function(module: str, function: str, package: str) -> Callable:
         ImportError: the package is not installed, or is but fails to load, in one line with the cause.
     """
     try:
-        return getattr(importlib.import_module(module), function)
+        found: Callable[..., Any] = getattr(importlib.import_module(module), function)
+        return found
     except ModuleNotFoundError as error:
         if error.name == module.partition(".")[0]:
             raise ImportError(f"the package {package} is not installed") from error

@@ -144,7 +144,7 @@ def isa() -> str:
     Raises:
         BackendError: the library cannot be loaded.
     """
-    return load().audiomamba_chosen().decode()
+    return str(load().audiomamba_chosen().decode())
 
 
 def choose_isa(name: str | None) -> str:
@@ -167,7 +167,7 @@ def _choose(library: ctypes.CDLL, name: str | None) -> str:
     chosen = library.audiomamba_choose(wish.encode() if wish else None)
     if chosen is None:
         raise BackendError(f"instruction set {wish!r} is not possible here; known: avx512, avx2, portable")
-    return chosen.decode()
+    return str(chosen.decode())
 
 
 def _torch_thread_pool() -> int | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -10,6 +12,7 @@ from ..eager import plain_call
 from ..native import ConvArgs, ConvGradients, View, parameter, pointer, readable
 
 MAX_TAPS = 16
+Optional = Tensor | None
 
 
 def unsupported(u: Tensor, d_state: int) -> str | None:
@@ -29,16 +32,19 @@ def causal_conv1d(
 ) -> Tensor:
     """Convolve; arguments and result as `reference.causal_conv1d`."""
     wide = x if x.dtype in native.DTYPES else x.float()
-    small = [None if t is None else t.float() for t in (weight, bias, initial_state)]
+    taps = weight.float()
+    bias, past = (None if t is None else t.float() for t in (bias, initial_state))
     flags = (activation == "silu", reverse)
-    if plain_call(wide, *small):
-        y = _forward(wide, small[0], small[1], *flags, small[2])
+    if plain_call(wide, taps, bias, past):
+        y = _forward(wide, taps, bias, *flags, past)
     else:
-        y = torch.ops.hear_audiomamba.causal_conv1d(wide, small[0], small[1], *flags, small[2])
+        y = torch.ops.hear_audiomamba.causal_conv1d(wide, taps, bias, *flags, past)
     return y if y.dtype == x.dtype else y.to(x.dtype)
 
 
-def _arguments(x, weight, bias, silu, reverse, initial_state):
+def _arguments(
+    x: Tensor, weight: Tensor, bias: Optional, silu: bool, reverse: bool, initial_state: Optional
+) -> tuple[Any, tuple[Optional, ...]]:
     """Return the kernel's arguments, and the tensors that must outlive the call."""
     keep = (readable(x), parameter(weight), parameter(bias), parameter(initial_state))
     batch, length, channels = x.shape
@@ -57,7 +63,9 @@ def _arguments(x, weight, bias, silu, reverse, initial_state):
     return arguments, keep
 
 
-def _forward(x, weight, bias, silu, reverse, initial_state) -> Tensor:
+def _forward(
+    x: Tensor, weight: Tensor, bias: Optional, silu: bool, reverse: bool, initial_state: Optional
+) -> Tensor:
     arguments, keep = _arguments(x, weight, bias, silu, reverse, initial_state)
     y = torch.empty_like(x, memory_format=torch.contiguous_format)
     arguments.y = View.of(y)
@@ -66,17 +74,19 @@ def _forward(x, weight, bias, silu, reverse, initial_state) -> Tensor:
     return y
 
 
-def _backward(dy, x, weight, bias, silu, reverse, initial_state) -> list[Tensor]:
+def _backward(
+    dy: Tensor, x: Tensor, weight: Tensor, bias: Optional, silu: bool, reverse: bool, initial_state: Optional
+) -> list[Tensor]:
     """Return the gradients of x, weight, bias and the initial state; empty for an argument left out."""
     arguments, keep = _arguments(x, weight, bias, silu, reverse, initial_state)
     batch, _, channels = x.shape
-    dy = readable(dy)
+    dy_rows = readable(dy)
     dx = torch.empty_like(x, memory_format=torch.contiguous_format)
     dweight = torch.empty((batch, *weight.shape))
     dbias = torch.empty((batch, channels))
     dinitial = torch.empty((0,) if initial_state is None else initial_state.shape)
     gradients = ConvGradients(
-        dy=View.of(dy),
+        dy=View.of(dy_rows),
         dx=View.of(dx),
         dweight=pointer(dweight),
         dbias=pointer(dbias),
@@ -106,21 +116,25 @@ _conv_backward_op = torch.library.custom_op(
 
 
 @_conv_op.register_fake
-def _(x, weight, bias, silu, reverse, initial_state):
+def _(
+    x: Tensor, weight: Tensor, bias: Optional, silu: bool, reverse: bool, initial_state: Optional
+) -> Tensor:
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
 @_conv_backward_op.register_fake
-def _(dy, x, weight, bias, silu, reverse, initial_state):
+def _(
+    dy: Tensor, x: Tensor, weight: Tensor, bias: Optional, silu: bool, reverse: bool, initial_state: Optional
+) -> list[Tensor]:
     return [x.new_empty(0 if t is None else t.shape) for t in (x, weight, bias, initial_state)]
 
 
-def _remember(ctx, inputs, output):
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, weight, bias, ctx.silu, ctx.reverse, initial_state = inputs
     ctx.save_for_backward(x, weight, bias, initial_state)
 
 
-def _gradients(ctx, dy):
+def _gradients(ctx: Any, dy: Tensor) -> tuple[Optional, ...]:
     x, weight, bias, initial_state = ctx.saved_tensors
     dx, dweight, dbias, dinitial = torch.ops.hear_audiomamba.causal_conv1d_backward(
         dy, x, weight, bias, ctx.silu, ctx.reverse, initial_state

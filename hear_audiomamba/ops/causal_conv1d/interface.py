@@ -90,7 +90,7 @@ def causal_conv1d(
     if transformed(x, weight, bias, initial_state):
         backend = "reference"
     run = find_backend("causal_conv1d", backend, x, taps).causal_conv1d
-    y = run(x, weight, bias, activation, reverse, initial_state)
+    y: Tensor = run(x, weight, bias, activation, reverse, initial_state)
     if not return_last_state:
         return y
     past = taps - 1

@@ -6,6 +6,7 @@ Its kernels take channel-last data as it is, through a transposed view.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from .reference import with_past
 
 __all__ = ["causal_conv1d", "unsupported"]
 
-_convolve: Callable = import_function("causal_conv1d", "causal_conv1d_fn", "causal-conv1d")
+_convolve: Callable[..., Any] = import_function("causal_conv1d", "causal_conv1d_fn", "causal-conv1d")
 
 
 def unsupported(u: Tensor, d_state: int) -> str | None:
@@ -49,5 +50,5 @@ def causal_conv1d(
     if x.stride(1) % 8 or x.stride(0) % 8 or x.stride(2) != 1:
         x = x.contiguous()
     bias = None if bias is None else bias.to(weight.dtype)
-    y = _convolve(x.transpose(1, 2), weight, bias, activation=activation).transpose(1, 2)[:, -length:]
+    y: Tensor = _convolve(x.transpose(1, 2), weight, bias, activation=activation).transpose(1, 2)[:, -length:]
     return y.flip(1) if reverse else y

@@ -7,6 +7,7 @@ chunk's start and computes the rest again.
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -76,7 +77,16 @@ class _ChunkedScan(torch.autograd.Function):
     """The bare recurrence and its gradient; skip, gate and softplus are left to autograd."""
 
     @staticmethod
-    def forward(ctx, u, delta, A, B, C, initial_state, reverse):
+    def forward(
+        ctx: Any,
+        u: Tensor,
+        delta: Tensor,
+        A: Tensor,
+        B: Tensor,
+        C: Tensor,
+        initial_state: Tensor,
+        reverse: bool,
+    ) -> tuple[Tensor, Tensor]:
         groups = B.shape[2]
         y = torch.empty_like(u, memory_format=torch.contiguous_format)
         state = initial_state.unflatten(1, (groups, -1))
@@ -94,7 +104,7 @@ class _ChunkedScan(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad_y, grad_last):
+    def backward(ctx: Any, grad_y: Tensor, grad_last: Tensor) -> tuple[Tensor | None, ...]:
         u, delta, A, B, C, *starts = ctx.saved_tensors
         reverse, groups = ctx.reverse, B.shape[2]
         A_g = A.unflatten(0, (groups, -1))
@@ -129,7 +139,9 @@ class _ChunkedScan(torch.autograd.Function):
         return grad_u, grad_delta, grad_A.flatten(0, 1), grad_B, grad_C, flow.flatten(1, 2), None
 
 
-def _in_order(part, reverse, groups, u, delta, B, C):
+def _in_order(
+    part: slice, reverse: bool, groups: int, u: Tensor, delta: Tensor, B: Tensor, C: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return one chunk of each input in visiting order, channels split into (groups, D/groups)."""
     chunk = [t[:, part].flip(1) if reverse else t[:, part] for t in (u, delta, B, C)]
     return chunk[0].unflatten(2, (groups, -1)), chunk[1].unflatten(2, (groups, -1)), chunk[2], chunk[3]

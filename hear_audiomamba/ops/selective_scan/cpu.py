@@ -39,7 +39,9 @@ class Inputs(NamedTuple):
     @property
     def tensors(self) -> tuple[Optional, ...]:
         """The inputs that may have gradients, those left out as None."""
-        return self[:TENSORS]
+        return (
+            self.u, self.delta, self.A, self.B, self.C, self.D, self.z, self.delta_bias, self.initial_state
+        )  # fmt: skip
 
     @property
     def is_map(self) -> bool:
@@ -105,15 +107,19 @@ def selective_scan_2d(
 
 
 def _scan(given: Inputs) -> tuple[Tensor, Tensor]:
-    def sequence(t: Optional) -> Optional:
-        return t if t is None or t.dtype in native.DTYPES else t.float()
-
-    def small(t: Optional) -> Optional:
-        return None if t is None else t.float()
+    def sequence(t: Tensor) -> Tensor:
+        return t if t.dtype in native.DTYPES else t.float()
 
     inputs = given._replace(
-        **{name: sequence(getattr(given, name)) for name in ("u", "delta", "B", "C", "z")},
-        **{name: small(getattr(given, name)) for name in ("A", "D", "delta_bias", "initial_state")},
+        u=sequence(given.u),
+        delta=sequence(given.delta),
+        A=given.A.float(),
+        B=sequence(given.B),
+        C=sequence(given.C),
+        D=None if given.D is None else given.D.float(),
+        z=None if given.z is None else sequence(given.z),
+        delta_bias=None if given.delta_bias is None else given.delta_bias.float(),
+        initial_state=None if given.initial_state is None else given.initial_state.float(),
     )
     if plain_call(*inputs.tensors):
         y, last_state, _ = _forward(*inputs, save=False)
@@ -126,7 +132,7 @@ def _scan(given: Inputs) -> tuple[Tensor, Tensor]:
 def _splits(sizes: dict[str, int]) -> int:
     """Return into how many items the kernel cuts the channels of one group."""
     per_group = sizes["channels"] // sizes["groups"]
-    return -(-per_group // native.load().audiomamba_channels_per_item())
+    return -(-per_group // int(native.load().audiomamba_channels_per_item()))
 
 
 def _map_dtype(inputs: Inputs) -> torch.dtype:
@@ -134,7 +140,7 @@ def _map_dtype(inputs: Inputs) -> torch.dtype:
     return torch.float32 if inputs.is_map else inputs.u.dtype
 
 
-def _arguments(inputs: Inputs) -> tuple[ScanArgs, list[Any]]:
+def _arguments(inputs: Inputs) -> tuple[Any, list[Any]]:
     """Return the kernel's arguments, and the tensors that must outlive the call."""
     views = {name: readable(getattr(inputs, name)) for name in ("u", "delta", "B", "C", "z")}
     floats = {name: parameter(getattr(inputs, name)) for name in ("A", "D", "delta_bias", "initial_state")}

@@ -194,4 +194,5 @@ def selective_scan_2d(
     if transformed(u, delta, A, B, C, D, delta_bias):
         backend = "reference"
     run = find_backend("selective_scan_2d", backend, u, d_state).selective_scan_2d
-    return run(u, delta, A, B, C, D, delta_bias, height, width, delta_softplus)
+    y: Tensor = run(u, delta, A, B, C, D, delta_bias, height, width, delta_softplus)
+    return y

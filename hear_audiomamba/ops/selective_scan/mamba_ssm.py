@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +19,9 @@ from .reference import selective_scan_2d as _scan_2d_by
 
 __all__ = ["selective_scan", "selective_scan_2d", "unsupported"]
 
-_scan: Callable = import_function("mamba_ssm.ops.selective_scan_interface", "selective_scan_fn", "mamba-ssm")
+_scan: Callable[..., Any] = import_function(
+    "mamba_ssm.ops.selective_scan_interface", "selective_scan_fn", "mamba-ssm"
+)
 
 # The kernels' MAX_DSTATE.
 MOST_STATES = 256

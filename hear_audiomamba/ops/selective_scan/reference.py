@@ -92,7 +92,7 @@ def selective_scan_2d(
     by_rows = positions
     by_columns = positions.view(height, width).t().reshape(-1)
     back_from_columns = torch.argsort(by_columns)
-    total = None
+    results = []
     for direction in range(4):
         order = by_columns if direction % 2 else by_rows
         own = slice(direction * channels, (direction + 1) * channels)
@@ -109,6 +109,5 @@ def selective_scan_2d(
             direction >= 2,
             None,
         )
-        y = y[:, back_from_columns] if direction % 2 else y
-        total = y if total is None else total + y
-    return total
+        results.append(y[:, back_from_columns] if direction % 2 else y)
+    return results[0] + results[1] + results[2] + results[3]
