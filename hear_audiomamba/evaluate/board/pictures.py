@@ -106,7 +106,7 @@ def _parameters(board: Board, rows: Sequence[Row], own: Sequence[Row]) -> str:
         y = top + height * (top_score - score) / (top_score - bottom_score)
         parts.append(f'<line class="g" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text class="s" x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{score}</text>')
-    taken: list[tuple[float, float, float]] = []
+    taken = [(x - 7, y + 4.5, x + 7) for x, y in map(place, rows)]  # no label on a dot
     for row in sorted(rows, key=lambda r: (not r.own, place(r)[1])):
         x, y = place(row)
         name = f"{row.label} ({board.mark(row)})"
