@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from .embed import ProgressLine, add_model_arguments, load, model_arguments
+from .embed import add_model_arguments, load, model_arguments
+from .progress import ProgressLine
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
