@@ -30,9 +30,10 @@ class HearTask:
         split: how it is split.
         seconds: length of a clip, the mean where clips differ.
         clips: how many.
-        licence: of the data set as its authors state it; empty where the record's licence file must be read.
+        licence: of the data set, as commonly cited and not checked by us; empty where it is not known here.
 
-    Source: hearbenchmark.com docs/_data/hear-tasks.yml; licences from the data sets' own pages.
+    Source: hearbenchmark.com docs/_data/hear-tasks.yml; licences as commonly cited: the licence file of each
+        download is what counts.
     """
 
     task_id: str
