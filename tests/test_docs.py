@@ -59,3 +59,10 @@ def test_every_block_parses(page, line, language, text):
 def test_no_block_is_left_open():
     for page in PAGES:
         assert page.read_text(encoding="utf-8").count("\n```") % 2 == 0, page.name
+
+
+def test_the_page_on_reproducing_names_the_benchmarks():
+    """Every script is listed, and every script that is listed exists."""
+    page = (ROOT / "docs/reproducing.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"\b(\w+\.py)\b", page))
+    assert listed == {path.name for path in ROOT.glob("benchmarks/*.py")}

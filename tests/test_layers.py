@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,16 @@ def test_imports_go_downwards(path):
         assert other in LEVEL, f"line {line}: {other} has no layer"
         assert LEVEL[other] <= LEVEL[own], f"line {line}: {own} imports {other}, a layer above"
         assert not (own in BESIDE and other in BESIDE and own != other), f"line {line}: {own} imports {other}"
+
+
+def test_the_design_page_shows_these_layers():
+    page = (PACKAGE.parent / "docs/design.md").read_text(encoding="utf-8")
+    shown = re.search(r"```\n(errors config .*?)```", page, re.DOTALL)
+    assert shown is not None
+    layers = [set(re.findall(r"\w+", layer)) for layer in shown[1].split("←")]
+    assert layers == [names - {"_moved"} for names in LAYERS]  # old import paths belong to no design
+    for name in LEVEL:
+        assert f"`{name}/`" in page or f"`{name}.py`" in page, f"docs/design.md does not explain {name}"
 
 
 def test_import_is_light_and_offline():
