@@ -1,4 +1,8 @@
-"""`hear-audiomamba tag FILE…`: AudioSet labels of audio files."""
+"""`hear-audiomamba tag FILE…`: AudioSet labels of audio files.
+
+The default model is bundled. Its head has learned to say what YAMNet says: its tags are an imitation of YAMNet's 521
+classes, made without anyone's labels.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +22,16 @@ from ..errors import AudioMambaError, ConfigError, UntrainedWeightsWarning
 from ..hear import load_model
 from ..io.audio import load_audio
 
-DEFAULT_MODEL = "hiermamba_small"
+DEFAULT_MODEL = "hiermamba_nano"
 _NOISE = "  [untrained weights: these labels are noise]"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", metavar="FILE", type=Path, help="audio files of any rate")
     parser.add_argument(
-        "--model", default=DEFAULT_MODEL, help="a variant or weights file with a tagging head [%(default)s]"
+        "--model",
+        default=DEFAULT_MODEL,
+        help="a variant or weights file with a tagging head [%(default)s]",
     )
     parser.add_argument("--top", type=int, default=5, metavar="K", help="labels to show [%(default)s]")
     parser.add_argument("--json", action="store_true", help="print one JSON object a file, one a line")
@@ -108,11 +114,14 @@ def _report(
     best = tags.top(args.top)
     seconds = len(audio) / model.sample_rate
     if args.json:
-        known = audioset_classes()
-        ids = len(tags.labels) == len(known)
+        ids = {name: mid for mid, name in audioset_classes()}
         labels = [
-            {"label": name, **({"id": known[index][0]} if ids else {}), "probability": round(probability, 6)}
-            for index, name, probability in best
+            {
+                "label": name,
+                **({"id": ids[name]} if name in ids else {}),
+                "probability": round(probability, 6),
+            }
+            for _, name, probability in best
         ]
         facts = {"file": str(file), "seconds": round(seconds, 3), "windows": tags.n_windows}
         facts |= {"model": model.config.variant} | ({"untrained": True} if untrained else {})

@@ -164,10 +164,10 @@ def _variants() -> dict[str, Variant]:
 
 VARIANTS: dict[str, Variant] = _variants()
 
-# Short names; the published ones carry window frames and patch size.
+# Short names; the published ones carry window frames and patch size. A family alone is its size with weights.
 ALIASES: dict[str, str] = {
     f"{family}_{size}": f"{family}_{size}_200_16x4" for family in ("ssam", "ssast") for size in SIZES
-}
+} | {"hiermamba": "hiermamba_nano"}
 
 
 def list_models(filter: str = "", *, pretrained: bool = False) -> list[str]:

@@ -112,5 +112,5 @@ def load_recipe(path: str | Path) -> CorpusRecipe:
     values = load_config(path)
     base = values.pop("base", None)
     if base is not None:
-        values = {**load_config(Path(path).with_name(str(base))), **values}
+        values = {**load_config(Path(path).parent / str(base)), **values}
     return CorpusRecipe.from_dict(values)

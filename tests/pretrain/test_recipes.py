@@ -85,10 +85,13 @@ def targets(corpus, tmp_path):
     np.save(folder / "label.npy", label)
     mean, std = wide.astype(np.float32).mean(0), wide.astype(np.float32).std(0)
     np.save(folder / "wide_std.npy", std)
+    scores = [label[:, 0] * 0.8 + 0.1, 0.9 - label[:, 0] * 0.8, np.full(len(label), 0.02)]
+    np.save(folder / "scores.npy", np.stack(scores, axis=1))
     teachers = {
         "wide": {"dim": 16, "licence": "CC0", "source": "test", "mean": mean.tolist(), "std": "wide_std.npy"},
         "narrow": {"dim": 3, "licence": "CC0", "source": "test"},
         "label": {"dim": 1, "licence": "CC0", "source": "test", "loss": "cross_entropy", "classes": 2},
+        "scores": {"dim": 3, "licence": "CC0", "source": "test", "loss": "bce", "labels": ["a", "b", "c"]},
     }
     (folder / "targets.json").write_text(json.dumps({"teachers": teachers}))
     return folder
@@ -104,6 +107,33 @@ def test_distillation_overfits_its_teachers_and_leaves_no_head_in_the_model(conf
     assert found[120] < 0.2 * found[10]
     assert not any("heads" in key for key in read_safetensors(outcome.out / "model.safetensors")[0])
     load_model(outcome.out / "model.safetensors", device="cpu")
+
+
+def test_a_tagging_head_learns_a_teachers_scores_beside_the_rows(config, targets):
+    small = "model_options={dim: 16, depths: [1, 1, 1, 1], num_classes: 3}"
+    tags = [
+        f"distill.targets={targets}",
+        "distill.tags=scores",
+        "distill.teachers={wide: 1, scores: 5}",
+        small,
+    ]
+    run = config(
+        *tags, "recipe=distill", "model=hiermamba_nano", "data.crop_seconds=1.92", "optim.steps=60",
+        "optim.lr=4e-3", "optim.batch=11", "data.short_clips=pad", *OVERFIT, small=False,
+    )  # fmt: skip
+    outcome = pretrain(run)
+    found = losses(outcome.out)
+    assert found[60] < 0.8 * found[10]
+    model = load_model(outcome.out / "model.safetensors", device="cpu")
+    assert model.config.labels == ("a", "b", "c")
+    frames = torch.randn(2, 192, 96) * 20 - 40
+    clip, _ = model.encoder.tag(frames)
+    rows, logits = model.encoder.rows_and_tags(frames)
+    assert torch.allclose(clip, logits, atol=1e-5) and torch.equal(rows, model.encoder.embed_frames(frames))
+    with pytest.raises(ConfigError, match=r"distill\.tags: 'wide' must be one of"):
+        build(config(*tags, "recipe=distill", "model=hiermamba_nano", "distill.tags=wide", small=False))
+    with pytest.raises(ConfigError, match=r"distill\.tags: ssam_tiny has no tagging head"):
+        build(config(*tags[:3], "recipe=distill"))
 
 
 def test_distillation_goes_with_masked_modelling(config, targets):

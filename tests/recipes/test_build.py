@@ -13,6 +13,7 @@ from hear_audiomamba.errors import ConfigError, DataError
 from hear_audiomamba.io.files import sha256_of
 from recipes.corpus import build, build_corpus, packages, read_manifest
 from recipes.corpus.build import fair_shares
+from recipes.corpus.game_archives import unpack_queen
 from recipes.corpus.recipe import CorpusRecipe, load_recipe
 
 pytestmark = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="needs dpkg-deb")
@@ -218,3 +219,34 @@ def test_the_shipped_recipe_is_sound():
     named = {source.package for source in shipped.packages}
     assert "singularity-music" not in named
     assert not any("espeak" in voice or "flite" in voice for s in shipped.synthesis for voice in s.voices)
+
+
+def test_a_recipe_takes_from_its_base_what_it_lacks(tmp_path):
+    (tmp_path / "base.yaml").write_text(
+        "name: base\nexclude: ['x']\npackages: [{package: tinysound, kind: effect}]\n"
+        "synthesis: [{name: tones, engine: tones, count: 1}]\n"
+    )
+    (tmp_path / "own.yaml").write_text(
+        "name: own\nbase: base.yaml\nsynthesis: [{name: more, engine: tones, count: 2}]\n"
+    )
+    recipe = load_recipe(tmp_path / "own.yaml")
+    assert recipe.name == "own" and recipe.exclude == ("x",)
+    assert [source.name for source in (*recipe.packages, *recipe.synthesis)] == ["effect-tinysound", "more"]
+
+
+def test_the_queens_archive_is_opened_and_a_damaged_one_refused(tmp_path):
+    sound, other = b"\xff\xe3sound", b"picture"
+    table = b"".join(
+        name.ljust(12, b"\0") + b"\x01" + offset.to_bytes(4, "big") + size.to_bytes(4, "big")
+        for name, offset, size in ((b"020001P2.SB", 57, len(sound)), (b"A.PCX", 57 + len(sound), len(other)))
+    )
+    archive = tmp_path / "queen.1c"
+    archive.write_bytes(b"QTBLCEM10\0\0\0\x01" + (2).to_bytes(2, "big") + table + sound + other)
+    assert unpack_queen(archive, tmp_path / "out") == 1
+    assert (tmp_path / "out/020001P2.mp3").read_bytes() == sound
+    archive.write_bytes(archive.read_bytes()[:-20])
+    with pytest.raises(DataError, match=r"queen\.1c: the entry '020001P2.SB' lies outside"):
+        unpack_queen(archive, tmp_path / "again")
+    archive.write_bytes(b"RIFF")
+    with pytest.raises(DataError, match="not an archive"):
+        unpack_queen(archive, tmp_path / "again")
