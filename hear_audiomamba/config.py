@@ -327,7 +327,8 @@ class HierMambaConfig(Config):
     of the second generation. `fold` time windows are stacked along frequency before the first patch.
     `canvas_frames` is the length of a training image, to which a clip of `clip_frames` is stretched.
     `input_norm` normalises each mel bin; `head` is the kind of tagging head. `pooling` says what a
-    row holds: the features of all stages, or of the last. `float32_scan` keeps the scan in float32.
+    row holds: the features of all stages (`multi_scale`), or of the last, each the mean over frequency; or that
+    behind all frequencies of the stage before it (`bands`). `float32_scan` keeps the scan in float32.
     """
 
     dim: int = 96
@@ -346,7 +347,7 @@ class HierMambaConfig(Config):
     input_norm: bool = True
     head: typing.Literal["token_semantic", "pooled", "none"] = "token_semantic"
     num_classes: int = 527
-    pooling: typing.Literal["multi_scale", "last"] = "multi_scale"
+    pooling: typing.Literal["multi_scale", "last", "bands"] = "multi_scale"
     drop_path: float = 0.0
 
 

@@ -144,7 +144,9 @@ class HierMamba(Tagger):
         )  # fmt: skip
         dims = self.backbone.dims
         self.embed_dim = dims[-1]
-        self.frame_embedding_size = sum(dims) if config.pooling == "multi_scale" else dims[-1]
+        n_bands = features.n_mels // (PATCH * levels // 2)
+        widths = {"multi_scale": sum(dims), "last": dims[-1], "bands": n_bands * dims[-2] + dims[-1]}
+        self.frame_embedding_size = widths[config.pooling]
         self.input_norm = self.start_norm(features.n_mels) if config.input_norm else None
         self.norm = nn.LayerNorm(dims[-1])
         self.num_classes = 0 if config.head == "none" else config.num_classes
@@ -198,7 +200,8 @@ class HierMamba(Tagger):
 
         Returns:
             `(N, T / 4, K)`: the mean over frequency of each stage's normed map, stages side by side
-            (`pooling="multi_scale"`), or that of the last stage alone. A coarse stage's position is
+            (`pooling="multi_scale"`), or that of the last stage alone (`"last"`), or that behind all frequencies
+            of the stage before it (`"bands"`), which tells high from low. A coarse stage's position is
             repeated over the rows it covers.
         """
         return self._rows(self.backbone(self._image(features)))
@@ -225,15 +228,17 @@ class HierMamba(Tagger):
         """Return one row for every 4 frames, `(N, T / 4, K)`, of the stages' maps."""
         fine = maps[0].shape[2]
         chosen = list(enumerate(maps))
-        if self.config.pooling == "last":
-            chosen = chosen[-1:]
+        if self.config.pooling != "multi_scale":
+            chosen = chosen[-1:] if self.config.pooling == "last" else chosen[-2:]
         rows = []
         for stage, x in chosen:
             if stage == len(maps) - 1:
                 x = self.norm(x)
             else:
                 x = F.layer_norm(x, x.shape[-1:])
-            x = x.unflatten(1, (self.config.fold, -1)).mean(dim=2)
+            x = x.unflatten(1, (self.config.fold, -1))
+            bands = self.config.pooling == "bands" and stage == len(maps) - 2
+            x = x.transpose(2, 3).flatten(3) if bands else x.mean(dim=2)
             rows.append(x[:, :, self._covering(stage, fine, x.shape[2], x.device)])
         return torch.cat(rows, dim=-1).flatten(1, 2)
 

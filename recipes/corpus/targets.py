@@ -57,7 +57,7 @@ def write_targets(
     folders = [Path(folder) for folder in earlier]
     before = _earlier_crops(corpus, folders)
     out.mkdir(parents=True, exist_ok=True)
-    crops = _keep_crops(out / "crops.parquet", [*before, *sorted(set(crops) - set(before))])
+    crops = keep_crops(out / "crops.parquet", [*before, *sorted(set(crops) - set(before))])
     if crops[: len(before)] != before:
         raise DataError(
             f"{out}: lists crops already, and they do not begin with those of the earlier folders"
@@ -75,7 +75,7 @@ def write_targets(
             continue
         known = heard if teacher.network else np.ones(len(crops), bool)
         _listen(teacher, corpus, out, crops, known, _earlier_rows(teacher, folders), on_progress)
-        _describe(teacher, out)
+        describe(teacher, out)
     return skipped
 
 
@@ -173,7 +173,7 @@ def _listen(
     mark.unlink(missing_ok=True)
 
 
-def _describe(teacher: Teacher, out: Path) -> None:
+def describe(teacher: Teacher, out: Path) -> None:
     path = out / "targets.json"
     known = json.loads(path.read_text(encoding="utf-8"))["teachers"] if path.is_file() else {}
     values = np.load(out / f"{teacher.name}.npy").astype(np.float32)
@@ -190,7 +190,7 @@ def _describe(teacher: Teacher, out: Path) -> None:
     write_text(path, json.dumps({"teachers": known}))
 
 
-def _keep_crops(path: Path, crops: Sequence[Crop]) -> list[Crop]:
+def keep_crops(path: Path, crops: Sequence[Crop]) -> list[Crop]:
     import pyarrow
     from pyarrow import parquet
 

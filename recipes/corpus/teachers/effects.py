@@ -15,7 +15,7 @@ from hear_audiomamba.errors import BackendError
 from hear_audiomamba.frontends.logmel import mel_filterbank
 
 from ..synth.sound import SAMPLE_RATE
-from .base import Teacher, needed, package_folder
+from .base import Teacher, needed, package_folder, stored_layers
 
 RATE, N_FFT, HOP, N_MELS = 44100, 2048, 1024, 96
 BLOCK_FRAMES, BLOCK_HOP = 100, 50
@@ -44,20 +44,11 @@ class EffectsTeacher(Teacher):
     def __init__(self, corpus: Path) -> None:
         super().__init__(corpus)
         self.soxr = needed("soxr", "soxr")
-        path = package_folder("aisfx") / "models/checkpoint.pth"
-        # Beside the tensors the file holds the numbers of classes as NumPy scalars, and nothing else is let in.
-        scalars = [(np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"), np.dtype]
-        scalars += [type(np.dtype(kind)) for kind in ("int64", "float64")]
-        try:
-            with torch.serialization.safe_globals(scalars):
-                state, _ = torch.load(path, map_location="cpu", weights_only=True)
-            self.layers = [
-                _folded(state, f"embedding_net.conv_block{block}", layer)
-                for block in range(1, len(WIDTHS) + 1)
-                for layer in (1, 2)
-            ]
-        except (OSError, KeyError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
-            raise BackendError(f"the weights of aiSFX cannot be read from {path}: {error}") from None
+        layers = stored_layers("effects") or _read_layers()
+        self.layers = [
+            (weight.bfloat16().contiguous(memory_format=torch.channels_last), bias.bfloat16())
+            for weight, bias in layers
+        ]
         self.window = torch.hann_window(N_FFT)
         self.mel = mel_filterbank(N_FFT // 2 + 1, 0.0, RATE / 2, N_MELS, RATE, "htk", "none")
         self.mel /= self.mel.sum(dim=0, keepdim=True)
@@ -67,7 +58,11 @@ class EffectsTeacher(Teacher):
         counts = [len(part) for part in blocks]
         with torch.inference_mode():
             features = self._features(torch.cat(blocks))
-        return torch.stack([part.mean(0) for part in features.split(counts)]).numpy()
+        return torch.stack([part.mean(0) for part in features.split(counts)]).cpu().numpy()
+
+    def to(self, device: str) -> None:
+        """Move the network to a device."""
+        self.layers = [(weight.to(device), bias.to(device)) for weight, bias in self.layers]
 
     def _blocks(self, samples: np.ndarray) -> Tensor:
         """Return a clip's spectrogram `(n, 100, 96)` in blocks that overlap by half, at least one."""
@@ -84,7 +79,12 @@ class EffectsTeacher(Teacher):
         return F.pad(values, (0, 0, 0, max(0, missing))).unfold(0, BLOCK_FRAMES, BLOCK_HOP).transpose(1, 2)
 
     def _features(self, blocks: Tensor) -> Tensor:
-        maps = blocks[:, None].bfloat16().contiguous(memory_format=torch.channels_last)
+        maps = (
+            blocks[:, None]
+            .to(self.layers[0][0].device)
+            .bfloat16()
+            .contiguous(memory_format=torch.channels_last)
+        )
         for index, (weight, bias) in enumerate(self.layers):
             maps = F.relu(F.conv2d(maps, weight, bias, padding=1))
             if index % 2 and index < len(self.layers) - 1:
@@ -92,10 +92,28 @@ class EffectsTeacher(Teacher):
         return maps.float().mean(dim=3).amax(dim=2)
 
 
+def _read_layers() -> list[tuple[Tensor, Tensor]]:
+    """Return each convolution's weight and bias with the norm behind it folded in, out of the wheel.
+
+    Raises:
+        BackendError: the wheel is not installed, or the file cannot be read.
+    """
+    path = package_folder("aisfx") / "models/checkpoint.pth"
+    # Beside the tensors the file holds the numbers of classes as NumPy scalars, and nothing else is let in.
+    scalars = [(np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"), np.dtype]
+    scalars += [type(np.dtype(kind)) for kind in ("int64", "float64")]
+    try:
+        with torch.serialization.safe_globals(scalars):
+            state, _ = torch.load(path, map_location="cpu", weights_only=True)
+        blocks = [f"embedding_net.conv_block{number}" for number in range(1, len(WIDTHS) + 1)]
+        return [_folded(state, block, layer) for block in blocks for layer in (1, 2)]
+    except (OSError, KeyError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
+        raise BackendError(f"the weights of aiSFX cannot be read from {path}: {error}") from None
+
+
 def _folded(state: dict[str, Tensor], block: str, layer: int) -> tuple[Tensor, Tensor]:
-    """Return a convolution's weight and bias with the norm behind it folded in, bfloat16."""
+    """Return one convolution's weight and bias with the norm behind it folded in."""
     weight, norm = state[f"{block}.conv{layer}.weight"], f"{block}.bn{layer}"
     scale = state[f"{norm}.weight"] / (state[f"{norm}.running_var"] + NORM_EPS).sqrt()
     bias = state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * scale
-    folded = (weight * scale[:, None, None, None]).bfloat16()
-    return folded.contiguous(memory_format=torch.channels_last), bias.bfloat16()
+    return weight * scale[:, None, None, None], bias

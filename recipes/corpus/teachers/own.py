@@ -32,10 +32,14 @@ class OwnTeacher(Teacher):
         super().__init__(corpus)
         self.model = load_model(variant="ssam_tiny_200_16x4.open-distilled")
 
+    def to(self, device: str) -> None:
+        """Move the network to a device."""
+        self.model = self.model.to(device)
+
     def embed(self, clips: Sequence[np.ndarray], paths: Sequence[str]) -> np.ndarray:
         result = np.empty((len(clips), self.dim), np.float32)
         with torch.inference_mode():
             for indices in by_length(clips).values():
-                batch = torch.from_numpy(np.stack([clips[i] for i in indices]))
-                result[indices] = get_scene_embeddings(batch, self.model).numpy()
+                batch = torch.from_numpy(np.stack([clips[i] for i in indices])).to(self.model.device)
+                result[indices] = get_scene_embeddings(batch, self.model).cpu().numpy()
         return result

