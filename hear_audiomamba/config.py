@@ -328,7 +328,8 @@ class HierMambaConfig(Config):
     `canvas_frames` is the length of a training image, to which a clip of `clip_frames` is stretched.
     `input_norm` normalises each mel bin; `head` is the kind of tagging head. `pooling` says what a
     row holds: the features of all stages (`multi_scale`), or of the last, each the mean over frequency; or that
-    behind all frequencies of the stage before it (`bands`). `float32_scan` keeps the scan in float32.
+    behind the spectrogram and all frequencies of the stage before it (`bands`). `float32_scan` keeps the scan in
+    float32.
     """
 
     dim: int = 96

@@ -22,6 +22,7 @@ PATCH = 4
 # Where the running statistics of the input norm start: about those of log-mel decibels of recordings,
 # so that weights from images meet inputs of unit size before the first training step.
 _START_MEAN_DB, _START_STD_DB = -40.0, 25.0
+_START_SCALE = 0.3
 
 
 def stretch(features: Tensor, n_frames: int) -> Tensor:
@@ -145,9 +146,16 @@ class HierMamba(Tagger):
         dims = self.backbone.dims
         self.embed_dim = dims[-1]
         n_bands = features.n_mels // (PATCH * levels // 2)
-        widths = {"multi_scale": sum(dims), "last": dims[-1], "bands": n_bands * dims[-2] + dims[-1]}
+        widths = {
+            "multi_scale": sum(dims),
+            "last": dims[-1],
+            "bands": features.n_mels + n_bands * dims[-2] + dims[-1],
+        }
         self.frame_embedding_size = widths[config.pooling]
         self.input_norm = self.start_norm(features.n_mels) if config.input_norm else None
+        if self.input_norm is not None and config.pooling == "bands":
+            # Beside inputs much larger than the first biases, the first norm over channels would forget the level.
+            nn.init.constant_(self.input_norm.weight, _START_SCALE)
         self.norm = nn.LayerNorm(dims[-1])
         self.num_classes = 0 if config.head == "none" else config.num_classes
         self.tag_frames, self.tag_padding = config.canvas_frames, config.clip_frames
@@ -201,10 +209,11 @@ class HierMamba(Tagger):
         Returns:
             `(N, T / 4, K)`: the mean over frequency of each stage's normed map, stages side by side
             (`pooling="multi_scale"`), or that of the last stage alone (`"last"`), or that behind all frequencies
-            of the stage before it (`"bands"`), which tells high from low. A coarse stage's position is
-            repeated over the rows it covers.
+            of the stage before it and the normed spectrogram itself (`"bands"`), which tell high from low. A
+            coarse stage's position is repeated over the rows it covers.
         """
-        return self._rows(self.backbone(self._image(features)))
+        image = self._image(features)
+        return self._rows(image, self.backbone(image))
 
     def rows_and_tags(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Return what `embed_frames` returns and the clip's class logits, from one pass.
@@ -221,16 +230,20 @@ class HierMamba(Tagger):
         """
         if self.head is None:
             raise ConfigError("this model has no tagging head")
-        maps = self.backbone(self._image(features))
-        return self._rows(maps), self.head(self._in_time_order(maps[-1])).float().mean(dim=1)
+        image = self._image(features)
+        maps = self.backbone(image)
+        return self._rows(image, maps), self.head(self._in_time_order(maps[-1])).float().mean(dim=1)
 
-    def _rows(self, maps: list[Tensor]) -> Tensor:
-        """Return one row for every 4 frames, `(N, T / 4, K)`, of the stages' maps."""
+    def _rows(self, image: Tensor, maps: list[Tensor]) -> Tensor:
+        """Return one row for every 4 frames, `(N, T / 4, K)`, of the folded image and the stages' maps."""
         fine = maps[0].shape[2]
         chosen = list(enumerate(maps))
         if self.config.pooling != "multi_scale":
             chosen = chosen[-1:] if self.config.pooling == "last" else chosen[-2:]
         rows = []
+        if self.config.pooling == "bands":
+            spectrum = image[:, 0].unflatten(1, (self.config.fold, -1)).unflatten(3, (-1, PATCH)).mean(dim=4)
+            rows.append(spectrum.transpose(2, 3).to(maps[0].dtype))
         for stage, x in chosen:
             if stage == len(maps) - 1:
                 x = self.norm(x)

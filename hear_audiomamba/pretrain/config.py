@@ -80,7 +80,9 @@ class DistillConfig(Config):
 
     `targets` is the folder, None for none. `teachers` gives a weight to each teacher used; None takes
     all with weight 1. A head for each teacher reads the scene vector: `linear`, or `mlp` with `hidden`
-    units. Targets are standardised with the folder's mean and std. `weight` is that of the sum of the
+    units. Before it the vector is normed (`head_norm`: `layer`), or each of its dimensions over the batch
+    (`batch`), as a probe on standardised embeddings does: then small differences are learned from at once.
+    Targets are standardised with the folder's mean and std. `weight` is that of the sum of the
     teachers' losses, `reconstruction_weight` that of the recipe's own loss, which is taken on the share
     `masked` of the clips; the others are seen whole. With the recipe "tagging" and `soft_labels`, a
     teacher's row is a logit for each class, softened by `temperature`, and `weight` between 0 and 1 is
@@ -91,6 +93,7 @@ class DistillConfig(Config):
     targets: str | None = None
     teachers: dict[str, float] | None = None
     head: Literal["linear", "mlp"] = "linear"
+    head_norm: Literal["layer", "batch"] = "layer"
     hidden: int = 512
     loss: Literal["mse", "l1", "cosine", "l1_cosine"] = "mse"
     weight: float = 1.0

@@ -36,7 +36,10 @@ class TeacherHeads(nn.Module):
             if name == config.tags:
                 continue
             # Without a scale of its own the norm keeps all directions of the scene vector alike.
-            layers: list[nn.Module] = [nn.LayerNorm(width, elementwise_affine=False)]
+            norm: nn.Module = nn.LayerNorm(width, elementwise_affine=False)
+            if config.head_norm == "batch":
+                norm = nn.BatchNorm1d(width, affine=False)
+            layers: list[nn.Module] = [norm]
             if config.head == "mlp":
                 layers += [nn.Linear(width, config.hidden), nn.GELU(), nn.Linear(config.hidden, teacher.dim)]
             else:
