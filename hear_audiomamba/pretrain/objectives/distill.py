@@ -14,6 +14,23 @@ from ..config import DistillConfig
 from ..data.targets import Teacher
 
 
+class ScaledBatchNorm(nn.BatchNorm1d):
+    """Standardise each dimension over the batch, and make all of them small.
+
+    One step of Adam moves a linear layer's output by about the rate times the sum of its inputs' sizes: at full
+    size a thousand inputs would throw the predictions about.
+    """
+
+    SCALE = 0.25
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, affine=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return `(B, width)` of `(B, width)`."""
+        return self.SCALE * super().forward(input)
+
+
 class TeacherHeads(nn.Module):
     """A small head for each teacher; the model that is kept has none of them.
 
@@ -38,7 +55,7 @@ class TeacherHeads(nn.Module):
             # Without a scale of its own the norm keeps all directions of the scene vector alike.
             norm: nn.Module = nn.LayerNorm(width, elementwise_affine=False)
             if config.head_norm == "batch":
-                norm = nn.BatchNorm1d(width, affine=False)
+                norm = ScaledBatchNorm(width)
             layers: list[nn.Module] = [norm]
             if config.head == "mlp":
                 layers += [nn.Linear(width, config.hidden), nn.GELU(), nn.Linear(config.hidden, teacher.dim)]
