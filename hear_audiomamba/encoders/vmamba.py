@@ -36,7 +36,7 @@ NANO_FEATURES = LogMelConfig(
 NANO_SECONDS = 1.92
 HIERMAMBA_NANO: dict[str, Any] = {
     "dim": 48, "depths": (1, 1, 3, 1), "mlp_ratio": 3.0, "fold": 1, "canvas_frames": 192, "clip_frames": 192,
-    "num_classes": 521, "pooling": "bands",
+    "head": "pooled", "num_classes": 521, "pooling": "bands",
 }  # fmt: skip
 _DASS: dict[str, Any] = {"fold": 1, "clip_frames": 1024, "input_norm": False, "head": "pooled"}
 DASS_SIZES = {"small": _DASS, "medium": _DASS | {"depths": (2, 2, 20, 2)}}
