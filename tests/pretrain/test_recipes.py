@@ -132,7 +132,7 @@ def test_a_tagging_head_learns_a_teachers_scores_beside_the_rows(config, targets
     assert torch.allclose(clip, logits, atol=1e-5) and torch.equal(rows, model.encoder.embed_frames(frames))
     with pytest.raises(ConfigError, match=r"distill\.tags: 'wide' must be one of"):
         build(config(*tags, "recipe=distill", "model=hiermamba_nano", "distill.tags=wide", small=False))
-    with pytest.raises(ConfigError, match=r"distill\.tags: ssam_tiny has no tagging head"):
+    with pytest.raises(ConfigError, match=r"distill\.tags: ssam_tiny_200_16x4 has no tagging head"):
         build(config(*tags[:3], "recipe=distill"))
 
 

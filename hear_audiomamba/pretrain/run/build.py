@@ -80,6 +80,8 @@ def build(config: PretrainConfig) -> Parts:
         check_scores(kind)
     else:
         objective = RECIPES[config.recipe](encoder, config, teachers, model.scene_pooling)
+    if config.distill.tags and teachers:
+        model = model.replace(labels=teachers[config.distill.tags].labels)
     if config.init is not None and objective.heads.names:
         take_heads(objective, Path(config.init).expanduser())
     objective.freeze_idle()
