@@ -14,8 +14,9 @@ from hear_audiomamba import get_scene_embeddings, get_timestamp_embeddings, load
 from hear_audiomamba.cli import main
 from hear_audiomamba.embedding.tagging import audioset_classes, tag_audio
 from hear_audiomamba.io.audio import load_audio
+from hear_audiomamba.io.files import sha256_of
 from hear_audiomamba.models.bundled import bundled_path
-from hear_audiomamba.models.weights import manifest, sha256_of
+from hear_audiomamba.models.manifest import manifest
 
 WEIGHTS = bundled_path("weights")
 BUNDLED = {name: entry for name, entry in manifest()["weights"].items() if entry.get("file")}

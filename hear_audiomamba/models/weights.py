@@ -70,7 +70,9 @@ def save_weights(
     }
     metadata = {METADATA_KEY: json.dumps({"config": config.to_dict(), "notes": dict(notes or {})})}
     with replacing(path) as partial:
-        mode = partial.stat().st_mode  # as the user's umask wants it; safetensors puts a private file in its place
+        mode = (
+            partial.stat().st_mode
+        )  # as the user's umask wants it; safetensors puts a private file in its place
         save_file(tensors, partial, metadata)
         partial.chmod(mode)
     return path

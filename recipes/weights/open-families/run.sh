@@ -32,7 +32,13 @@ train() { # variant, tag
     # shellcheck disable=SC2086  # the settings are several words
     "$python" -m hear_audiomamba pretrain "$here/$1.yaml" --resume data.path="$work/corpus" \
         distill.targets="$work/targets" run.out="$work/$1" $few
-    "$python" recipes/weights/finish.py "$work/$1/model.safetensors" "$1.$2" --notes "$here/$1.json" \
+    model=$work/$1/model.safetensors
+    if [ "$1" = hiermamba_nano ]; then
+        "$python" -m recipes.weights.refit_tags "$model" "$work/corpus" "$work/targets" "$work/$1/refitted.safetensors" \
+            --fresh-seed 7
+        model=$work/$1/refitted.safetensors
+    fi
+    "$python" recipes/weights/finish.py "$model" "$1.$2" --notes "$here/$1.json" \
         --timestamp-smoothing-ms 240 --default --out "$weights"
 }
 train hiermamba_nano open-tagger
