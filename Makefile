@@ -36,6 +36,7 @@ WEIGHTS_WORK ?= build/open-distilled
 weights: $(VENV)/.installed-test
 	PYTHON=$(abspath $(PY)) sh recipes/weights/setup.sh
 	PYTHON=$(abspath $(PY)) sh recipes/weights/open-distilled/run.sh $(WEIGHTS_WORK)
+	PYTHON=$(abspath $(PY)) sh recipes/weights/open-families/run.sh $(WEIGHTS_WORK)/families
 
 # A torch that is there is kept, whichever build it is; only without one is the tested version installed.
 $(VENV)/bin/python:
