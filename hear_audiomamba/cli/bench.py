@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import statistics
 import time
@@ -120,18 +121,20 @@ def _scans(device: str, rounds: int) -> list[dict[str, Any]]:
     inputs = [t.to(device) for t in inputs]
     leaves = [t.clone().requires_grad_() for t in inputs]
 
+    def scan(tensors: list[torch.Tensor], backend: str) -> torch.Tensor:
+        u, delta, a, b, c, d, z, bias = tensors
+        return selective_scan(u, delta, a, b, c, d, z, bias, delta_softplus=True, backend=backend)
+
     def training(backend: str) -> None:
-        y = selective_scan(*leaves, delta_softplus=True, backend=backend)
+        y = scan(leaves, backend)
         torch.autograd.grad(y, leaves, torch.ones_like(y))
 
     rows = []
     for backend in BACKENDS:
         repeat = 1 if backend == "reference" else rounds
         try:
-            forward = _seconds(
-                lambda b=backend: selective_scan(*inputs, delta_softplus=True, backend=b), device, repeat
-            )
-            both = _seconds(lambda b=backend: training(b), device, repeat)
+            forward = _seconds(functools.partial(scan, inputs, backend), device, repeat)
+            both = _seconds(functools.partial(training, backend), device, repeat)
         except AudioMambaError:
             continue
         updates = batch * length * channels * states

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import statistics
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor
 
 from ..embedding.embedder import AudioEmbedder
+from ..encoders.base import PatchPredictor
 from ..errors import AudioMambaError
 from ..io.files import write_json
 from ..models.registry import all_blocks, build_modules, find_variant
@@ -126,28 +128,25 @@ def operators(place: Place) -> list[Row]:
     copy_rate = 2 * big.nbytes / place.seconds(big.clone)
     rows = []
     for name, batch, length, channels, states in shapes:
-        like = {"device": place.device, "dtype": dtype}
-        u, delta, z = (torch.randn(batch, length, channels, **like) for _ in range(3))
-        b, c = (torch.randn(batch, length, states, **like) for _ in range(2))
+        u, delta, z = torch.randn(3, batch, length, channels, device=place.device, dtype=dtype)
+        b, c = torch.randn(2, batch, length, states, device=place.device, dtype=dtype)
         a = -torch.arange(1.0, states + 1, device=place.device).repeat(channels, 1)
         d, taps = torch.ones(channels, device=place.device), torch.randn(channels, 4, device=place.device)
-        calls: dict[str, tuple[list[Tensor], Callable[..., Any]]] = {
-            "scan": (
-                [u, delta, a, b, c, d, z, d],
-                lambda *t, backend: selective_scan(*t, True, backend=backend),
-            ),
-            "convolution": ([u, taps, d], lambda *t, backend: causal_conv1d(*t, backend=backend)),
+        scan = functools.partial(selective_scan, delta_softplus=True)
+        calls: dict[str, tuple[list[Tensor], Callable[..., Tensor]]] = {
+            "scan": ([u, delta, a, b, c, d, z, d], scan),
+            "convolution": ([u, taps, d], causal_conv1d),
         }
         for operator, (tensors, call) in calls.items():
             leaves = [t.clone().requires_grad_() for t in tensors]
             moved = sum(t.nbytes for t in tensors) + u.nbytes
             for backend in (x for x in BACKENDS if x != "reference"):
                 try:
-                    forward = place.seconds(lambda b=backend, f=call, t=tensors: f(*t, backend=b))
+                    forward = place.seconds(functools.partial(call, *tensors, backend=backend))
                 except AudioMambaError:
                     continue
 
-                def step(b: str = backend, f: Callable[..., Any] = call, t: list[Tensor] = leaves) -> None:
+                def step(b: str = backend, f: Callable[..., Tensor] = call, t: list[Tensor] = leaves) -> None:
                     y = f(*t, backend=b)
                     torch.autograd.grad(y, t, torch.ones_like(y))
 
@@ -169,31 +168,33 @@ def embedding(place: Place) -> list[Row]:
     for size in sizes:
         for family in ("ssam", "ssast"):
             for way in ("eager", "compiled", "CUDA graphs") if place.on_gpu else ("eager",):
-                options = {"precision": precision, "max_batch_windows": max(batches)}
-                model = whole_model(f"{family}_{size}", place.device, **options)
+                name = f"{family}_{size}"
+                model = whole_model(name, place.device, precision=precision, max_batch_windows=max(batches))
                 if way != "eager":
                     model.encoder.compile(mode="reduce-overhead" if way == "CUDA graphs" else None)
                 for batch in batches:
                     audio = torch.rand(batch, 32000, device=place.device) - 0.5
-                    seconds = place.seconds(lambda m=model, x=audio: m.scene(x))
-                    row = {"model": f"{family}_{size}", "way": way, "batch": batch, "precision": precision}
+                    seconds = place.seconds(functools.partial(model.scene, audio))
+                    row = {"model": name, "way": way, "batch": batch, "precision": precision}
                     rows.append(row | {"ms": 1e3 * seconds, "real_time": 2 * batch / seconds})
     return rows
 
 
 def training_step(place: Place, encoder: torch.nn.Module, batch: int) -> Callable[[], None]:
     """Return one step of AdamW in mixed precision that predicts patches behind hidden frames."""
-    model = whole_model("ssam_tiny", place.device)
+    predictor = whole_model("ssam_tiny", place.device).encoder
+    if not isinstance(predictor, PatchPredictor):
+        raise TypeError(f"{type(predictor).__name__} predicts no patches")
+    true = predictor.patch_embed.patches
     features = torch.randn(batch, 200, 80, device=place.device)
     hidden = torch.rand(batch, 200, 1, device=place.device) < 0.5
     optimizer = torch.optim.AdamW(encoder.parameters(), 1e-4)
     kind = "cuda" if place.on_gpu else "cpu"
-    head, cut = model.encoder.pred, model.encoder.patch_embed
 
     def step() -> None:
         with torch.autocast(kind, torch.bfloat16):
-            tokens = encoder(features.masked_fill(hidden, 0.0))
-            loss = (head(tokens[:, 1:]).float() - cut.patches(features)).square().mean()
+            found = predictor.predict_patches(encoder(features.masked_fill(hidden, 0.0)))
+            loss = (found.float() - true(features)).square().mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

@@ -46,7 +46,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if x.dtype == torch.float32 and onednn_is_faster():
         if not recorded:
             return _onednn(x, weight, bias)
-        product: Tensor = _OneDnnLinear.apply(x, weight, bias)
+        product: Tensor = _OneDnnLinear.apply(x, weight, bias)  # type: ignore[no-untyped-call]  # torch's
         return product
     return F.linear(x, weight, bias)
 

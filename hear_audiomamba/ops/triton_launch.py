@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import TypeVar
 
 import torch
 import triton
 from torch import Tensor
+
+Given = TypeVar("Given", Tensor, Tensor | None)
 
 OLDEST = (3, 3)
 if tuple(int(part) for part in triton.__version__.split(".")[:2]) < OLDEST:
@@ -32,11 +35,11 @@ def unsupported(u: Tensor, kernel: object) -> str | None:
     return None
 
 
-def on_device(u: Tensor) -> AbstractContextManager:
+def on_device(u: Tensor) -> AbstractContextManager[object]:
     """Return a context that launches on u's GPU, which need not be the current one."""
     return torch.cuda.device(u.device) if u.is_cuda else nullcontext()
 
 
-def dense_rows(tensor: Tensor | None) -> Tensor | None:
+def dense_rows(tensor: Given) -> Given:
     """Return a tensor whose last axis is dense: itself if it is, as a view of rows is, else a copy."""
     return tensor if tensor is None or tensor.stride(-1) == 1 else tensor.contiguous()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 from torch import Tensor
@@ -46,7 +48,7 @@ def causal_conv1d(
     return forward(*inputs, activation == "silu", reverse)
 
 
-def _launch_options(x: Tensor, weight: Tensor, silu: bool, reverse: bool) -> dict:
+def _launch_options(x: Tensor, weight: Tensor, silu: bool, reverse: bool) -> dict[str, int]:
     return {
         "length": x.shape[1],
         "channels": x.shape[2],
@@ -79,7 +81,9 @@ _forward = torch.library.custom_op("hear_audiomamba::causal_conv1d_triton", _for
 
 
 @_forward.register_fake
-def _(x, weight, bias, initial_state, silu, reverse):
+def _(
+    x: Tensor, weight: Tensor, bias: Optional, initial_state: Optional, silu: bool, reverse: bool
+) -> Tensor:
     return x.new_empty(x.shape)
 
 
@@ -115,19 +119,27 @@ def _backward(
 
 
 @_backward.register_fake
-def _(grad_y, x, weight, bias, initial_state, silu, reverse):
+def _(
+    grad_y: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Optional,
+    initial_state: Optional,
+    silu: bool,
+    reverse: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     grad_bias = x.new_empty(0, dtype=torch.float32) if bias is None else torch.empty_like(bias)
     grad_state = x.new_empty(0 if initial_state is None else initial_state.shape)
     return x.new_empty(x.shape), weight.new_empty(weight.shape), grad_bias, grad_state
 
 
-def _keep_for_backward(ctx, inputs, output):
+def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     *tensors, silu, reverse = inputs
     ctx.save_for_backward(*tensors)
     ctx.options = silu, reverse
 
 
-def _gradients(ctx, grad_y):
+def _gradients(ctx: Any, grad_y: Tensor) -> tuple[Optional, ...]:
     grads = _backward(grad_y, *ctx.saved_tensors, *ctx.options)
     pairs = zip(grads, ctx.saved_tensors, strict=True)
     wanted = [None if tensor is None else grad for grad, tensor in pairs]

@@ -45,7 +45,7 @@ def selective_scan(
     x = u.to(dtype)
     if initial_state is None:
         initial_state = torch.zeros(batch, channels, A.shape[1], dtype=dtype, device=u.device)
-    y, last = _ChunkedScan.apply(
+    y, last = _ChunkedScan.apply(  # type: ignore[no-untyped-call]  # torch's is not typed
         x, step, A.to(dtype), B.to(dtype), C.to(dtype), initial_state.to(dtype), reverse
     )
     if D is not None:

@@ -7,7 +7,7 @@ hold them to the reference on machines without a GPU.
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -97,7 +97,8 @@ def span_length(length: int, programs: int, multiprocessors: int) -> int:
     """
     segments = triton.cdiv(length, SEGMENT)
     spans = min(multiprocessors * WARPS_A_MULTIPROCESSOR // max(programs, 1), segments)
-    return triton.cdiv(segments, spans if spans >= 4 else 1) * SEGMENT
+    per_span: int = triton.cdiv(segments, spans if spans >= 4 else 1)
+    return per_span * SEGMENT
 
 
 def _plan(u: Tensor, groups: int, d_state: int) -> _Plan:
@@ -178,7 +179,8 @@ def _forward_kernels(
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return y, the last state, and with `keep` the states the backward pass starts from."""
-    u, delta, z, B, C, D, delta_bias = (dense_rows(t) for t in (u, delta, z, B, C, D, delta_bias))
+    u, delta, B, C = (dense_rows(t) for t in (u, delta, B, C))
+    D, z, delta_bias = (dense_rows(t) for t in (D, z, delta_bias))
     plan = _plan(u, B.shape[2], A.shape[1])
     rate = _rate(A)
     state = _boundary_states(plan, A, initial_state, 0)
@@ -207,7 +209,20 @@ _forward = torch.library.custom_op(
 
 
 @_forward.register_fake
-def _(u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus, reverse, keep):
+def _(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Optional,
+    z: Optional,
+    delta_bias: Optional,
+    initial_state: Optional,
+    delta_softplus: bool,
+    reverse: bool,
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
     batch, length, channels = u.shape
     state = u.new_empty(batch, channels, A.shape[1], dtype=torch.float32)
     segments = (length + SEGMENT - 1) // SEGMENT
@@ -232,7 +247,8 @@ def _backward(
     reverse: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of u, delta, A, B, C, D, z, delta_bias (empty if left out), initial state."""
-    u, delta, z, B, C, D, delta_bias = (dense_rows(t) for t in (u, delta, z, B, C, D, delta_bias))
+    u, delta, B, C = (dense_rows(t) for t in (u, delta, B, C))
+    D, z, delta_bias = (dense_rows(t) for t in (D, z, delta_bias))
     grad_y = dense_rows(grad_y)
     d_state, groups = A.shape[1], B.shape[2]
     plan = _plan(u, groups, d_state)
@@ -280,7 +296,21 @@ def _backward(
 
 
 @_backward.register_fake
-def _(grad_y, grad_last, u, delta, A, B, C, D, z, delta_bias, checkpoints, delta_softplus, reverse):
+def _(
+    grad_y: Tensor,
+    grad_last: Optional,
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Optional,
+    z: Optional,
+    delta_bias: Optional,
+    checkpoints: Tensor,
+    delta_softplus: bool,
+    reverse: bool,
+) -> tuple[Tensor, ...]:
     like = [
         u.new_empty(0, dtype=torch.float32) if t is None else t.new_empty(t.shape)
         for t in (u, delta, A, B, C, D, z, delta_bias)
@@ -288,7 +318,7 @@ def _(grad_y, grad_last, u, delta, A, B, C, D, z, delta_bias, checkpoints, delta
     return (*like, u.new_empty(u.shape[0], *A.shape, dtype=torch.float32))
 
 
-def _keep_for_backward(ctx, inputs, output):
+def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
     u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus, reverse, _ = inputs
     ctx.save_for_backward(u, delta, A, B, C, D, z, delta_bias, output[2])
     ctx.options = delta_softplus, reverse
@@ -296,9 +326,9 @@ def _keep_for_backward(ctx, inputs, output):
     ctx.set_materialize_grads(False)
 
 
-def _gradients(ctx, grad_y, grad_last, _):
+def _gradients(ctx: Any, grad_y: Optional, grad_last: Optional, _: Optional) -> tuple[Optional, ...]:
     *inputs, checkpoints = ctx.saved_tensors
-    u, D, z, delta_bias = inputs[0], *inputs[5:]
+    u, (D, z, delta_bias) = inputs[0], inputs[5:]
     if grad_y is None:
         grad_y = torch.zeros_like(u)
     *grads, grad_state = _backward(grad_y, grad_last, *inputs, checkpoints, *ctx.options)
