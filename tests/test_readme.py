@@ -25,10 +25,9 @@ def commands() -> list[str]:
     return [line for line in lines if line]
 
 
-def test_python_example():
-    done = subprocess.run(
-        [sys.executable, "-c", blocks("python")[0]], cwd=ROOT, capture_output=True, text=True
-    )
+@pytest.mark.parametrize("example", blocks("python"))
+def test_python_examples(example):
+    done = subprocess.run([sys.executable, "-c", example], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
@@ -38,9 +37,9 @@ def test_command_line_examples(tmp_path, monkeypatch, capsys):
     run = [
         c
         for c in commands()
-        if c.startswith("hear-audiomamba") and c.split()[1] in ("embed", "list", "check")
+        if c.startswith("hear-audiomamba") and c.split()[1] in ("embed", "list", "check", "tag")
     ]
-    assert len(run) == 3
+    assert len(run) == 4
     for command in run:
         assert main(shlex.split(command)[1:]) == 0, command
     assert len(list((tmp_path / "embeddings/readme").rglob("*.npz"))) >= 3

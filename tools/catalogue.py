@@ -17,14 +17,15 @@ from hear_audiomamba.models.bundled import bundled_path
 from hear_audiomamba.models.catalogue import read_header
 from hear_audiomamba.models.flops import count_flops
 from hear_audiomamba.models.manifest import manifest
-from hear_audiomamba.models.registry import ALIASES, VARIANTS, config_from_dict, model_info
+from hear_audiomamba.models.registry import ALIASES, FAMILIES, VARIANTS, config_from_dict, model_info
 
 TARGET = Path(__file__).resolve().parents[1] / "hear_audiomamba" / "models" / "catalogue.json"
 
 
 def table() -> dict[str, Any]:
     """Return the table."""
-    short = {full: name for name, full in ALIASES.items()}
+    # The name of a family is no short name: it stands for whichever of its models is the default.
+    short = {full: name for name, full in ALIASES.items() if name not in FAMILIES}
     variants = {}
     for name, variant in VARIANTS.items():
         info = model_info(name)
