@@ -1,4 +1,4 @@
-# Two commands set everything up: `make demo` embeds the example recordings, `make test` runs the tests.
+# Two commands set everything up: `make demo` embeds the example recordings, `make test` runs lint, types and tests.
 # PYTHON=python3.12 make demo   takes another interpreter; AUDIOMAMBA_VENV=dir another environment.
 
 PYTHON ?= python3
@@ -14,7 +14,7 @@ BUILD_INPUTS := setup.py build_kernel.py $(wildcard hear_audiomamba/ops/csrc/*)
 demo: $(VENV)/.installed
 	$(PY) -m hear_audiomamba embed examples/audio --out embeddings/examples --overwrite
 
-test: $(VENV)/.installed-test $(HEAREVAL_VENV)/.heareval-installed
+test: lint $(HEAREVAL_VENV)/.heareval-installed
 	$(PY) -m pytest
 
 test-all: $(VENV)/.installed-test $(HEAREVAL_VENV)/.heareval-installed
@@ -30,6 +30,7 @@ fuzz: $(VENV)/.installed-test
 lint: $(VENV)/.installed-test
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(PY) tools/check_types.py
 
 # The bundled weights from nothing: docs/reproducing_weights.md. Needs Debian or Ubuntu, hours, and network.
 WEIGHTS_WORK ?= build/open-distilled
@@ -48,7 +49,7 @@ $(VENV)/.installed: $(VENV)/bin/python $(BUILD_INPUTS)
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(PIP) --editable ".[test]" ruff
+	$(PIP) --editable ".[test]"
 	touch $@
 
 $(HEAREVAL_VENV)/.heareval-installed: $(wildcard hear_audiomamba/evaluate/kit/*) $(BUILD_INPUTS)

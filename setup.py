@@ -82,11 +82,15 @@ EXTRAS["test"] = sorted(
         *EXTRAS["onnx"],
         "kaldi-native-fbank",
         "ml_collections",
+        "mypy==2.4.*",  # pinned, with ruff: their verdict should change only when we want it to
         "pandas",
         "psutil",
         "py-nanotts; sys_platform == 'linux' and platform_machine == 'x86_64'",
         "pyarrow",
+        "ruff==0.17.*",
         "triton; sys_platform == 'linux'",
+        "types-PyYAML",
+        "types-tqdm",
     }
     | {*EXTRAS["decode"], *EXTRAS["evaluate"], *EXTRAS["pretrain"]}
 )

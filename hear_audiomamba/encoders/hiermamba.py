@@ -236,7 +236,8 @@ class HierMamba(Tagger):
 
     def stage_maps(self, features: Tensor) -> list[Tensor]:
         """Return each stage's map `(N, H, W, C)` of the folded image of `features` `(N, T, n_mels)`."""
-        return self.backbone(self._image(features))
+        maps: list[Tensor] = self.backbone(self._image(features))
+        return maps
 
     def tag_features(self, features: Tensor) -> Tensor:
         """Return what a `PooledHead` is linear in, `(N, D)`: the mean of the last stage's normed tokens."""
