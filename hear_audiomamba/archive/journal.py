@@ -81,7 +81,7 @@ class Journal:
         (self.folder / "units").mkdir(parents=True, exist_ok=True)
         with ExitStack() as held, self._planning():
             self._lock(held)
-            # What a killed run left unfinished; whoever holds the lock owns the folder.
+            # What a killed run left unfinished; the process that holds the lock owns the folder.
             shutil.rmtree(self.tmp, ignore_errors=True)
             self.tmp.mkdir(exist_ok=True)  # some file systems keep what is still open somewhere
             self._check_settings()
@@ -152,7 +152,7 @@ class Journal:
             try:
                 earlier = json.loads(path.read_text(encoding="utf-8"))
             except (OSError, ValueError, RecursionError) as error:
-                raise DataError(f"{path}: cannot be read: {error}; use --overwrite to start anew") from None
+                raise DataError(f"{path}: cannot be read: {error}; use --overwrite to start again") from None
         differing = [] if earlier is None else list(_differences(earlier, self._settings))
         if differing and self._share is None and not self.records.any():
             self._discard()  # of a run that was killed before it made anything
@@ -211,7 +211,7 @@ def read_plan(out: Path) -> list[tuple[int, Source]]:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         return [(int(row.pop("unit")), Source(**row)) for row in rows]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DataError(f"{path}: cannot be read: {error}; use --overwrite to start anew") from None
+        raise DataError(f"{path}: cannot be read: {error}; use --overwrite to start again") from None
 
 
 def _evenly(n_sources: int, most: int, shares: int) -> int:

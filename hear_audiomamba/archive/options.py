@@ -47,5 +47,5 @@ class EmbedOptions(Config):
                 raise ConfigError(f"segment_seconds: {self.segment_seconds:g}, {allowed}")
             if self.timestamps:
                 raise ConfigError(
-                    "segment_seconds: segments have scene embeddings only; leave the timestamps away"
+                    "segment_seconds: segments have scene embeddings only; leave the timestamps out"
                 )

@@ -94,7 +94,7 @@ def embed_sources(
     """
     options, resources = options or EmbedOptions(), resources or Resources()
     out = Path(out)
-    # What can be wrong with the wishes comes up before anything is on record.
+    # Wrong options are found before anything is recorded.
     check_libraries(options, product)
     provenance = describe(model, options, product)
     settings = json.loads(provenance.to_json())

@@ -50,8 +50,8 @@ def embed_query(path: str | Path, model: AudioEmbedder, folder: str | Path) -> n
     ):
         if there != here:
             there, here = str(there)[:24], str(here)[:24]
-            mend = "give the same --model and options"
-            raise DataError(f"{folder} was made with {name} {there}, the query's is {here}; {mend}")
+            fix = "give the same --model and options"
+            raise DataError(f"{folder} was made with {name} {there}, the query's is {here}; {fix}")
     audio = torch.from_numpy(load_audio(path, model.sample_rate))[None]
     return model.scene(audio)[0].cpu().numpy()
 

@@ -21,7 +21,7 @@ class Receiver(Protocol):
 
 
 class WindowBatcher:
-    """Gathers windows, whoever's they are, and hands them on in full batches of like length.
+    """Collects the windows of all clips, and passes them on in full batches of similar length.
 
     Which windows share a batch depends on nothing but the order they came in, so that a run that is
     repeated gives the same bits. Rows reach each receiver in the order of its windows.

@@ -439,6 +439,6 @@ def _open(path: Path, keep: bool) -> IO[bytes]:
 
 def _cut(file: IO[bytes], length: int) -> None:
     if file.seek(0, os.SEEK_END) < length:
-        raise DataError(f"{file.name}: shorter than its record says; use --overwrite to start anew")
+        raise DataError(f"{file.name}: shorter than its record says; use --overwrite to start again")
     file.seek(length)
     file.truncate()

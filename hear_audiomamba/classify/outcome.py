@@ -109,7 +109,7 @@ def check_enough(targets: Floats, classes: Sequence[str], n_failed: int) -> None
     if few:
         raise DataError(
             f"{n_failed} labelled files could not be read, which leaves fewer than two labels of "
-            f"{', '.join(few[:5])}; mend the files or leave these classes out"
+            f"{', '.join(few[:5])}; repair the files or leave these classes out"
         )
 
 

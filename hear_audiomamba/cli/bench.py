@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16", "float16"))
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's own choice)")
     parser.add_argument(
-        "--rounds", type=int, default=7, help="counted runs of each line; the median is shown"
+        "--rounds", type=int, default=7, help="measured runs of each line; the median is shown"
     )
     parser.add_argument("--json", action="store_true", help="print as JSON")
     report = parser.add_argument_group(
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     report.add_argument("--gpu", action="store_true", help="write the report instead of the tables")
     report.add_argument("--report", type=Path, default=Path("gpu_report"), metavar="DIR", help="its folder")
     report.add_argument(
-        "--cpu-rehearsal", action="store_true", help="walk through its steps on the CPU at toy size"
+        "--cpu-rehearsal", action="store_true", help="run its steps on the CPU at small sizes"
     )
     report.add_argument(
         "--task-embeddings",

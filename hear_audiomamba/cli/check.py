@@ -16,7 +16,7 @@ _COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("module", help="an importable HEAR module, a variant, or a weights file of ours")
+    parser.add_argument("module", help="a HEAR module that can be imported, a variant, or a weights file")
     parser.add_argument(
         "--model", default="", metavar="FILE", help="weights file for the module's load_model"
     )

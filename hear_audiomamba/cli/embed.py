@@ -32,15 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         type=Path,
         metavar="DIR",
-        help="folder for the results; a run that was stopped goes on",
+        help="folder for the results; the same command continues a stopped run",
     )
 
     what = parser.add_argument_group("what to make")
     add = what.add_argument
     add("--scene", action="store_true", help="only one embedding a file (parquet, npy: the default)")
-    add(
-        "--timestamps", action="store_true", help="besides, embeddings every 50 ms or less (npz: the default)"
-    )
+    add("--timestamps", action="store_true", help="also embeddings every 50 ms or less (npz: the default)")
     add(
         "--segments",
         type=float,
@@ -78,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     errors = parser.add_argument_group("errors and earlier results")
     add = errors.add_argument
-    add("--overwrite", action="store_true", help="throw away what an earlier run made in DIR")
+    add("--overwrite", action="store_true", help="delete the results of an earlier run in DIR")
     add("--skip-errors", action="store_true", help="exit status 0 although some files could not be read")
     add("--keep-truncated", action="store_true", help="embed what is there of files that are not whole")
     add("--retry-errors", action="store_true", help="try files again that failed in an earlier run")

@@ -63,13 +63,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="evaluate models with random weights too, marked as such",
     )
     parser.add_argument(
-        "--check", action="store_true", help="only say what would be evaluated and what is missing"
+        "--check", action="store_true", help="show only what would be evaluated and what is missing"
     )
     parser.add_argument(
         "--install-kit",
         type=Path,
         metavar="DIR",
-        help="make an environment with HEAR's own tools in DIR, and end (for --engine heareval)",
+        help="make an environment with HEAR's own tools in DIR, then stop (for --engine heareval)",
     )
 
 
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     if args.jobs < 1:
         raise ConfigError(f"--jobs {args.jobs}: at least one process is needed")
     if args.ray and args.shard:
-        raise ConfigError("--ray shares the work out by itself: leave --shard out")
+        raise ConfigError("--ray distributes the work itself: leave --shard out")
     return _evaluate(args, console)
 
 

@@ -11,7 +11,7 @@ from ..errors import ConfigError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the verb."""
     add = parser.add_argument
-    add("folder", type=Path, metavar="DIR", help="what `embed` wrote, of files or with --segments")
+    add("folder", type=Path, metavar="DIR", help="folder written by `embed`, with or without --segments")
     add("--out", type=Path, metavar="FILE", help="the page (default: DIR/explore.html)")
     add(
         "--method",

@@ -53,7 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group("fitting")
     add = how.add_argument
     add("--head", default="logistic", choices=("logistic", "mlp"))
-    add("--balanced", action="store_true", help="count every class alike, however few labels it has")
+    add(
+        "--balanced",
+        action="store_true",
+        help="give every class the same weight, whatever its number of labels",
+    )
     add("--folds", type=int, default=5, metavar="N", help="of cross-validation, where the labels name none")
     add("--precision-goal", type=float, metavar="P", help="thresholds for this share of right detections")
     add(
@@ -61,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.2,
         metavar="S",
-        help="an event is right if it begins so near a label",
+        help="an event is right if it begins this near to a label",
     )
     add("--seed", type=int, default=0)
     add("--skip-errors", action="store_true", help="fit although some files cannot be read")

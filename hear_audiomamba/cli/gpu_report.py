@@ -50,7 +50,7 @@ def write_report(folder: Path, rehearsal: bool, task: Path | None, steps: Sequen
     if unknown:
         raise InputError(f"unknown step {unknown[0]!r}; there is {', '.join(TITLES)}")
     if not rehearsal and not torch.cuda.is_available():
-        raise InputError("there is no GPU here; --cpu-rehearsal walks through the report without one")
+        raise InputError("there is no GPU here; --cpu-rehearsal runs the steps on the CPU")
     machine = {
         "device": platform.machine() + " (rehearsal)" if rehearsal else torch.cuda.get_device_name(),
         "devices": 0 if rehearsal else torch.cuda.device_count(),

@@ -9,7 +9,7 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the verb."""
     add = parser.add_argument
-    add("folder", type=Path, metavar="DIR", help="what `embed` wrote")
+    add("folder", type=Path, metavar="DIR", help="folder written by `embed`")
     add("--out", type=Path, metavar="FILE", help="picture, .png, .svg or .pdf (default: DIR/map.png)")
     add(
         "--method",

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="AUDIO",
         help="audio file, folder, glob, manifest or .tar; or a folder of embeddings made by `embed`",
     )
-    add("--model", required=True, type=Path, metavar="FILE", help="what `fit` wrote")
+    add("--model", required=True, type=Path, metavar="FILE", help="classifier written by `fit`")
     add("--out", required=True, type=Path, metavar="FILE", help="table of detections (.csv, .parquet, .json), "
         "Raven table (.selections.txt); for Raven or Audacity labels of many recordings a folder")  # fmt: skip
     add(
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--plot",
         type=int,
         metavar="N",
-        help="pictures of the N surest detections of each class, in OUT.plots",
+        help="pictures of the N most certain detections of each class, in OUT.plots",
     )
 
     how = parser.add_argument_group("detections")
@@ -45,13 +45,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--min-length", type=float, metavar="S", help="drop shorter detections")
     add("--merge-gap", type=float, metavar="S", help="join detections with less between them")
     add("--smooth", type=float, metavar="S", help="median filter over time")
-    add("--keep-share", type=float, metavar="R", help="a detection goes on from this share of the threshold")
+    add(
+        "--keep-share",
+        type=float,
+        metavar="R",
+        help="a detection continues above this share of the threshold",
+    )
 
     add = parser.add_argument_group("model").add_argument
     add(
         "--embedding-model",
         metavar="NAME_OR_FILE",
-        help="where the model the classifier was fitted on lies now",
+        help="new place of the model that the classifier was fitted on",
     )
 
     machine = parser.add_argument_group("machine")
@@ -61,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--workers", type=int, metavar="N", help="decoding processes (0: decode in this one)")
     add("--batch-windows", type=int, metavar="N", help="windows encoded at once (16; on a GPU 256)")
     add("--ray", metavar="ADDRESS", help="spread over a Ray cluster (needs the extra `scale`)")
-    add("--overwrite", action="store_true", help="throw away what an earlier run computed")
+    add("--overwrite", action="store_true", help="delete the results of an earlier run")
     add("--skip-errors", action="store_true", help="exit status 0 although some files could not be read")
     add("--retry-errors", action="store_true", help="try files again that failed in an earlier run")
     add("--quiet", action="store_true", help="no progress line")

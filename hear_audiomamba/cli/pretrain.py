@@ -25,7 +25,9 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="key=value",
         help="change single settings, for instance optim.batch=64",
     )
-    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in run.out")
+    parser.add_argument(
+        "--resume", action="store_true", help="continue from the newest checkpoint in run.out"
+    )
     parser.add_argument(
         "--dry-run", action="store_true", help="check everything, say what would be done, and stop"
     )

@@ -18,28 +18,28 @@ PROGRAM = "hear-audiomamba"
 # verb: (one line of help). Each has a module of its name here, with add_arguments(parser) and run(args); a
 # verb of two words has one with an underscore between them.
 VERBS = {
-    "list": "the models by name, with their sizes and weights",
-    "info": "everything about one model or weights file",
-    "embed": "audio files, folders and archives to embeddings on disk",
-    "fit": "labels to a classifier of recordings, with a report",
-    "predict": "a classifier's classes found in recordings",
-    "check": "the checks of hear-validator, as a table",
-    "tasks list": "the 19 tasks of the HEAR benchmark: clips, size, metric, licence",
-    "tasks get": "HEAR tasks downloaded, checked, unpacked and resampled",
-    "tasks check": "is every HEAR task in a folder whole",
-    "tasks resample": "clips of HEAR tasks at further sample rates",
-    "evaluate": "the HEAR benchmark: tasks, seeds, scores, resumable",
-    "leaderboard": "tables, pictures and a page from evaluation results",
-    "pretrain": "train an encoder by one of the published recipes",
-    "pretrain stats": "how much audio a corpus holds, how loud, and the mean and deviation of its log-mels",
+    "list": "show the models, with their sizes and weights",
+    "info": "show everything about one model or weights file",
+    "embed": "write embeddings of audio files, folders and archives to disk",
+    "fit": "fit a classifier to labelled recordings, with a report",
+    "predict": "find a classifier's classes in recordings",
+    "check": "run the checks of hear-validator, and show a table",
+    "tasks list": "show the 19 tasks of the HEAR benchmark: clips, size, metric, licence",
+    "tasks get": "download, check, unpack and resample HEAR tasks",
+    "tasks check": "check that every HEAR task in a folder is complete",
+    "tasks resample": "resample HEAR tasks to further sample rates",
+    "evaluate": "run the HEAR benchmark; run again to continue",
+    "leaderboard": "make tables, pictures and a page from evaluation results",
+    "pretrain": "pretrain an encoder with one of the published recipes",
+    "pretrain stats": "measure a corpus: hours, level, mean and deviation of its log-mels",
     "finetune": "train a whole model on labels",
-    "convert": "published checkpoints to this package's format",
-    "tag": "AudioSet labels of audio files",
-    "explore": "a page in which an archive is seen, heard and labelled",
-    "map": "a picture of a folder of embeddings",
-    "search": "the nearest recordings in a folder of embeddings",
-    "export": "models as files for ONNX runtimes and for torch.export",
-    "bench": "how fast the scan and the models are on this machine",
+    "convert": "convert published checkpoints to this package's format",
+    "tag": "show AudioSet labels of audio files",
+    "explore": "make a page to see, hear and label an archive",
+    "map": "draw a picture of a folder of embeddings",
+    "search": "find the nearest recordings in a folder of embeddings",
+    "export": "export models for ONNX runtimes or for torch.export",
+    "bench": "measure the speed of the scan and the models on this machine",
 }
 
 
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def split_verb(words: Sequence[str]) -> tuple[str, list[str]]:
-    """Return the verb that a line begins with, of one word or two, and the words behind it."""
+    """Return the verb that a line begins with, of one word or two, and the words after it."""
     n_words = 2 if " ".join(words[:2]) in VERBS else 1
     return " ".join(words[:n_words]), list(words[n_words:])
 
@@ -104,7 +104,7 @@ def _module(verb: str) -> ModuleType:
 
 
 def _usage() -> str:
-    lines = [f"usage: {PROGRAM} VERB …    ({PROGRAM} VERB --help tells more)", ""]
+    lines = [f"usage: {PROGRAM} VERB …    ({PROGRAM} VERB --help shows details)", ""]
     return "\n".join(lines + [f"  {verb:14} {text}" for verb, text in VERBS.items()])
 
 

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the verb."""
     add = parser.add_argument
     add("query", type=Path, metavar="QUERY", help="an audio file")
-    add("folder", type=Path, metavar="DIR", help="what `embed` wrote")
+    add("folder", type=Path, metavar="DIR", help="folder written by `embed`")
     add("--count", type=int, default=10, metavar="N", help="how many to show")
     add("--metric", default="cosine", choices=("cosine", "euclidean"))
     add(

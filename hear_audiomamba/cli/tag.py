@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a variant or weights file with a tagging head [%(default)s]",
     )
     parser.add_argument("--top", type=int, default=5, metavar="K", help="labels to show [%(default)s]")
-    parser.add_argument("--json", action="store_true", help="print one JSON object a file, one a line")
+    parser.add_argument("--json", action="store_true", help="print JSON, one line for each file")
     parser.add_argument(
         "--plot", type=Path, metavar="PNG", help="draw spectrogram and labels; a folder for several files"
     )

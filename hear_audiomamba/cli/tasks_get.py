@@ -56,6 +56,6 @@ def run(args: argparse.Namespace) -> int:
     if failed:
         first, reason = next(iter(failed.items()))
         more = f" (and {len(failed) - 1} more tasks)" if len(failed) > 1 else ""
-        raise DataError(f"{first}: {reason}{more}; the same command goes on where it stopped")
+        raise DataError(f"{first}: {reason}{more}; the same command continues where it stopped")
     print(f"tasks: {args.tasks_dir}")
     return 0

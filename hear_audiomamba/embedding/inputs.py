@@ -84,7 +84,7 @@ def check_sample_rate(given: object, wanted: int) -> None:
     if given == wanted / 1000:
         raise InputError(f"sample_rate: {given:g} looks like kHz; give {wanted} Hz")
     raise InputError(
-        f"sample_rate: the audio has {given:g} Hz, but the model hears {wanted} Hz; "
+        f"sample_rate: the audio has {given:g} Hz, but the model takes {wanted} Hz; "
         "resample it, as hear_audiomamba.embed_file and load_audio do"
     )
 

@@ -37,7 +37,7 @@ def read_recording(
     if isinstance(recording, (np.ndarray, Tensor)):
         return to_mono(recording, given_rate, sample_rate)
     if given_rate is not None:
-        raise InputError("sample_rate: a file says its own; leave it out")
+        raise InputError("sample_rate: the file contains its sample rate; leave the argument out")
     return load_audio(recording, sample_rate)
 
 
@@ -56,7 +56,9 @@ def to_mono(audio: NDArray[np.floating] | Tensor, given: float | None, wanted: i
         InputError: no rate, an unlikely one, a transposed array, or what `check_audio` refuses.
     """
     if given is None:
-        raise InputError(f"sample_rate: say how many Hz these samples have (the model hears {wanted})")
+        raise InputError(
+            f"sample_rate: give the sample rate of these samples in Hz (the model takes {wanted})"
+        )
     if isinstance(given, bool) or not isinstance(given, (int, float)) or not given > 0:
         raise InputError(f"sample_rate: {given!r} is not a number of samples a second")
     if given < _LOWEST_RATE:

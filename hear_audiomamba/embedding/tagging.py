@@ -100,7 +100,7 @@ def tag_audio(model: AudioEmbedder, audio: Tensor | np.ndarray, sample_rate: int
     classes = tagger.num_classes
     if sample_rate != model.sample_rate:
         raise InputError(
-            f"sample_rate: {sample_rate} Hz, but {model.config.variant} hears {model.sample_rate} Hz; "
+            f"sample_rate: {sample_rate} Hz, but {model.config.variant} takes {model.sample_rate} Hz; "
             "resample the audio (hear_audiomamba.io.audio.load_audio does)"
         )
     samples = torch.as_tensor(audio)

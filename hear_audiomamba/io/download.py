@@ -121,7 +121,7 @@ def download(
         raise DownloadError(f"{url}: the file changed on the server during {ATTEMPTS} tries")
     if wrong := _mismatch(part, size, md5, sha256):
         _discard(part)
-        raise DownloadError(f"{url}: {wrong}; what arrived was thrown away")
+        raise DownloadError(f"{url}: {wrong}; the download was deleted")
     sync(part)
     part.replace(target)
     _discard(part)

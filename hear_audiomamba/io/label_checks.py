@@ -84,9 +84,9 @@ def check_twice(rows: Sequence[LabelRow], kind: Kind, problems: list[str]) -> No
         if other is not row and other.labels == row.labels:
             problems.append(f"{row.where}: the same clip and label as {_place(other, row)}")
         elif other is not row:
-            mend = "join them with ';' in one row" if kind == "multi" else "a single-label task has one"
+            fix = "join them with ';' in one row" if kind == "multi" else "a single-label task has one"
             given = f"{', '.join(other.labels)} in {_place(other, row)} and {', '.join(row.labels)} here"
-            problems.append(f"{row.where}: two labels for one clip, {given}; {mend}")
+            problems.append(f"{row.where}: two labels for one clip, {given}; {fix}")
     if kind == "single":
         _check_crossing(rows, problems)
 
@@ -123,7 +123,7 @@ def check_overlaps(rows: Sequence[LabelRow], overlaps: str, problems: list[str])
             if overlaps == "refuse":
                 problems.append(
                     f"{row.where}: overlaps {_place(merged[-1], row)}, both {row.labels[0]}; "
-                    "mend one, or join them with --merge-overlaps"
+                    "correct one, or join them with --merge-overlaps"
                 )
             last = merged[-1]
             merged[-1] = replace(last, end=max(last.end or 0.0, row.end or 0.0))

@@ -46,7 +46,7 @@ def read_checkpoint(path: str | Path) -> tuple[ModelConfig, dict[str, Tensor], d
     Raises:
         CheckpointError: not readable, not safe to read, or of no model this package knows.
     Warns:
-        SettingsWarning: a bare state dict of ours, which says nothing of window, pooling, smoothing, labels.
+        SettingsWarning: a bare state dict of ours, which does not contain window, pooling, smoothing and labels.
     """
     path = Path(path)
     if not path.is_file():

@@ -31,7 +31,7 @@ def find_device(device: str | torch.device | None = None) -> torch.device:
         torch.empty(0, device=found)
     except (RuntimeError, AssertionError, NotImplementedError, ImportError, AttributeError):
         at_hand = ", ".join(repr(kind) for kind in available_devices())
-        raise ConfigError(f"device: {name!r} is not at hand on this machine; use one of {at_hand}") from None
+        raise ConfigError(f"device: {name!r} does not exist on this machine; use one of {at_hand}") from None
     return found
 
 

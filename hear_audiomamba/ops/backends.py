@@ -1,4 +1,4 @@
-"""Which implementation of an operator runs: the caller's wish, then the environment, then the machine.
+"""Which implementation of an operator runs: the caller's choice, then the environment, then the machine.
 
 A backend module holds the operator under its own name plus `unsupported(u, d_state)`, which says in a
 few words why it cannot take a call, or returns None when it can. It may ask `u`, which stands for the
@@ -78,7 +78,7 @@ def find_backend(op: str, backend: str | None, u: Tensor, d_state: int) -> Modul
 
     Args:
         op: a key of the operator table: "selective_scan", "selective_scan_2d" or "causal_conv1d".
-        backend: the caller's wish; None asks `use_backend`, then `AUDIOMAMBA_BACKEND`, then the machine.
+        backend: the caller's choice; None asks `use_backend`, then `AUDIOMAMBA_BACKEND`, then the machine.
         u: the operator's main input (batch, L, D); its device, dtype and channels decide.
         d_state: states per channel (0 for the convolution).
 
@@ -94,8 +94,8 @@ def find_backend(op: str, backend: str | None, u: Tensor, d_state: int) -> Modul
 def _decide(
     op: str, backend: str | None, device: str, dtype: torch.dtype, channels: int, d_state: int
 ) -> str:
-    wish = backend or _chosen.get() or os.environ.get(ENVIRONMENT_VARIABLE) or None
-    return _resolve(op, wish, device, dtype, channels, d_state)
+    wanted = backend or _chosen.get() or os.environ.get(ENVIRONMENT_VARIABLE) or None
+    return _resolve(op, wanted, device, dtype, channels, d_state)
 
 
 # A compiled graph keeps the backend it was traced with. This is all that
@@ -104,17 +104,19 @@ _decide._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @functools.cache
-def _resolve(op: str, wish: str | None, device: str, dtype: torch.dtype, channels: int, d_state: int) -> str:
+def _resolve(
+    op: str, wanted: str | None, device: str, dtype: torch.dtype, channels: int, d_state: int
+) -> str:
     modules = _MODULES[op]
     like = torch.empty((0, 0, channels), device=device, dtype=dtype)
     reason = None
-    if wish is not None and _known(wish) in modules:
-        reason = _why_not(modules[wish], like, d_state)
+    if wanted is not None and _known(wanted) in modules:
+        reason = _why_not(modules[wanted], like, d_state)
         if reason is not None:
-            raise BackendError(f"backend {wish!r} cannot run {op}: {reason}")
-        _announce(op, wish, None)
-        return modules[wish]
-    # A wish for a backend that lacks this operator leaves it to the default.
+            raise BackendError(f"backend {wanted!r} cannot run {op}: {reason}")
+        _announce(op, wanted, None)
+        return modules[wanted]
+    # If the wanted backend lacks this operator, the default is used.
     for name in AUTOMATIC.get(device, ("torch",)):
         if name not in modules:
             continue

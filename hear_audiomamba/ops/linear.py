@@ -94,7 +94,7 @@ def onednn_is_faster() -> bool:
 
 @functools.cache
 def _packs_weights() -> bool:
-    """Whether this PyTorch can lay bfloat16 weights out beforehand, and the processor multiplies them."""
+    """Whether this PyTorch can prepare bfloat16 weights in advance, and the processor multiplies them."""
     if not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return False
     return _gives_the_same(_packed, torch.bfloat16)

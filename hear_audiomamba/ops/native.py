@@ -163,10 +163,12 @@ def choose_isa(name: str | None) -> str:
 
 
 def _choose(library: ctypes.CDLL, name: str | None) -> str:
-    wish = name or os.environ.get(ISA_VARIABLE) or None
-    chosen = library.audiomamba_choose(wish.encode() if wish else None)
+    wanted = name or os.environ.get(ISA_VARIABLE) or None
+    chosen = library.audiomamba_choose(wanted.encode() if wanted else None)
     if chosen is None:
-        raise BackendError(f"instruction set {wish!r} is not possible here; known: avx512, avx2, portable")
+        raise BackendError(
+            f"instruction set {wanted!r} cannot run on this machine; known: avx512, avx2, portable"
+        )
     return str(chosen.decode())
 
 

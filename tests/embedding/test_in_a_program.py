@@ -222,14 +222,14 @@ def test_a_file_or_an_array_of_any_rate_is_embedded():
         assert torch.equal(embed_file(file), expected)
     for wrong, options, message in (
         (stereo.T, {"sample_rate": 44_100}, r"looks transposed: pass audio\.T"),
-        (samples, {}, "say how many Hz"),
+        (samples, {}, "give the sample rate of these samples"),
         (samples, {"sample_rate": 44.1}, "is it in kHz"),
         (samples, {"sample_rate": "16000"}, "is not a number"),
-        (SPEECH, {"sample_rate": 16_000}, "a file says its own"),
+        (SPEECH, {"sample_rate": 16_000}, "the file contains its sample rate"),
     ):
         with pytest.raises(InputError, match=message):
             embed_file(wrong, **options)
-    with pytest.raises(InputError, match="44100 Hz, but the model hears 16000 Hz"):
+    with pytest.raises(InputError, match="44100 Hz, but the model takes 16000 Hz"):
         model.embed(samples[None], sample_rate=44_100)
     with pytest.raises(InputError, match="looks like kHz"):
         model.embed(samples[None], sample_rate=16)

@@ -349,7 +349,7 @@ class Run:
         distributed.barrier()
 
     def _publish(self, checkpoint: Path) -> None:
-        """Make a checkpoint's model the run's; whoever loads it never sees half of one."""
+        """Make a checkpoint's model the run's; a reader never sees half of one."""
         with replacing(self.out / "model.safetensors") as partial:
             shutil.copyfile(checkpoint / "model.safetensors", partial)
 
