@@ -78,7 +78,7 @@ class SettingsWarning(UserWarning):
 
 
 class UntrainedWeightsWarning(UserWarning):
-    """The model was built from a fixed seed because no trained weights are at hand."""
+    """The model was built from a fixed seed because no trained weights are available."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -43,7 +43,7 @@ def embed_on_ray(
     """Embed sources on a Ray cluster; the same files come out as from `embed_sources`.
 
     Inputs and output folder must be on a file system that all nodes share. A worker that dies is
-    replaced and its units are done again; a run that is stopped goes on with the same call.
+    replaced and its units are done again; a run that is stopped continues with the same call.
 
     Args:
         sources: what `find_sources` returned; paths are made absolute.

@@ -127,7 +127,7 @@ class WindowEncoder:
         if not self._warned:
             self._warned = True
             warnings.warn(
-                f"out of memory on {device} with {failed} windows at once; going on with {self._largest} "
+                f"out of memory on {device} with {failed} windows at once; continuing with {self._largest} "
                 f"(start with --batch-windows {self._largest} to avoid this)",
                 stacklevel=2,
             )

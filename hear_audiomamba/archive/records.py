@@ -26,7 +26,7 @@ class Begun:
     Attributes:
         done: how many of its sources need not be done again: the first ones.
         facts: of the record, so far.
-        mark: what its writer needs to go on (`UnitWriter.resume`).
+        mark: what its writer needs to continue (`UnitWriter.resume`).
         files: names of files that are in their places already.
     """
 
@@ -60,7 +60,7 @@ class Records:
         return None if record is None or record.get("open") else record
 
     def begun(self, number: int) -> Begun:
-        """Return how far a unit is; one that was not begun, or not in a way to go on from, is at the start."""
+        """Return how far a unit is; one that was not begun, or not in a way to continue from, is at the start."""
         path = self._parts_of(number) / "progress.json"
         if not path.is_file():
             return Begun()

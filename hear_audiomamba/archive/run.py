@@ -74,7 +74,7 @@ def embed_sources(
     on_progress: Callable[[Progress], None] | None = None,
     product: Product | None = None,
 ) -> Summary:
-    """Embed sources into a folder; go on where an earlier run of the same settings ended.
+    """Embed sources into a folder; continue where an earlier run of the same settings ended.
 
     Args:
         sources: what `find_sources` returned.
@@ -90,7 +90,7 @@ def embed_sources(
 
     Raises:
         DataError: the folder is in use or holds something else, or the disk is full. Complete units
-            stay, and the same call goes on behind them.
+            stay, and the same call continues after them.
     """
     options, resources = options or EmbedOptions(), resources or Resources()
     out = Path(out)
@@ -115,7 +115,7 @@ def embed_sources(
             write_reports(journal, summary)
             return summary
     except KeyboardInterrupt:
-        done = f"interrupted: {progress.n_done} of {progress.n_sources} done; the same command goes on"
+        done = f"interrupted: {progress.n_done} of {progress.n_sources} done; the same command continues"
         raise KeyboardInterrupt(done) from None
     except OutputError:
         raise

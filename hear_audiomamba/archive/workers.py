@@ -48,7 +48,7 @@ def decode_all(
         n_workers: decoding processes; 0 decodes here, while the caller waits.
 
     Yields:
-        Each source with its blocks. A failure ends a source's blocks; the sources behind it go on, also
+        Each source with its blocks. A failure ends a source's blocks; the sources after it continue, also
         when the decoder crashed. Blocks not consumed are skipped.
     """
     if n_workers == 0:
@@ -156,7 +156,7 @@ class _Worker:
             self._send({"source": asdict(source)})
 
     def _send(self, message: dict[str, Any]) -> None:
-        with suppress(OSError):  # it died; `blocks` will come upon that and start another
+        with suppress(OSError):  # it died; `blocks` will find that and start another
             _write(self._input, message)
 
     def _how_it_died(self) -> str:

@@ -1,7 +1,7 @@
 """Finished units to files: one npz a source, parquet shards, or npy arrays with an index.
 
 A writer writes below the unit's own folder only; the run moves its files to their names when they are
-complete. The same embeddings give the same bytes, also of a writer that was stopped and goes on.
+complete. The same embeddings give the same bytes, also of a writer that was stopped and continues.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class UnitWriter(ABC):
         return []
 
     def mark(self) -> Mark | None:
-        """Return what `resume` needs to go on behind the sources added so far; None if it cannot."""
+        """Return what `resume` needs to continue after the sources added so far; None if it cannot."""
         return None
 
     def flush(self) -> None:  # noqa: B027

@@ -131,6 +131,6 @@ def _mistakes(
 
 def _words(settings: EventSettings, collar: float) -> str:
     return (
-        f"smoothed over {settings.smooth_seconds:g} s, going on from {settings.keep_share:g} of the threshold, "
+        f"smoothed over {settings.smooth_seconds:g} s, continuing from {settings.keep_share:g} of the threshold, "
         f"at least {settings.min_length:g} s; right when it begins within {collar:g} s of a labelled one"
     )

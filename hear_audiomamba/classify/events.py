@@ -23,7 +23,7 @@ class EventSettings(Config):
 
     Attributes:
         smooth_seconds: length of the median filter over time; 0 for none.
-        keep_share: an event that has begun goes on while the probability is at least this share of the
+        keep_share: an event that has begun continues while the probability is at least this share of the
             class's threshold (hysteresis), 0 to 1; 1 for none.
         merge_gap: events of a class with less silence than this between them are one, seconds.
         min_length: shorter events are dropped, seconds.

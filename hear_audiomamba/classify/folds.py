@@ -94,7 +94,7 @@ def _divide(
     random, at = np.random.default_rng(seed), 0
     for stratum in np.unique(strata):
         own = random.permutation(np.flatnonzero(strata == stratum))
-        # Each class goes on dealing where the last one stopped, which keeps the folds of one size.
+        # Each class continues dealing where the last one stopped, which keeps the folds of one size.
         fold[own] = (at + np.arange(len(own))) % count
         at += len(own)
     return fold, count

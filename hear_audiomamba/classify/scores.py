@@ -143,7 +143,7 @@ def _shifted(source: Source, number: int, seconds: float) -> Source:
 
 
 def _reaches(source: Source, seconds: float) -> bool:
-    """Tell whether a source goes on behind some seconds; where its length is not known, it is taken to."""
+    """Tell whether a source continues after some seconds; where its length is not known, it is taken to."""
     length = source.duration
     if length is None and source.member is None:
         try:
@@ -163,7 +163,7 @@ def score_sources(
     on_progress: Callable[[Progress], None] | None = None,
     embed: Callable[..., Summary] = embed_sources,
 ) -> Summary:
-    """Compute the probabilities of recordings; go on where an earlier call ended.
+    """Compute the probabilities of recordings; continue where an earlier call ended.
 
     Args:
         sources: what `passes` returned.

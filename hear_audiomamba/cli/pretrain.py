@@ -54,7 +54,7 @@ def _report(outcome: Outcome) -> int:
     from ..pretrain.run.distributed import launched_rank
 
     if launched_rank() == 0:
-        done = "finished" if outcome.finished else "stopped (go on with --resume)"
+        done = "finished" if outcome.finished else "stopped (continue with --resume)"
         loss = "nothing was left to do" if outcome.loss is None else f"loss {outcome.loss:.4f}"
         print(f"{done} at step {outcome.step}, {loss}: {outcome.out / 'model.safetensors'}")
         if outcome.scores:

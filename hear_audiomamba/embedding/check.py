@@ -21,7 +21,7 @@ SCENE_SECONDS = 2.74
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at: `status` is "ok", "warning" (the validator goes on) or "error" (it stops)."""
+    """One thing looked at: `status` is "ok", "warning" (the validator continues) or "error" (it stops)."""
 
     name: str
     status: Literal["ok", "warning", "error"]

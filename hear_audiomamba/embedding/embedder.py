@@ -57,7 +57,7 @@ class AudioEmbedder(nn.Module):
         precision: of the encoder: "float32", "bfloat16", or "float16" (GPU only). Norms, the residual
             stream and the scan's state stay float32, and so do the embeddings.
         max_batch_windows: most windows encoded at once; bounds memory. By default 32, on GPUs 256.
-        backend: compute backend of the scan; None takes the fastest at hand.
+        backend: compute backend of the scan; None takes the fastest available.
         weights: where the weights are from; None where they are random.
 
     Attributes:

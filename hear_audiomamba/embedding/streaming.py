@@ -55,7 +55,7 @@ class StreamingEmbedder:
         window_seconds: "windows": how far each looks back; by default the model's window.
         statistics: "stateful", for models that normalise clips: mean and standard deviation of the
             log-mel spectrogram, or "running" for those of the stream so far.
-        restart_seconds: "stateful": begin anew after this long, as the model does after each window; by
+        restart_seconds: "stateful": start again after this long, as the model does after each window; by
             default the model's window. `math.inf` never does; the model was not trained on such lengths.
 
     Raises:
@@ -110,7 +110,7 @@ class StreamingEmbedder:
         return self._stream.push(check_audio(samples[None])[0])
 
     def finish(self) -> list[StreamedEmbedding]:
-        """End the stream: return what the samples not yet embedded give. A push after it begins anew."""
+        """End the stream: return what the samples not yet embedded give. A push after it starts again."""
         return self._stream.finish()
 
 

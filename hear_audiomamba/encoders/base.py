@@ -112,7 +112,7 @@ class Streamable(Encoder):
     n_special: int
 
     def embed_next(self, features: Tensor, first_step: int) -> Tensor:
-        """Return the tokens of a later piece of a sequence, to go on with in `step_tokens`.
+        """Return the tokens of a later piece of a sequence, to continue with in `step_tokens`.
 
         Args:
             features: the piece `(N, T, F)`, T a multiple of the patch length.
@@ -124,7 +124,7 @@ class Streamable(Encoder):
         raise NotImplementedError
 
     def step_tokens(self, tokens: Tensor, states: list[MixerState] | None) -> tuple[Tensor, list[MixerState]]:
-        """Encode the next tokens of a sequence, going on from `states` (None at its start).
+        """Encode the next tokens of a sequence, continuing from `states` (None at its start).
 
         Args:
             tokens: embedded tokens `(N, L, D)`, in order, L ≥ 1.
@@ -132,7 +132,7 @@ class Streamable(Encoder):
 
         Returns:
             The normed tokens `(N, L, D)`, equal to the same rows of `forward` on the whole sequence, and
-            the states to go on with.
+            the states to continue with.
         """
         raise NotImplementedError
 

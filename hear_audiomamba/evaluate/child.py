@@ -29,7 +29,7 @@ KEEP_MEMORY = {
 def exit_with_parent() -> None:
     """End this process when its parent is gone, if the parent asked for it.
 
-    A study that is killed cannot end its children; without this they would go on for hours.
+    A study that is killed cannot end its children; without this they would continue for hours.
     """
     if os.environ.get(EXIT_VARIABLE) != "1":
         return

@@ -73,7 +73,7 @@ def download(
     progress: Callable[[int, int | None], None] | None = None,
     pause_seconds: float = 1.0,
 ) -> Path:
-    """Download a file. A broken transfer goes on where it stopped, also in a later call.
+    """Download a file. A broken transfer continues where it stopped, also in a later call.
 
     Proxies are taken from `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`.
 
@@ -223,7 +223,7 @@ def _read_validator(part: Path) -> str | None:
 
 def _kept(part: Path) -> str:
     size = part.stat().st_size if part.is_file() else 0
-    return f"{size} bytes are kept, the same call goes on from there" if size else "nothing has arrived yet"
+    return f"{size} bytes are kept, the same call continues from there" if size else "nothing has arrived yet"
 
 
 def _discard(part: Path) -> None:

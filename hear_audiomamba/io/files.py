@@ -164,7 +164,7 @@ def sha256_of(path: str | Path) -> str:
 
 
 def sync(path: str | Path) -> None:
-    """Have a file's content on disk before going on, where the file system can do that."""
+    """Have a file's content on disk before continuing, where the file system can do that."""
     with _opened(path) as handle:
         try:
             os.fsync(handle)
@@ -174,14 +174,14 @@ def sync(path: str | Path) -> None:
 
 
 def sync_all(paths: Iterable[str | Path]) -> None:
-    """Have many files on disk before going on."""
+    """Have many files on disk before continuing."""
     # Many at once: the file system then writes its own journal once for several of them.
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(sync, paths))
 
 
 def sync_folder(path: str | Path) -> None:
-    """Have a folder's names on disk before going on, where the file system can do that."""
+    """Have a folder's names on disk before continuing, where the file system can do that."""
     try:
         handle = os.open(path, os.O_RDONLY)
         try:

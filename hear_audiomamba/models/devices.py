@@ -1,4 +1,4 @@
-"""Where to compute: a device by name, or the best at hand."""
+"""Where to compute: a device by name, or the best available."""
 
 from __future__ import annotations
 

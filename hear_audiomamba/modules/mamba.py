@@ -146,7 +146,7 @@ class MambaMixer(nn.Module):
         return linear(y, self.out_proj.weight)
 
     def step(self, x: Tensor, state: MixerState | None) -> tuple[Tensor, MixerState]:
-        """Mix the next piece of a sequence, going on from where the last piece ended.
+        """Mix the next piece of a sequence, continuing from where the last piece ended.
 
         Args:
             x: `(batch, L, d_model)`, any L ≥ 1.
@@ -154,7 +154,7 @@ class MambaMixer(nn.Module):
 
         Returns:
             The output `(batch, L, d_model)`, equal to the same rows of `forward` on the whole sequence,
-            and the state to go on with.
+            and the state to continue with.
 
         Raises:
             ConfigError: the mixer is bidirectional and so needs the whole sequence.

@@ -2,7 +2,7 @@
 
 `F.linear` in float32 goes to MKL, which on processors of other makers than Intel takes a code path for
 older instruction sets: 90 GFLOP/s a core on a Zen 5 where oneDNN's AVX-512 path reaches 210 (see
-docs/performance.md). Lower precisions go to oneDNN by themselves, which lays the weights out anew for each
+docs/performance.md). Lower precisions go to oneDNN by themselves, which lays the weights out again for each
 call; here inference keeps them as they are wanted.
 """
 

@@ -20,7 +20,7 @@ _kept: MutableMapping[Tensor, dict[Make, tuple[State, Tensor]]] = WeakTensorKeyD
 def prepared(weight: Tensor, make: Make) -> Tensor:
     """Return `make(weight)`, computed once for as long as the weight lives and stays as it is.
 
-    Where gradients are recorded or anything watches the call, and away from the CPU, it is computed anew.
+    Where gradients are recorded or anything watches the call, and away from the CPU, it is computed again.
 
     Args:
         weight: a parameter: the tensor itself, since a view made for the call would not be found again.

@@ -182,7 +182,7 @@ class RunConfig(Config):
     """Where the run lives and what it keeps; intervals in steps, 0 for never.
 
     `tensorboard`: None writes for it where it is installed. `wandb` is a project's name. `max_seconds`
-    ends the run early, with a checkpoint to go on from. `patience` ends it after so many validations without
+    ends the run early, with a checkpoint to continue from. `patience` ends it after so many validations without
     a better one, 0 for never.
     """
 

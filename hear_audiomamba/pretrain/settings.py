@@ -176,7 +176,7 @@ def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[
 
     Args:
         before: `plain` dictionary of the configuration in the checkpoint.
-        now: that of the configuration to go on with.
+        now: that of the configuration to continue with.
     """
     old, new = ({k: v for part in _NUMERIC for k, v in _flat(part, c.get(part))} for c in (before, now))
     return [key for key in new if key not in _PLACES and old.get(key) != new[key]]

@@ -53,7 +53,7 @@ def test_cut_connections_go_on_where_they_ended(site, tmp_path):
 
 def test_a_later_call_goes_on(site, tmp_path):
     site.cut_after = [1000] * module.ATTEMPTS
-    with pytest.raises(DownloadError, match=r"5000 bytes are kept, the same call goes on"):
+    with pytest.raises(DownloadError, match=r"5000 bytes are kept, the same call continues"):
         get(site, tmp_path / "x")
     assert not (tmp_path / "x").exists()
     assert get(site, tmp_path / "x", sha256=SHA256).read_bytes() == CONTENT

@@ -135,7 +135,7 @@ class Study:
         return list(dict.fromkeys(problems))
 
     def run(self) -> None:
-        """Do all of this shard that is not done; a step that fails is noted and the others go on."""
+        """Do all of this shard that is not done; a step that fails is noted and the others continue."""
         shutil.rmtree(self.scratch, ignore_errors=True)
         pending = [c for c in self.cells if c.missing and c.state != "failed"]
         with ThreadPoolExecutor(max_workers=self.jobs) as pool:
@@ -183,7 +183,7 @@ class Study:
                     try:
                         cell.runs[seed] = read_json(path)
                     except DataError as error:
-                        # A file is put in place whole; one that cannot be read was damaged later and is made anew.
+                        # A file is put in place whole; one that cannot be read was damaged later and is made again.
                         self.changed(cell, f"{error}; will be run again")
             if len(cell.runs) == self.suite.seeds:
                 cell.state = "done"

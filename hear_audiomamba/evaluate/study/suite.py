@@ -88,7 +88,7 @@ class Suite(Config):
         seeds: how many runs; their seeds count up from 42, the kit's own.
         grid: `default`, `fast` or `faster`, as in the kit.
         grid_points: how many points of the grid are tried.
-        grid_seed: seed of the choice of points; None draws them anew for each run, from its own seed.
+        grid_seed: seed of the choice of points; None draws them again for each run, from its own seed.
         engine: `fast` for this package's runners, which need nothing else; `heareval` for HEAR's own.
     """
 

@@ -42,7 +42,7 @@ class Archive:
     md5: str | None = None
 
     def fetch(self, folder: Path, progress: Callable[[int, int | None], None] | None = None) -> Path:
-        """Get the file into a folder, going on with what an earlier call left.
+        """Get the file into a folder, continuing with what an earlier call left.
 
         Raises:
             DownloadError: it cannot be had, or is not what the source says it is.

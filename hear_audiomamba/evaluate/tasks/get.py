@@ -24,7 +24,7 @@ _UNKNOWN_TASK_TIMES = 20
 
 @dataclass
 class Fetcher:
-    """Gets tasks into a folder. Killed at any time, the same call goes on and ends with the same files.
+    """Gets tasks into a folder. Killed at any time, the same call continues and ends with the same files.
 
     Args:
         folder: of the tasks.

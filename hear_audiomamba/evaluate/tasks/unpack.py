@@ -17,7 +17,7 @@ def unpack(archive: Path, task: str, folder: Path, most_bytes: int) -> None:
     Args:
         archive: tar file with `tasks/<task>/…`, or `<task>/…`.
         task: its id.
-        folder: that takes what is below `<task>/`; made anew unless it is complete.
+        folder: that takes what is below `<task>/`; made again unless it is complete.
         most_bytes: more than this is refused: no task is that large.
 
     Raises:

@@ -158,7 +158,7 @@ def scan_forward(
             tl.store(state + n * channels, h, mask=inside)
             if y is not None:
                 sums = new_sums
-        # Lanes read back what they wrote themselves; this keeps it so if a compiler shares out lanes anew.
+        # Lanes read back what they wrote themselves; this keeps it so if a compiler shares out lanes again.
         tl.debug_barrier()
 
         if y is not None:

@@ -1,7 +1,7 @@
 """Which clip comes when: a pure function of the seed and of a position in the endless training stream.
 
 Everything random about a sample is drawn from a generator made of the seed and the sample's position.
-So a run can be stopped at any step and go on with the same data, whatever the number of workers.
+So a run can be stopped at any step and continue with the same data, whatever the number of workers.
 """
 
 from __future__ import annotations

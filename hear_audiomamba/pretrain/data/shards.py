@@ -1,6 +1,6 @@
 """Webdataset tars: found, fetched when they are URLs, and indexed so that any clip can be read at once.
 
-An index makes tars as good as files: crops come in any order, so a resumed run goes on exactly where
+An index makes tars as good as files: crops come in any order, so a resumed run continues exactly where
 it was, with any number of workers, which a stream that is read from front to back cannot do.
 """
 

@@ -124,7 +124,7 @@ class MaskedReconstruction(Objective):
             mask = mask & chosen.bool()[:, None]
         tokens, prediction, target = self._reconstruct(features, mask)
         per_clip = self.per_clip(prediction, target, mask, self._own_patches(batch))
-        # Divided by the expected number of masked clips, not by the one at hand: so the gradient of a
+        # Divided by the expected number of masked clips, not by the actual one: so the gradient of a
         # batch is the mean of those of its parts, however it is split over processes.
         reconstruction = (per_clip * chosen).sum() / (max(share, 1e-6) * len(mask))
         losses = {"reconstruction": reconstruction.detach()}

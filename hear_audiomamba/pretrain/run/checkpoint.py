@@ -1,4 +1,4 @@
-"""Checkpoints of a run: the model in our own format, and all that is needed to go on exactly.
+"""Checkpoints of a run: the model in our own format, and all that is needed to continue exactly.
 
 `checkpoints/step-00001000/model.safetensors` is what `load_model` opens (the averaged weights if the
 run keeps an average); `training.safetensors` beside it holds the trained parameters, the heads and
@@ -90,7 +90,7 @@ class Checkpoints:
                 optimizer: AdamW over the objective's parameters.
         XX configuration of the model.
                 notes: for the model's metadata.
-                state: further facts the run needs to go on, fit for JSON.
+                state: further facts the run needs to continue, fit for JSON.
 
             Raises:
                 CheckpointError: it cannot be written (disk full, no permission).

@@ -64,7 +64,7 @@ def pretrain(config: PretrainConfig, resume: bool = False) -> Outcome:
 
     Args:
         config: the run; see `read_config`.
-        resume: go on from the newest checkpoint in `run.out`, or start if there is none.
+        resume: continue from the newest checkpoint in `run.out`, or start if there is none.
 
     Returns:
         How it ended. `out/model.safetensors` is the model, `out/log.jsonl` the course of the run.
@@ -98,7 +98,7 @@ class Run:
         self.checkpoints = Checkpoints(self.out, config.run.keep)
         if self.checkpoints.steps() and not resume:
             raise ConfigError(
-                f"run.out: {self.out} already holds a run; go on with --resume or give another folder"
+                f"run.out: {self.out} already holds a run; continue with --resume or give another folder"
             )
         check_loggers(config.run)
         check_pictures(config)

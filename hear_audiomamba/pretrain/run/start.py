@@ -139,7 +139,7 @@ def _differs(stored: Tensor, own: Tensor | None) -> bool:
 
 
 def take_heads(objective: Objective, run: Path) -> None:
-    """Start the teachers' heads as another run left them, where they fit; the others begin anew.
+    """Start the teachers' heads as another run left them, where they fit; the others start again.
 
     Args:
         objective: whose heads are set.
