@@ -225,13 +225,16 @@ class FinetuneConfig(Config):
     `head`: "scene" is a linear layer on the standardised scene embedding, "model" the tagging head of the
     model's authors; "auto" takes the latter where the model has one. `loss`: "auto" takes cross-entropy
     for one label a clip and binary cross-entropy for several. `kind` says which of the two the labels are;
-    "auto" goes by the labels. Labels with folds: `fold` is the one to test on, the next one validates.
+    "auto" goes by the labels. `head_start`: "probe" has a scene head begin as a linear classifier fitted to the
+    embeddings of the model as it was, "zero" with all classes alike; the model's own head is not concerned.
+    Labels with folds: `fold` is the one to test on, the next one validates.
     Labels without splits: `valid_share` of each class validates, chosen by the seed.
     """
 
     head: Literal["auto", "scene", "model"] = "auto"
     loss: Literal["auto", "cross_entropy", "bce"] = "auto"
     kind: Literal["auto", "single", "multi"] = "auto"
+    head_start: Literal["probe", "zero"] = "probe"
     fold: str | None = None
     valid_share: float = 0.2
 

@@ -95,9 +95,9 @@ def test_two_tones_are_told_apart_on_clips_held_back(finetune, tones):
         )
     )
     valid = [e["accuracy"] for e in events(outcome.out, "valid")]
-    assert len(valid) == 12 and max(valid) == 1.0 and outcome.finished
+    assert len(valid) == 13 and max(valid) == 1.0 and outcome.finished
     best = json.loads((outcome.out / "checkpoints" / "best.json").read_text())
-    assert best["metric"] == "score" and valid[best["step"] // 2 - 1] == 1.0
+    assert best["metric"] == "score" and valid[best["step"] // 2] == 1.0
     # What is left as the run's model is the best one, and it is a model like any other.
     kept = outcome.out / "checkpoints" / f"step-{best['step']:08d}" / "model.safetensors"
     assert kept.read_bytes() == (outcome.out / "model.safetensors").read_bytes()
@@ -108,6 +108,51 @@ def test_two_tones_are_told_apart_on_clips_held_back(finetune, tones):
         scenes[name] = model.scene(torch.from_numpy(np.stack(clips)))
     between = (scenes["high"].mean(0) - scenes["low"].mean(0)).norm()
     assert between > 2 * max(scenes[name].std(0).norm() for name in scenes)
+
+
+def test_a_head_that_starts_as_the_probe_is_as_good_as_it_before_the_first_step(finetune, task):
+    probe = pretrain(finetune("optim.steps=1", "optim.lr=0", *PLAIN, labels=task)).out
+    zero = pretrain(
+        finetune("finetune.head_start=zero", "optim.steps=1", "optim.lr=0", *PLAIN, labels=task, out="zero")
+    ).out
+    assert [e["step"] for e in events(probe, "valid")] == [0, 1]
+    assert [e["step"] for e in events(zero, "valid")] == [1]
+    # All classes alike: the loss of two is log 2, with smoothed labels as with others.
+    assert events(zero, "valid")[0]["loss"] == pytest.approx(np.log(2), abs=1e-5)
+    start, after = events(probe, "valid")
+    assert start["accuracy"] == 1.0 and start["loss"] < 0.5
+    assert after["loss"] == pytest.approx(start["loss"], abs=1e-6)
+
+
+def test_an_average_of_weights_starts_at_the_probe(finetune, task):
+    out = pretrain(finetune("optim.ema=0.9", "optim.steps=1", "optim.lr=0", *PLAIN, labels=task)).out
+    start, after = events(out, "valid")
+    assert start["loss"] < 0.5 and after["loss"] == pytest.approx(start["loss"], abs=1e-6)
+
+
+def test_training_that_spoils_the_model_leaves_the_probe(finetune, task, weights):
+    run = finetune("optim.steps=2", "optim.lr=0.1", "optim.warmup_steps=0", "run.keep=1", *PLAIN, labels=task)
+    outcome = pretrain(run)
+    valid = events(outcome.out, "valid")
+    assert valid[0]["accuracy"] == 1.0 and min(e["loss"] for e in valid[1:]) > valid[0]["loss"]
+    before, after = read_safetensors(weights)[0], read_safetensors(outcome.out / "model.safetensors")[0]
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert events(outcome.out, "test")[0]["best_step"] == 0
+    assert pretrain(run, resume=True).finished
+
+
+def test_the_fitted_head_is_where_its_loss_does_not_fall_any_more():
+    rng = torch.Generator().manual_seed(0)
+    scenes = torch.randn(60, 5, generator=rng) * torch.tensor([1.0, 10.0, 0.1, 1.0, 3.0]) + 4
+    labels = torch.eye(3)[torch.randint(3, (60,), generator=rng)]
+    head = SceneHead(5, 3)
+    head.standardise(scenes)
+    head.fit(scenes, lambda logits: torch.nn.functional.cross_entropy(logits, labels.double()), penalty=0.1)
+    rows, weight = (scenes - head.mean) / head.scale, head.linear.weight.detach()
+    errors = (torch.softmax(head(scenes), 1) - labels).detach() / len(rows)
+    torch.testing.assert_close(errors.T @ rows, -0.1 * weight, atol=1e-5, rtol=0)
+    torch.testing.assert_close(errors.sum(0), torch.zeros(3), atol=1e-5, rtol=0)
+    assert weight.abs().max() > 0.05
 
 
 def test_the_head_reads_what_the_model_embeds(finetune, tones):

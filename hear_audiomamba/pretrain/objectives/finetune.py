@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,9 +13,11 @@ from ..config import PretrainConfig
 from ..data.labelled import Kind
 from .objectives import Batch, Objective
 
+_FIT_STEPS = 200
+
 
 class SceneHead(nn.Module):
-    """A linear layer on standardised scene embeddings; it starts at zero, so that all classes are as likely.
+    """A linear layer on standardised scene embeddings; until it is fitted, all classes are as likely.
 
     Args:
         width: K, of a scene embedding.
@@ -43,6 +47,34 @@ class SceneHead(nn.Module):
         # A dimension that hardly moves must not become the loudest.
         self.scale.copy_(deviation.clamp_min(1e-3 * deviation.median().clamp_min(1e-6)))
         self.mean.copy_(scenes.double().mean(dim=0))
+
+    def fit(self, scenes: Tensor, loss: Callable[[Tensor], Tensor], penalty: float) -> None:
+        """Become the classifier with the least loss on these scenes; go on from the present one.
+
+        It is solved in float64 on the CPU, so that what rounding does to embeddings is not made larger.
+
+        Args:
+            scenes: embeddings `(n, K)`.
+            loss: of logits `(n, classes)` float64 on the CPU.
+            penalty: half of it times the squared weights is added to the loss.
+        """
+        rows = ((scenes.float() - self.mean) / self.scale).cpu().double()
+        weight, bias = (p.detach().cpu().double().requires_grad_() for p in self.linear.parameters())
+        solver = torch.optim.LBFGS(
+            [weight, bias], max_iter=_FIT_STEPS, tolerance_grad=1e-7, tolerance_change=1e-12,
+            line_search_fn="strong_wolfe",
+        )  # fmt: skip
+
+        def closure() -> Tensor:
+            solver.zero_grad()
+            total = loss(F.linear(rows, weight, bias)) + 0.5 * penalty * weight.square().sum()
+            torch.autograd.backward(total)
+            return total
+
+        solver.step(closure)
+        with torch.no_grad():
+            self.linear.weight.copy_(weight)
+            self.linear.bias.copy_(bias)
 
 
 class Finetuning(Objective):

@@ -84,16 +84,17 @@ class Checkpoints:
     ) -> Path:
         """Write a checkpoint and remove those that are no longer kept.
 
-            Args:
-                step: steps done.
-                objective: encoder and heads.
-                optimizer: AdamW over the objective's parameters.
-        XX configuration of the model.
-                notes: for the model's metadata.
-                state: further facts the run needs to continue, fit for JSON.
+        Args:
+            step: steps done.
+            objective: encoder and heads.
+            optimizer: AdamW over the objective's parameters.
+            average: of the objective's weights, or None.
+            model: configuration of the model.
+            notes: for the model's metadata.
+            state: further facts the run needs to continue, fit for JSON.
 
-            Raises:
-                CheckpointError: it cannot be written (disk full, no permission).
+        Raises:
+            CheckpointError: it cannot be written (disk full, no permission).
         """
         target = self.path(step)
         try:

@@ -21,7 +21,6 @@ from .pictures import reconstruction_picture
 from .probe import Probe
 from .scores import score, score_name
 
-_CLIPS_TO_STANDARDISE = 1024
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -128,21 +127,6 @@ class Evaluation:
             with self.forward.autocast():
                 logits.append(objective.logits(features, inputs))
         return torch.cat(logits).cpu(), torch.cat(labels)
-
-    @torch.no_grad()
-    def standardise_head(self) -> None:
-        """Have a scene head start from mean and deviation of the embeddings of training clips."""
-        objective = self.parts.objective
-        if not isinstance(objective, Finetuning) or objective.head is None:
-            return
-        objective.eval()
-        scenes = []
-        for batch in fixed_batches(self.parts.train, _CLIPS_TO_STANDARDISE, self.micro):
-            features, inputs = self.forward.inputs(on_device(batch, self.forward.device), False)
-            with self.forward.autocast():
-                scenes.append(objective.scene(objective.encoder.embed_frames(features), inputs).float())
-        objective.head.standardise(torch.cat(scenes))
-        objective.train()
 
     @torch.no_grad()
     def valid_losses(self) -> dict[str, float]:

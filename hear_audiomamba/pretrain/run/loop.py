@@ -28,6 +28,7 @@ from . import distributed
 from .build import build, check_disk
 from .checkpoint import Checkpoints, provenance
 from .evaluation import Evaluation, Forward, on_device
+from .head_start import start_head
 from .memory import choose_micro_batch, clips_of_process, freeze_unused
 from .optim import Schedule, build_average, build_optimizer
 from .pictures import check_pictures, course_picture
@@ -123,7 +124,9 @@ class Run:
             config, self.parts, self.forward, self.average, self.micro, probing=self.main
         )
         if self.step == 0:
-            self.evaluation.standardise_head()
+            start_head(config, self.parts, self.forward, self.micro)
+            if self.average is not None:
+                self.average.load(dict(self.objective.named_parameters()))
         self.parallel: DistributedDataParallel | None = None
         if distributed.world_size() > 1:
             ids = [device.index] if device.type == "cuda" else None
@@ -155,6 +158,8 @@ class Run:
                 self._announce(total)
                 if self.step == 0 and self.config.probe.tasks_dir and self.config.probe.at_start:
                     self._probe()
+                if self.step == 0 and self.finetuning and self.config.finetune.head_start == "probe":
+                    self._keep_start()
                 if not self._out_of_patience():
                     loss = self._loop(total)
                 finished = self.step >= total or self._out_of_patience()
@@ -282,6 +287,12 @@ class Run:
             # Few clips have few scores; of two alike, the one that is surer of itself is the better.
             found["score"] = losses[name] - 1e-6 * min(losses["loss"], 1e3)
         return found
+
+    def _keep_start(self) -> None:
+        """Keep the model as it is before the first step: training may never find a better one."""
+        score = self._validate()["score"]
+        self._note(score)
+        self._save(score)
 
     def _note(self, score: float) -> None:
         """Count validations since the best one."""
