@@ -1,1 +1,1 @@
-"""At home in other tools: each module here needs the library it is for, as an extra of its name."""
+"""Adapters to other libraries: each module here needs the library it is for, as an extra of its name."""

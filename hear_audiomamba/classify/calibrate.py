@@ -1,4 +1,4 @@
-"""Probabilities that come true, and the probability from which to believe a class."""
+"""Calibrated probabilities, and the probability from which to believe a class."""
 
 from __future__ import annotations
 
@@ -109,9 +109,9 @@ def choose_thresholds(probabilities: Floats, targets: Floats, kind: Kind, precis
     Args:
         probabilities: `(n, C)` calibrated, of rows that the classifier was not fitted on.
         targets: `(n, C)` of zeros and ones.
-        kind: of the task. In a single-label task only each row's likeliest class is looked at.
+        kind: of the task. In a single-label task only each row's most probable class is looked at.
         precision: share of right ones that is wanted among those found, 0 to 1; None takes the threshold
-            with the best F1, and 0 (the likeliest class always counts) in a single-label task.
+            with the best F1, and 0 (the most probable class always counts) in a single-label task.
 
     Returns:
         `(C,)` float32. Where the precision is never reached, the threshold that comes nearest to it.

@@ -133,7 +133,7 @@ class AudioClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.asarray(chances / chances.sum(axis=1, keepdims=True))
 
     def predict(self, X: Any) -> Any:
-        """Return the likeliest label of each row, `(n,)`."""
+        """Return the most probable label of each row, `(n,)`."""
         chances = self.predict_proba(X)
         return self.classes_[chances.argmax(axis=1)]
 

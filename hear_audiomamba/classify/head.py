@@ -27,7 +27,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Turns logits into logits whose probabilities come true: `slope · logit + offset`, each `(C,)`.
+    """Turns logits into logits that give calibrated probabilities: `slope · logit + offset`, each `(C,)`.
 
     In a single-label task all slopes are one number, the inverse temperature, and the offsets are 0.
     """
@@ -96,7 +96,7 @@ class Head:
         return to_probabilities(self.logits(embeddings), self.kind, self.calibration)
 
     def decide(self, probabilities: Floats) -> list[tuple[str, ...]]:
-        """Return the classes of each row at or over their threshold; of a single-label task the likeliest only."""
+        """Return the classes of each row at or over their threshold; of a single-label task the most probable only."""
         return decide(probabilities, self.kind, self.classes, self.thresholds)
 
     def with_decisions(self, calibration: Calibration, thresholds: Floats) -> Head:

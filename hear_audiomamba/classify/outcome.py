@@ -1,4 +1,4 @@
-"""What fitting is asked for, and what comes of it."""
+"""Options and results of fitting."""
 
 from __future__ import annotations
 

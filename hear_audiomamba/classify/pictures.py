@@ -1,4 +1,4 @@
-"""Spectrograms of the surest detections of each class, to check a classifier at a glance."""
+"""Spectrograms of the most certain detections of each class, to check a classifier at a glance."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PER_ROW = 3
 def draw_detections(
     detections: Sequence[Detection], model: AudioEmbedder, folder: str | Path, count: int
 ) -> list[Path]:
-    """Draw the surest detections of each class.
+    """Draw the most certain detections of each class.
 
     Args:
         detections: of any recordings.
@@ -86,6 +86,6 @@ def _draw(label: str, detections: Sequence[Detection], model: AudioEmbedder, pat
         axes.set(xlim=(begin, end), yticks=[])
         axes.set_title(f"{one.score:.2f}  {Path(one.path).name}", fontsize=8)
         axes.tick_params(labelsize=7)
-    figure.suptitle(f"{label}: the surest detections, seconds in the recording", fontsize=10)
+    figure.suptitle(f"{label}: the most certain detections, seconds in the recording", fontsize=10)
     with replacing(path) as partial:
         figure.savefig(partial, format="png", dpi=110)

@@ -29,7 +29,7 @@ def detect(
     """Find a classifier's classes in recordings.
 
     Neighbouring rows of a class become one detection. In a single-label task each row counts for its
-    likeliest class only; else a class begins at its threshold and continues by hysteresis.
+    most probable class only; else a class begins at its threshold and continues by hysteresis.
 
     Args:
         recordings: their probabilities.

@@ -108,7 +108,7 @@ def report_page(fitted: Fitted, title: str, folder: Path) -> str:
         + (", counted by short stretches of time instead of events." if events else ".")
         + " The area under a curve is its average precision.",
         "curves": "".join(_curve(s, r, p) for s, (r, p) in zip(trial.scores, curves(trial))),
-        "mistake_words": f"{len(trial.mistakes)} in all, the surest first. Some will be wrong labels.",
+        "mistake_words": f"{len(trial.mistakes)} in all, the most certain first. Some may be wrong labels.",
         "mistakes": "".join(_mistake(one, folder) for one in trial.mistakes[:MOST_MISTAKES]),
     }
     for name, part in parts.items():

@@ -127,7 +127,9 @@ def passes(sources: Sequence[Source], classifier: Classifier, hop_seconds: float
     count = max(1, round(length / hop_seconds)) if hop_seconds > 0 else 1
     if not abs(length / count - hop_seconds) <= 1e-3 * length:
         near = ", ".join(f"{length / n:g}" for n in (1, 2, 4))
-        raise ConfigError(f"hop: {hop_seconds:g} s, expected a whole part of {length:g} s, such as {near}")
+        raise ConfigError(
+            f"hop: {hop_seconds:g} s, expected {length:g} s divided by a whole number, such as {near}"
+        )
     return [
         source if k == 0 else _shifted(source, k, k * length / count)
         for source in sources

@@ -30,7 +30,7 @@ def format_of(out: Path, given: str | None) -> str:
     """Return the format of an output file, by its name where none is given.
 
     Raises:
-        ConfigError: the name tells no format.
+        ConfigError: the name does not show the format.
     """
     if given is not None:
         if given not in FORMATS:
@@ -41,7 +41,7 @@ def format_of(out: Path, given: str | None) -> str:
     found = {".csv": "csv", ".parquet": "parquet", ".json": "json"}.get(out.suffix.lower())
     if found is None:
         raise ConfigError(
-            f"{out}: its name tells no format; end it in .csv, .parquet, .json or .selections.txt (Raven), "
+            f"{out}: its name does not show the format; end it in .csv, .parquet, .json or .selections.txt (Raven), "
             f"or give --format {'|'.join(FORMATS)}"
         )
     return found

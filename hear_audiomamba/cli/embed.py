@@ -78,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = errors.add_argument
     add("--overwrite", action="store_true", help="delete the results of an earlier run in DIR")
     add("--skip-errors", action="store_true", help="exit status 0 although some files could not be read")
-    add("--keep-truncated", action="store_true", help="embed what is there of files that are not whole")
+    add("--keep-truncated", action="store_true", help="embed the readable part of files that are cut")
     add("--retry-errors", action="store_true", help="try files again that failed in an earlier run")
     add("--quiet", action="store_true", help="no progress line")
 

@@ -80,7 +80,7 @@ def markdown(report: dict[str, Any]) -> str:
     lines = [f"# GPU report: {machine['device']}", ""]
     lines.append(f"{machine['devices']} devices, torch {machine['torch']}, CUDA {machine['cuda']}.")
     if machine["rehearsal"]:
-        lines += ["", "**A rehearsal on the CPU at toy size: its numbers say nothing about speed.**"]
+        lines += ["", "**A rehearsal on the CPU at small sizes: its numbers say nothing about speed.**"]
     for name, step in report["steps"].items():
         lines += ["", f"## {TITLES[name]}", ""]
         if "error" in step:

@@ -12,7 +12,7 @@ _SECONDS_A_LINE = 60.0
 
 
 class Countable(Protocol):
-    """What a run tells of itself: `archive.progress.Progress`."""
+    """What a run reports: `archive.progress.Progress`."""
 
     n_sources: int
     n_done: int
@@ -25,17 +25,17 @@ class Countable(Protocol):
 
     @property
     def seconds_left(self) -> float | None:
-        """Time left; None where it cannot be told yet."""
+        """Time left; None if it is not known yet."""
 
 
 class ProgressLine:
     """Shows the state of a run on standard error: files, hours of audio, × real time, time left.
 
     On a terminal it is one line that is drawn again and again; elsewhere, as in the log of a batch job,
-    a line a minute. What cannot be read is told at once in either place.
+    a line a minute. Files that cannot be read are shown immediately in both cases.
 
     Args:
-        quiet: tell only what cannot be read.
+        quiet: show only files that cannot be read.
     """
 
     def __init__(self, quiet: bool = False) -> None:

@@ -139,7 +139,7 @@ def test_what_predict_refuses(fitted, recording, tmp_path, capsys):
     for more, told in (
         (["--model", str(bad)], "cannot be read"),
         (["--model", str(tmp_path / "gone.safetensors")], "no such file"),
-        (["--model", str(fitted), "--hop", "0.3"], "expected a whole part of 1 s"),
+        (["--model", str(fitted), "--hop", "0.3"], "expected 1 s divided by a whole number"),
         (["--model", str(fitted), "--threshold", "7"], "expected a probability"),
         (["--model", str(fitted), "--format", "xml"], None),
     ):

@@ -100,7 +100,7 @@ class Engine:
 
         Returns:
             For each seed a dictionary like the kit's `test.predicted-scores.json`: scores of each test split, their
-            aggregate over folds, the chosen point; besides, `grid` tells how every point fared.
+            aggregate over folds, the chosen point; also `grid`, with the result of every point.
         """
         started = time.perf_counter()
         points = {seed: self.points(seed) for seed in seeds}

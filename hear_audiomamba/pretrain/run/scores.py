@@ -33,7 +33,7 @@ def score(logits: Tensor, labels: Tensor, kind: Kind) -> float:
     Args:
         logits: `(n, classes)`.
         labels: `(n, classes)` of zeros and ones.
-        kind: "single": share of clips whose likeliest class is right. "multi": mean over classes that occur of
+        kind: "single": share of clips whose most probable class is right. "multi": mean over classes that occur of
             the average precision.
     """
     if kind == "single":
