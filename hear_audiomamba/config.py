@@ -69,7 +69,7 @@ class Config:
 
 
 def load_config(path: str | Path) -> dict[str, Any]:
-    """Read a YAML or JSON file that holds one mapping.
+    """Read a YAML or JSON file with one mapping.
 
     Raises:
         ConfigError: the file cannot be read or parsed, or is not a mapping.
@@ -175,7 +175,7 @@ def _coerce(hint: Any, value: Any, where: str) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class LogMelConfig(Config):
-    """A log-mel spectrogram of centred, reflect-padded frames (`features.LogMel`).
+    """A log-mel spectrogram of centred, reflect-padded frames (`frontends.logmel.LogMel`).
 
     Frequencies in Hz, lengths in samples. `normalize="clip"` subtracts each clip's mean and divides by
     its standard deviation plus 1e-8; `"none"` leaves the logarithm as it is.
@@ -196,7 +196,7 @@ class LogMelConfig(Config):
 
 @dataclasses.dataclass(frozen=True)
 class KaldiFbankConfig(Config):
-    """Kaldi's log-mel filterbank without dither (`features_kaldi.KaldiFbank`).
+    """Kaldi's log-mel filterbank without dither (`frontends.kaldi.KaldiFbank`).
 
     Frequencies in Hz, lengths in samples. The energies are normalised as `(x - mean) / (2 * std)`; the
     defaults are the constants SSAST and SSAMBA were pretrained with. `window` is the symmetric Hann
@@ -234,8 +234,8 @@ class LogMelPatchConfig(Config):
 class SSAMConfig(LogMelPatchConfig):
     """The SSAM encoder (Yadav & Tan, arXiv 2406.02178): causal Mamba over spectrogram patches.
 
-    `trained_depth` blocks are run, the rest are left out: their weights are there for further training,
-    but still add nothing. None runs all.
+    The first `trained_depth` blocks are run. The weights of the others are kept for further training, but are
+    not trained yet. None runs all blocks.
     """
 
     d_state: int = 24

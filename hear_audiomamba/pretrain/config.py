@@ -12,7 +12,7 @@ from ..config import Config
 class DataConfig(Config):
     """Where the audio is and how clips are cut from it.
 
-    For the recipe "finetune", `path` is the labels: a folder a class, a table, or a HEAR task (see
+    For the recipe "finetune", `path` is the labels: a folder for each class, a table, or a HEAR task (see
     docs/finetuning.md).
 
     `path` is a folder of audio, a manifest (`.csv`, `.json`, `.jsonl`), webdataset tars (a folder, a
@@ -20,10 +20,10 @@ class DataConfig(Config):
     `(T, F)`, not normalised). A folder that holds a `manifest.csv` is read by it. `split` and
     `valid_split` choose rows of a manifest by their `split` column, or sub-folders of that name.
 
-    An epoch has one crop of each clip (`epoch: clips`, as published) or as many as it is long
+    An epoch has one crop of each clip (`epoch: clips`, as published), or more crops of longer clips
     (`epoch: seconds`). `weights` draws clips by the manifest's `kind` instead: `{speech: 1, music: 1}`
-    takes as many crops of either, however much there is. `balance: classes` draws a clip as often as
-    its rarest labels ask for. Clips shorter than a crop are repeated (`tile`) or followed by silence
+    takes equally many crops of both, whatever their amounts. `balance: classes` draws clips with rare labels
+    more often. Clips shorter than a crop are repeated (`tile`) or followed by silence
     after normalisation (`pad`). `workers` processes decode; `worker_start` says how they are started (auto:
     `fork` on Linux without a GPU, else `spawn`).
     """
@@ -45,10 +45,10 @@ class DataConfig(Config):
 
 @dataclass(frozen=True)
 class MaskConfig(Config):
-    """Which patches are hidden.
+    """Which patches are masked.
 
-    `kind: random` hides single patches, `clusters` squares whose side is drawn from `cluster` (lowest,
-    highest) for each clip. How many: `count`, or else the share `ratio` of all.
+    `kind: random` masks single patches. `kind: clusters` masks squares; their side is drawn from `cluster`
+    (lowest, highest) for each clip. The number of masked patches is `count`, or else the share `ratio` of all.
     """
 
     kind: Literal["random", "clusters"] = "random"
@@ -80,14 +80,14 @@ class DistillConfig(Config):
 
     `targets` is the folder, None for none. `teachers` gives a weight to each teacher used; None takes
     all with weight 1. A head for each teacher reads the scene vector: `linear`, or `mlp` with `hidden`
-    units. Before it the vector is normed (`head_norm`: `layer`), or each of its dimensions over the batch
-    (`batch`), as a probe on standardised embeddings does: then small differences are learned from at once.
-    Targets are standardised with the folder's mean and std. `weight` is that of the sum of the
-    teachers' losses, `reconstruction_weight` that of the recipe's own loss, which is taken on the share
-    `masked` of the clips; the others are seen whole. With the recipe "tagging" and `soft_labels`, a
+    units. The vector is first normalised: by layer norm (`head_norm: layer`), or each dimension over the batch
+    (`batch`). The latter lets the head learn from small differences early.
+    Targets are standardised with the folder's mean and std. `weight` is the factor of the sum of the
+    teachers' losses. `reconstruction_weight` is the factor of the recipe's own loss. It is computed on the share
+    `masked` of the clips; the other clips are not masked. With the recipe "tagging" and `soft_labels`, a
     teacher's row is a logit for each class, softened by `temperature`, and `weight` between 0 and 1 is
-    the share of the loss against them. With the recipe "distill", `tags` names the teacher whose rows of
-    class scores the model's own tagging head predicts, in place of a head beside it.
+    the share of the loss against them. With the recipe "distill", `tags` names a teacher with rows of
+    class scores; the model's own tagging head predicts them, instead of a separate head.
     """
 
     targets: str | None = None
@@ -107,15 +107,15 @@ class DistillConfig(Config):
 
 @dataclass(frozen=True)
 class AugmentConfig(Config):
-    """Changes of the waveform, each with the probability that a crop gets it; all off by default.
+    """Augmentations. `gain`, `noise`, `mix`, `speed`, `reverb` and `mixup` are probabilities; 0 is off.
 
     `gain_db` is the largest change up or down; `noise_snr_db`, `mix_snr_db` the range of the ratio of
     the clip to coloured noise or to another crop; `speed` the range of the factor (pitch and tempo
     together); `reverb_seconds` the range of the time in which the echo falls by 60 dB. `mixup` is the
-    chance that another clip and its labels are blended in, with a share drawn from a Beta distribution
-    of both parameters `mixup_alpha`. `spec_time` and `spec_freq` are the widest stretches of frames and
-    of mel bins that SpecAugment blanks. `spec_noise` adds uniform noise up to a level drawn below it to the
-    normalised spectrogram, and `spec_shift` moves it round by fewer frames than that, as SSAST's authors do.
+    chance that another clip and its labels are mixed in, with a share drawn from a Beta distribution
+    with both parameters `mixup_alpha`. `spec_time` and `spec_freq` are the largest widths of SpecAugment's masks,
+    in frames and in mel bins. `spec_noise` adds uniform noise to the normalised spectrogram, at a level drawn below
+    this value. `spec_shift` rotates it in time by fewer frames than this. Both are as SSAST's authors do.
     """
 
     gain: float = 0.0
@@ -140,9 +140,9 @@ class AugmentConfig(Config):
 class OptimConfig(Config):
     """AdamW and its schedule.
 
-    `lr` is for `lr_batch` clips a step and scales with the batch; None takes it as it is. The batch of a
-    step is `batch` clips; every process takes `micro_batch` of them at a time (None: as many as fit into
-    memory; see `run/memory.py`).
+    `lr` is the rate for `lr_batch` clips in a step, and scales with the batch. With `lr_batch: null` it does not
+    scale. A step has `batch` clips; every process computes `micro_batch` of them at once (None: as many as fit
+    into memory; see `run/memory.py`).
     The rate rises linearly for `warmup_epochs` (or `warmup_steps`), then falls: `cosine` to `min_lr`, or
     stays `constant` until a linear fall over the last `cooldown` share of the steps, or is multiplied by
     `decay_factor` after `decay_start` epochs and every `decay_every` epochs from there (`step`).
@@ -179,11 +179,11 @@ class OptimConfig(Config):
 
 @dataclass(frozen=True)
 class RunConfig(Config):
-    """Where the run lives and what it keeps; intervals in steps, 0 for never.
+    """The folder of the run and what is kept there. Intervals are in steps, 0 for never.
 
-    `tensorboard`: None writes for it where it is installed. `wandb` is a project's name. `max_seconds`
-    ends the run early, with a checkpoint to continue from. `patience` ends it after so many validations without
-    a better one, 0 for never.
+    `tensorboard`: None writes its files if it is installed. `wandb` is the name of a project. `max_seconds`
+    ends the run early, with a checkpoint to continue from. `patience` ends it after this many validations
+    without improvement, 0 for never.
     """
 
     out: str = ""
@@ -206,7 +206,7 @@ class ProbeConfig(Config):
     """A small classifier on HEAR-format tasks during the run, on frozen scene embeddings.
 
     `tasks_dir` holds `<task>-<version>/` folders; `tasks` names some of them (None: all scene tasks).
-    `every` is in steps, `max_clips` bounds the clips a task, `folds` the test folds of a k-fold task.
+    `every` is in steps. `max_clips` limits the clips of a task, `folds` the test folds of a k-fold task.
     """
 
     tasks_dir: str | None = None
@@ -223,12 +223,12 @@ class FinetuneConfig(Config):
     """Training the whole network on labels; for the recipe "finetune".
 
     `head`: "scene" is a linear layer on the standardised scene embedding, "model" the tagging head of the
-    model's authors; "auto" takes the latter where the model has one. `loss`: "auto" takes cross-entropy
-    for one label a clip and binary cross-entropy for several. `kind` says which of the two the labels are;
-    "auto" goes by the labels. `head_start`: "probe" has a scene head begin as a linear classifier fitted to the
-    embeddings of the model as it was, "zero" with all classes alike; the model's own head is not concerned.
-    Labels with folds: `fold` is the one to test on, the next one validates.
-    Labels without splits: `valid_share` of each class validates, chosen by the seed.
+    model's authors; "auto" takes the latter if the model has one. `loss`: "auto" takes cross-entropy
+    for one label in each clip and binary cross-entropy for several. `kind` says which of the two the labels are;
+    "auto" decides by the labels. `head_start` is for the scene head: "probe" starts it as a linear classifier
+    fitted to the embeddings of the model before training, "zero" with the same score for all classes.
+    Labels with folds: `fold` is the test fold, and the next one is for validation.
+    Labels without splits: `valid_share` of each class is for validation, chosen by the seed.
     """
 
     head: Literal["auto", "scene", "model"] = "auto"
@@ -247,7 +247,7 @@ class PretrainConfig(Config):
     patches), "tagging" (supervised, with labels), "distill" (teachers only) or "finetune" (a trained model on
     labels). `model` is a variant's
     name and `model_options` changes single settings of it. `init` is a weights file to start from, of the
-    same depth or less, or another run's folder, whose teachers' heads are taken along too.
+    same depth or less, or another run's folder, which also gives its teachers' heads.
     """
 
     recipe: Literal["ssam", "ssamba", "tagging", "distill", "finetune"] = "ssam"
