@@ -30,7 +30,7 @@ class CheckpointError(AudioMambaError, RuntimeError):
 
 
 class BackendError(AudioMambaError, RuntimeError):
-    """A compute backend was asked for that this machine or build does not have."""
+    """The requested compute backend does not exist on this machine or in this build."""
 
 
 class AudioReadError(AudioMambaError, RuntimeError):
@@ -57,11 +57,11 @@ class OutputError(AudioMambaError, OSError):
 
 
 class DownloadError(AudioMambaError, OSError):
-    """A file cannot be had from the web: no network, no such file, or not the file that was expected."""
+    """A file cannot be downloaded: no network, no such file, or not the file that was expected."""
 
 
 class MissingPackageError(AudioMambaError, ImportError):
-    """What was asked for needs a package that is not installed."""
+    """The call needs a package that is not installed."""
 
     @classmethod
     def of(cls, task: str, extra: str) -> MissingPackageError:
@@ -70,11 +70,11 @@ class MissingPackageError(AudioMambaError, ImportError):
 
 
 class FirstUseWarning(UserWarning):
-    """Weights without a published hash were downloaded for the first time; their hash is now on record."""
+    """Weights without a published hash were downloaded for the first time; their hash has been recorded."""
 
 
 class SettingsWarning(UserWarning):
-    """A weights file does not say the settings that belong to its weights; others were taken."""
+    """A weights file does not contain the settings that belong to its weights; defaults are used."""
 
 
 class UntrainedWeightsWarning(UserWarning):

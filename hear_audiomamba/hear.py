@@ -59,21 +59,21 @@ def load_model(
     """Load a model for embedding.
 
     Args:
-        model_file_path: a safetensors file of ours, a published checkpoint, a folder that holds
-            `model.safetensors`, or a hub id ("owner/name", "owner/name@revision:file"). Empty takes the
-            bundled weights of `variant`.
+        model_file_path: a safetensors file of this package, a published checkpoint, a folder that holds
+            `model.safetensors`, or a hub id ("owner/name", "owner/name@revision:file"). An empty
+            string takes the bundled weights of `variant`.
         variant: a name of `list_models()`, with a weights tag or without: "ssam_tiny_200_16x4.as2m".
-            By default what the file is, or the default variant.
-        window_seconds: length of the windows the encoder sees; by default what belongs to the weights.
+            The default is the variant of the file, or else the default variant.
+        window_seconds: length of the encoder's windows; the default belongs to the weights.
         device: where to compute; by default a CUDA GPU, else Apple's (MPS), else the CPU.
         precision: of the encoder; embeddings are float32 in any case. "float16" needs a GPU.
-        timestamps: "center" of each row's stretch of audio, as HEAR asks, or its "start".
+        timestamps: "center" of each row's stretch of audio, as HEAR requires, or its "start".
         compat: "published" reproduces the authors' runtime (docs/models.md); None is the paper's layout.
         backend: of the scan: "cpu", "torch", "reference", "triton", "mamba_ssm"; None takes the fastest.
         max_batch_windows: most windows encoded at once, a bound on memory; None chooses by device.
         options: "scene_pooling" ("mean" of a clip's rows or "mean_plus_max"), "timestamp_smoothing_ms"
-            (time constant with which rows are averaged over time, at most 10,000; 0 for none), both by
-            default what belongs to the weights; or single fields of the family's encoder or features
+            (time constant with which rows are averaged over time, at most 10,000; 0 for none). The
+            defaults of both belong to the weights. Or single fields of the family's encoder or features
             configuration.
 
     Returns:
@@ -92,13 +92,13 @@ def load_model(
     config = with_options(found, options)
     name = str(model_file_path or "") or variant or DEFAULT_VARIANT
     if name in (*VARIANTS, *ALIASES) and _tensors_of(config) != _tensors_of(found):
-        # Default weights belong to the variant as it is; name their tag to take them all the same.
+        # Default weights belong to the unchanged variant; naming their tag uses them anyway.
         state, config = None, with_options(find_variant(name).config, options)
     if state is None:
         warnings.warn(
             f"{config.variant}: no trained weights are bundled{' for these options' if options else ''}, "
             "so the model is random (fixed seed); "
-            "pass the path of a checkpoint for embeddings worth using",
+            "pass the path of a checkpoint for useful embeddings",
             UntrainedWeightsWarning,
             stacklevel=2,
         )
@@ -117,14 +117,14 @@ def load_model(
 
 
 def from_pretrained(repo_or_folder: str | Path, **options: Any) -> AudioEmbedder:
-    """Load what `push_to_hub` or `save_pretrained` wrote.
+    """Load a model written by `push_to_hub` or `save_pretrained`.
 
     Args:
         repo_or_folder: "owner/name", "owner/name@revision", or a folder.
         options: keywords of `load_model`.
 
     Raises:
-        CheckpointError: it cannot be had, or holds no model.
+        CheckpointError: it cannot be read, or holds no model.
     """
     return load_model(repo_or_folder, **options)
 

@@ -1,4 +1,4 @@
-"""From labels to a classifier, with an honest account of how good it is."""
+"""From labels to a classifier, with a measurement of how good it is."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def fit_labels(
 
     Args:
         table: what `read_labels` returned.
-        model: what gives the embeddings.
-        embeddings: an archive of this model's; what it lacks is embedded into it.
+        model: the model that makes the embeddings.
+        embeddings: an archive of this model's embeddings; missing embeddings are added to it.
         options: how to fit.
         arguments: keywords of `load_model` that `model` was loaded with, to load it again for predictions.
         resources: for embedding.

@@ -38,14 +38,14 @@ class StreamedEmbedding(NamedTuple):
 class StreamingEmbedder:
     """Embeds a stream of samples piece by piece.
 
-    `mode="windows"`, for every model: each `hop_seconds` the scene embedding of the last
-    `window_seconds`, normalised by itself: what `model.scene` gives for that stretch. An embedding is
-    late by the hop at most, and by the time it takes to compute.
+    `mode="windows"`, for every model: every `hop_seconds`, the scene embedding of the last
+    `window_seconds`, normalised on their own. It is what `model.scene` gives for that stretch. The delay is
+    at most the hop and the time of computing.
 
     `mode="stateful"`, for causal models (SSAM): one row for each time step, 40 ms for the published
-    sizes, as soon as its samples are there. The states of convolution and scan are carried from step to
-    step, so that nothing is computed twice, and rows are those of a forward pass over the whole sequence,
-    without the smoothing of timestamp embeddings, which looks ahead. A row is late by one step and half an
+    sizes, as soon as its samples have arrived. The states of convolution and scan are carried from step to
+    step, so nothing is computed twice. Rows are those of a forward pass over the whole sequence. They are not
+    smoothed as timestamp embeddings are, because smoothing needs later rows. The delay is one step and half an
     analysis window (12.5 ms).
 
     Args:
@@ -110,7 +110,7 @@ class StreamingEmbedder:
         return self._stream.push(check_audio(samples[None])[0])
 
     def finish(self) -> list[StreamedEmbedding]:
-        """End the stream: return what the samples not yet embedded give. A push after it starts again."""
+        """End the stream, and return the embeddings of its last samples. A later push starts a new stream."""
         return self._stream.finish()
 
 

@@ -1,4 +1,4 @@
-"""A picture of what a tagging head hears: the spectrogram above, the labels' activations below."""
+"""A picture of a recording's tags: the spectrogram above, the labels' activations below."""
 
 from __future__ import annotations
 

@@ -24,12 +24,12 @@ _WINDOWS_AT_ONCE = 4
 
 @dataclass(frozen=True)
 class Tags:
-    """What a tagging head hears in one recording.
+    """The tags of one recording.
 
     Attributes:
         labels: names of the classes, C of them.
-        probabilities: `(C,)` float32, the chance that the class is heard anywhere in the recording:
-            over several windows, the highest.
+        probabilities: `(C,)` float32, the probability that the class is heard anywhere in the recording;
+            the highest one of several windows.
         times: `(t,)` float64, seconds, centre of each row of `frames`.
         frames: `(t, C)` float32, probabilities over time.
         n_windows: windows the recording was cut into.
