@@ -233,3 +233,14 @@ def test_a_file_or_an_array_of_any_rate_is_embedded():
         model.embed(samples[None], sample_rate=44_100)
     with pytest.raises(InputError, match="looks like kHz"):
         model.embed(samples[None], sample_rate=16)
+
+
+@pytest.mark.filterwarnings("ignore")  # of the tracer, about shapes and about its own end
+@pytest.mark.parametrize("gradients", (False, True))
+@pytest.mark.parametrize("name", ("ssam_tiny", "ssamba_tiny"))
+def test_tracing_with_torchs_own_check(name, gradients, noise):
+    model = load_model(variant=name, depth=2, device="cpu")
+    audio = noise(2, 32000)
+    with torch.set_grad_enabled(gradients):
+        traced = torch.jit.trace(model, audio)
+        torch.testing.assert_close(traced(audio / 2), model.embed(audio / 2))

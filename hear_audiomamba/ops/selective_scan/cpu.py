@@ -124,7 +124,8 @@ def _scan(given: Inputs) -> tuple[Tensor, Tensor]:
     if plain_call(*inputs.tensors):
         y, last_state, _ = _forward(*inputs, save=False)
     else:
-        save = records_gradients(*inputs.tensors)
+        # A trace is one for all modes: torch's own check of it runs without gradients, users may run it with.
+        save = torch.jit.is_tracing() or records_gradients(*inputs.tensors)
         y, last_state, _ = torch.ops.hear_audiomamba.selective_scan(*inputs, save)
     return y if y.dtype == given.u.dtype else y.to(given.u.dtype), last_state
 
