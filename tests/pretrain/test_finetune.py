@@ -315,13 +315,17 @@ def test_the_rate_falls_in_steps_and_weights_are_averaged_at_epochs_ends():
         assert average.values["weight"].item() == pytest.approx(expected)
 
 
-def test_a_model_with_a_head_of_its_own_tags_with_the_labels(finetune, tones):
+def test_a_model_with_a_head_of_its_own_tags_with_the_labels(finetune, tones, tmp_path):
+    model = with_options(find_variant("ssamba_tiny").config, {"embed_dim": 48, "depth": 2, "d_state": 4})
+    torch.manual_seed(0)
+    _, encoder = build_modules(model)
+    start = save_weights(tmp_path / "ssamba.safetensors", encoder.state_dict(), model)
     out = pretrain(
         finetune(
-            "model_options.embed_dim=48", "model_options.depth=2", "model_options.d_state=4", "optim.warmup_steps=0",
+            "optim.warmup_steps=0",
             "optim.lr=3e-3", "optim.steps=100", "optim.schedule=constant",
             "augment.mixup=0", "augment.spec_freq=0", "augment.spec_time=0",
-            "data.crop_seconds=0.5", "model=ssamba_tiny", name="ssamba_speech_commands", init=None,
+            "data.crop_seconds=0.5", name="ssamba_speech_commands", init=start,
         )
     ).out  # fmt: skip
     model = load_model(out / "model.safetensors", device="cpu")
