@@ -244,3 +244,12 @@ def test_tracing_with_torchs_own_check(name, gradients, noise):
     with torch.set_grad_enabled(gradients):
         traced = torch.jit.trace(model, audio)
         torch.testing.assert_close(traced(audio / 2), model.embed(audio / 2))
+
+
+@pytest.mark.parametrize("name", ("ssam_tiny_200_16x4", "ssamba_tiny", "hiermamba_nano"))
+def test_torch_export_of_the_whole_model(name, noise):
+    model = load_model(variant=name, device="cpu", **shallow(name))
+    audio = noise(2, 2 * model.sample_rate)
+    with torch.no_grad():
+        exported = torch.export.export(model, (audio,), strict=False).module()
+    torch.testing.assert_close(exported(audio / 2), model.scene(audio / 2), rtol=1e-4, atol=1e-5)
