@@ -119,7 +119,7 @@ def test_an_interrupt_leaves_every_finished_file(folder, tmp_path, number, capsy
     wait_for(process, lambda: len(list(out.rglob("*.npz"))) >= 50)
     process.send_signal(number)
     _, shown = process.communicate(timeout=60)
-    assert process.returncode == 130 and "Traceback" not in shown
+    assert process.returncode == 130 and "Traceback" not in shown, shown
     said = re.search(r"interrupted: (\d+) of 406 done; the same command continues", shown)
     assert said, shown
     # On disk at least: a file may have been put in its place just before it was counted.
@@ -147,7 +147,7 @@ def test_interrupted_shards_go_on_where_they_were(folder, tmp_path, format, caps
     wait_for(process, lambda: progress.exists() and json.loads(progress.read_text())["done"] > 0)
     process.send_signal(signal.SIGINT)
     _, shown = process.communicate(timeout=60)
-    assert process.returncode == 130 and "the same command continues" in shown
+    assert process.returncode == 130 and "the same command continues" in shown, shown
     assert not list(out.glob(f"*.{format}"))
     assert embed(folder, out, "--format", format, "--timestamps") == 0
     assert re.search(r"406 of 406 files .* (\d+) of them in earlier runs", capsys.readouterr().out)
