@@ -80,7 +80,7 @@ def load_config(path: str | Path) -> dict[str, Any]:
         values = json.loads(text) if path.suffix == ".json" else parse_yaml(text)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}: {error}") from None
-    except (ValueError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be parsed: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected a mapping at the top, got {type(values).__name__}")
@@ -93,7 +93,10 @@ def parse_yaml(text: str) -> Any:
     Raises:
         yaml.YAMLError: the text is not YAML.
     """
-    return yaml.load(text, _Yaml)
+    try:
+        return yaml.load(text, _Yaml)
+    except RecursionError:
+        raise yaml.YAMLError("its parts are nested too deeply") from None
 
 
 class _Yaml(yaml.SafeLoader):

@@ -75,3 +75,10 @@ def test_every_variant_is_described():
     for name in list_models():
         info = model_info(name)
         assert info["encoder_parameters"] <= info["parameters"] and info["source"]
+
+
+@pytest.mark.parametrize("suffix", (".yaml", ".json"))
+def test_a_file_nested_without_end_is_one_line(tmp_path, suffix):
+    (tmp_path / f"deep{suffix}").write_text("[" * 50_000)
+    with pytest.raises(ConfigError, match="cannot be parsed"):
+        load_config(tmp_path / f"deep{suffix}")

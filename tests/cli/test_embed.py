@@ -18,6 +18,8 @@ import pytest
 from hear_audiomamba.cli import main
 
 RECORDINGS = Path(__file__).parents[2] / "examples" / "audio"
+# Slow enough to be stopped on the way, on a fast and idle machine too.
+SLOWER = ["--option", "depth=8", "--option", "embed_dim=96"]
 SMALL = ["--option", "depth=1", "--option", "embed_dim=24", "--device", "cpu", "--quiet"]
 
 
@@ -100,7 +102,7 @@ def test_two_shares_on_the_command_line(folder, tmp_path, capsys):
 
 def start(*words) -> subprocess.Popen[str]:
     """Start `embed` as a process of its own."""
-    command = [sys.executable, "-m", "hear_audiomamba", "embed", *map(str, words), *SMALL[:-1]]
+    command = [sys.executable, "-m", "hear_audiomamba", "embed", *SMALL[:-1], *map(str, words)]
     return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
@@ -115,7 +117,7 @@ def test_an_interrupt_leaves_every_finished_file(folder, tmp_path, number, capsy
     for index in range(400):
         shutil.copy(folder / "speech_english.wav", folder / f"copy{index}.wav")
     out = tmp_path / "out"
-    process = start(folder, "--out", out)  # all files are in one unit
+    process = start(folder, "--out", out, *SLOWER)  # all files are in one unit
     wait_for(process, lambda: len(list(out.rglob("*.npz"))) >= 50)
     process.send_signal(number)
     _, shown = process.communicate(timeout=60)
@@ -128,7 +130,7 @@ def test_an_interrupt_leaves_every_finished_file(folder, tmp_path, number, capsy
         with np.load(path) as held:
             assert np.isfinite(held["scene"]).all()
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.npz")}
-    assert embed(folder, out) == 0
+    assert embed(folder, out, *SLOWER) == 0
     kept = re.search(r"406 of 406 files .* (\d+) of them in earlier runs", capsys.readouterr().out)
     unchanged = sum(path.stat().st_mtime_ns == time for path, time in before.items())
     assert kept and 0 < int(kept[1]) <= unchanged
@@ -142,16 +144,16 @@ def test_interrupted_shards_go_on_where_they_were(folder, tmp_path, format, caps
     for index in range(400):
         shutil.copy(folder / "speech_english.wav", folder / f"copy{index}.wav")
     out, whole = tmp_path / "out", tmp_path / "whole"
-    process = start(folder, "--out", out, "--format", format, "--timestamps")
+    process = start(folder, "--out", out, "--format", format, "--timestamps", *SLOWER)
     progress = out / ".hear-audiomamba" / "parts" / "00000" / "progress.json"
     wait_for(process, lambda: progress.exists() and json.loads(progress.read_text())["done"] > 0)
     process.send_signal(signal.SIGINT)
     _, shown = process.communicate(timeout=60)
     assert process.returncode == 130 and "the same command continues" in shown, shown
     assert not list(out.glob(f"*.{format}"))
-    assert embed(folder, out, "--format", format, "--timestamps") == 0
+    assert embed(folder, out, "--format", format, "--timestamps", *SLOWER) == 0
     assert re.search(r"406 of 406 files .* (\d+) of them in earlier runs", capsys.readouterr().out)
-    assert embed(folder, whole, "--format", format, "--timestamps") == 0
+    assert embed(folder, whole, "--format", format, "--timestamps", *SLOWER) == 0
     for path in whole.glob(f"*.{format}"):
         assert (out / path.name).read_bytes() == path.read_bytes()
 
