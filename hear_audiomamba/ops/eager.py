@@ -22,15 +22,16 @@ def watched(*tensors: Tensor | None) -> bool:
 
     That is `torch.compile`, `torch.jit.trace`, a dispatch mode, a tensor subclass, or what `transformed` finds.
     """
-    if (
-        torch.compiler.is_compiling()
-        or torch._C._get_tracing_state() is not None
-        or _get_current_dispatch_mode() is not None
-    ):
+    if torch.compiler.is_compiling() or traced() or _get_current_dispatch_mode() is not None:
         return True
     if any(t is not None and type(t) not in (Tensor, torch.nn.Parameter) for t in tensors):
         return True
     return transformed(*tensors)
+
+
+def traced() -> bool:
+    """Tell whether `torch.jit.trace` is watching."""
+    return torch._C._get_tracing_state() is not None
 
 
 def records_gradients(*tensors: Tensor | None) -> bool:

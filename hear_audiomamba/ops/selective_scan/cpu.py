@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import native
-from ..eager import plain_call, records_gradients
+from ..eager import plain_call, records_gradients, traced
 from ..native import BLOCK, MAX_STATES, ScanArgs, ScanGradients, View, parameter, pointer, readable
 
 Optional = Tensor | None
@@ -125,7 +125,7 @@ def _scan(given: Inputs) -> tuple[Tensor, Tensor]:
         y, last_state, _ = _forward(*inputs, save=False)
     else:
         # A trace is one for all modes: torch's own check of it runs without gradients, users may run it with.
-        save = torch.jit.is_tracing() or records_gradients(*inputs.tensors)
+        save = traced() or records_gradients(*inputs.tensors)
         y, last_state, _ = torch.ops.hear_audiomamba.selective_scan(*inputs, save)
     return y if y.dtype == given.u.dtype else y.to(given.u.dtype), last_state
 
