@@ -105,7 +105,7 @@ def load_model(
     one_thread_after_fork()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
-        features, encoder = build_modules(config)
+        features, encoder = build_modules(config, "cpu")
     if state is not None:
         load_strict(encoder, state, what, encoder.optional_keys)
     model = AudioEmbedder(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..embedding.embedder import AudioEmbedder
 from ..embedding.pooling import pool_parts
-from ..errors import InputError
+from ..models.devices import find_device
 
 
 class Encoded(NamedTuple):
@@ -51,7 +51,7 @@ class WindowEncoder:
         keep_rows: bool = False,
     ) -> None:
         self._keep_rows = keep_rows
-        places = [usable_device(d) for d in devices] or [model.device]
+        places = [find_device(d) for d in devices] or [model.device]
         self._threads_before = torch.get_num_threads()
         self.models = [model.to(places[0]), *(copy.deepcopy(model).to(place) for place in places[1:])]
         self.budget = budget or model.max_batch_windows or (16 if places[0].type == "cpu" else 256)
@@ -131,22 +131,6 @@ class WindowEncoder:
                 f"(start with --batch-windows {self._largest} to avoid this)",
                 stacklevel=2,
             )
-
-
-def usable_device(device: str | torch.device) -> torch.device:
-    """Return a device by its name.
-
-    Raises:
-        InputError: there is no such device on this machine, or this build of torch cannot use it.
-    """
-    try:
-        place = torch.device(device)
-        torch.empty(0, dtype=torch.float32, device=place)
-    except (RuntimeError, AssertionError, NotImplementedError):
-        there = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
-        there += ["mps"] * torch.backends.mps.is_available()
-        raise InputError(f"device {str(device)!r} cannot be used here; there is {', '.join(there)}") from None
-    return place
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

@@ -56,6 +56,9 @@ def run(args: argparse.Namespace) -> int:
         return status
     import torch
 
+    from ..models.devices import find_device
+
+    find_device(args.device)
     if args.threads:
         torch.set_num_threads(args.threads)
     warnings.simplefilter("ignore")

@@ -108,23 +108,23 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb; returns the exit status."""
-    from ..archive.encode import usable_device
     from ..archive.options import EmbedOptions
     from ..archive.run import Resources, check_libraries, embed_sources
     from ..archive.sources import find_sources
+    from ..models.devices import find_device
 
     options = EmbedOptions(
         timestamps=_timestamps(args), format=args.format, dtype=args.dtype, segment_seconds=args.segments,
         normalize=args.normalize, shard_sources=args.shard_size,
     )  # fmt: skip
-    devices = tuple(filter(None, (args.device or "").split(",")))
+    devices = () if args.device is None else tuple(name.strip() for name in args.device.split(","))
     resources = Resources(
         devices=devices, workers=args.workers, share=_share(args.shard),
         retry_errors=args.retry_errors, overwrite=args.overwrite, keep_truncated=args.keep_truncated,
     )  # fmt: skip
     check_libraries(options)
     for device in devices:
-        usable_device(device)
+        find_device(device)
     sources = find_sources(args.paths)
     if args.ray is not None:
         from ..archive.cluster import embed_on_ray

@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"unknown verb {verb!r}; {did_you_mean(verb, VERBS)}", 2)
     wait_passively()
     # Options may stand between words: `pretrain ssam_tiny --resume optim.steps=100`.
-    args = make_parser(verb).parse_intermixed_args(rest)
+    args = make_parser(verb).parse_intermixed_args(_names_behind_dashes(rest))
     warnings.showwarning = _show_warning
     keep_freed_memory()
     try:
@@ -80,12 +80,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe went away, as `head` does
         sys.stderr.close()
         return 141
+    except OSError as error:  # the system's word on a file or a folder that the line names
+        if error.errno is None:
+            raise
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror), 1)
 
 
 def split_verb(words: Sequence[str]) -> tuple[str, list[str]]:
     """Return the verb that a line begins with, of one word or two, and the words after it."""
     n_words = 2 if " ".join(words[:2]) in VERBS else 1
     return " ".join(words[:n_words]), list(words[n_words:])
+
+
+def _names_behind_dashes(words: list[str]) -> list[str]:
+    """Return the words with those behind `--` as paths that no parser takes for options."""
+    if "--" not in words:
+        return words
+    at = words.index("--")
+    return words[:at] + [f"./{word}" if word.startswith("-") else word for word in words[at + 1 :]]
 
 
 def make_parser(verb: str) -> argparse.ArgumentParser:

@@ -212,7 +212,7 @@ class AudioEmbedder(nn.Module):
         audio = check_audio(audio)
         windows = self.plan.cut(self.features(audio), audio.shape[1])
         layers = zip(*self.in_pieces(windows, self.encoder.hidden_states))
-        return [torch.cat(layer).float().reshape(len(audio), -1, layer[0].shape[-1]) for layer in layers]
+        return [torch.cat(layer).float().reshape(audio.shape[0], -1, layer[0].shape[-1]) for layer in layers]
 
     def forward(self, audio: Tensor) -> Tensor:
         """Return the scene embeddings, with gradients: see `embed`."""
@@ -326,7 +326,8 @@ class AudioEmbedder(nn.Module):
         if self.compat == "published" and isinstance(self.encoder, PublishedRuntime):
             return self._rows_published(features, self.encoder)
         rows = self.encode_windows(self.plan.cut(features, audio.shape[1]))
-        rows = rows.reshape(len(audio), -1, rows.shape[-1])
+        # Sizes from `shape`, not `len`: a trace keeps the number that `len` gives, whatever batch comes later.
+        rows = rows.reshape(audio.shape[0], -1, rows.shape[-1])
         return rows[:, : self.count_rows(audio.shape[1])]
 
     def _rows_published(self, features: Tensor, encoder: PublishedRuntime) -> Tensor:
@@ -337,7 +338,7 @@ class AudioEmbedder(nn.Module):
         pieces = self.in_pieces(windows, lambda x: encoder.frames_published(encoder(x)))
         rows = torch.cat(pieces).float()
         cut = int(rows.shape[1] * pad / size)
-        rows = rows.reshape(len(features), -1, rows.shape[2])
+        rows = rows.reshape(features.shape[0], -1, rows.shape[2])
         return rows[:, : rows.shape[1] - cut]
 
     def in_pieces(self, windows: Tensor, function: Callable[[Tensor], T]) -> list[T]:
@@ -348,5 +349,7 @@ class AudioEmbedder(nn.Module):
         """
         if windows.device.type == "cpu" and self.precision == "float16":
             raise ConfigError("precision: 'float16' needs a GPU; on the CPU use 'bfloat16' or 'float32'")
+        if torch._C._get_tracing_state() is not None:  # a trace would keep the number of pieces
+            return [function(windows)]
         most = self.max_batch_windows or (32 if windows.device.type == "cpu" else 256)
         return [function(piece) for piece in windows.split(most)]

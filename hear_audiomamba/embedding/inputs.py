@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -54,6 +56,9 @@ def check_audio(audio: Tensor | NDArray[np.floating]) -> Tensor:
     audio = audio.float()
     if torch.compiler.is_compiling():  # a graph must not depend on values, so only shapes are checked in it
         return audio
+    if torch._C._get_tracing_state() is not None:
+        check: Callable[[Tensor, int], Tensor] = torch.jit.script(_of_one_length)  # a trace keeps no `if`
+        audio = check(audio, int(n_samples))
     peaks = torch.stack([audio.amax(dim=1), -audio.amin(dim=1)]).amax(dim=0)  # NaN passes through
     bad = torch.nonzero(~(peaks <= PEAK_LIMIT)).flatten()
     if len(bad):
@@ -66,6 +71,13 @@ def check_audio(audio: Tensor | NDArray[np.floating]) -> Tensor:
         raise InputError(
             f"audio: row {row} reaches {peak:.4g}; samples must lie in [-1, 1] (int16 values: divide by 32768)"
         )
+    return audio
+
+
+def _of_one_length(audio: Tensor, n_samples: int) -> Tensor:
+    """Check, in a traced model, that the audio is as long as what was traced: windows and times follow from it."""
+    if audio.shape[1] != n_samples:
+        raise ValueError("audio: a traced model takes clips as long as the one it was traced with only")
     return audio
 
 

@@ -64,10 +64,14 @@ def read_checkpoint(path: str | Path) -> tuple[ModelConfig, dict[str, Tensor], d
             return own[0], state, own[1]
     else:
         state, bare = _read_pytorch(path)
-    prefix = "encoder."  # of `AudioEmbedder.state_dict()`
-    if state and all(key.startswith(prefix) for key in state):
-        state = {key.removeprefix(prefix): value for key, value in state.items()}
-    found = own_names(state) if bare else None
+    found = None
+    for wrapper, names in _without_wrappers(state):
+        # A published checkpoint of SSAM has our names too, inside a dictionary.
+        if bare or wrapper not in ("", "module."):
+            found = own_names(names)
+        if found is not None:
+            state = names
+            break
     if found is None:
         config, state = recognise(state, str(path))
         return config, state, {"converted_from": path.name}
@@ -79,6 +83,20 @@ def read_checkpoint(path: str | Path) -> tuple[ModelConfig, dict[str, Tensor], d
         stacklevel=3,
     )
     return found, state, {"converted_from": path.name}
+
+
+def _without_wrappers(state: dict[str, Tensor]) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Yield tensors by name, then without what modules around the encoder put before every name.
+
+    That is "encoder." of `AudioEmbedder`, "module." of DistributedDataParallel, "_orig_mod." of a compiled
+    module, "model." or the like of a user's own; and any of these before another.
+    """
+    wrapper = ""
+    yield wrapper, state
+    while len(first := {key.partition(".")[0] for key in state}) == 1 and all("." in key for key in state):
+        wrapper += f"{first.pop()}."
+        state = {key.partition(".")[2]: value for key, value in state.items()}
+        yield wrapper, state
 
 
 def own_names(state: Mapping[str, Tensor]) -> ModelConfig | None:
@@ -189,7 +207,10 @@ def read_pytorch(path: Path) -> dict[str, Tensor]:
 
 
 def _read_pytorch(path: Path) -> tuple[dict[str, Tensor], bool]:
-    """Return the tensors of a PyTorch file, and whether it is a bare state dict."""
+    """Return the tensors of a PyTorch file, and whether they may be a plain state dict of ours.
+
+    They may, except as `model` of a dictionary: so the authors of SSAM published theirs.
+    """
     try:
         with _inert_names():
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -202,7 +223,8 @@ def _read_pytorch(path: Path) -> tuple[dict[str, Tensor], bool]:
     bare = True
     for key in ("model", "state_dict", "model_state_dict", "model_state"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content, bare = content[key], False
+            content, bare = content[key], key != "model"
+            break
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, expected a dictionary of tensors")
     return {str(key): value for key, value in content.items() if isinstance(value, Tensor)}, bare

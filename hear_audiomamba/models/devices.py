@@ -29,9 +29,12 @@ def find_device(device: str | torch.device | None = None) -> torch.device:
         raise ConfigError(f"device: {name!r} is not the name of a device; {hint}") from None
     try:
         torch.empty(0, device=found)
+        usable = found.type != "meta"  # which holds shapes and no values
     except (RuntimeError, AssertionError, NotImplementedError, ImportError, AttributeError):
+        usable = False
+    if not usable:
         at_hand = ", ".join(repr(kind) for kind in available_devices())
-        raise ConfigError(f"device: {name!r} does not exist on this machine; use one of {at_hand}") from None
+        raise ConfigError(f"device: {name!r} does not exist on this machine; use one of {at_hand}")
     return found
 
 

@@ -269,7 +269,8 @@ def build_modules(config: ModelConfig, device: str | None = None) -> tuple[Front
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)  # whatever the rest of the program computes in
     try:
-        features = family.features(config.features)
+        with torch.device("cpu"):  # constants of the front end, whatever the default device is
+            features = family.features(config.features)
         with torch.device(device) if device else nullcontext():
             return features, family.encoder(config.encoder, config.features)
     finally:

@@ -56,9 +56,14 @@ def save_weights(
         The path.
 
     Raises:
+        CheckpointError: the name does not end in `.safetensors`.
         OutputError: the file cannot be written.
     """
     path = Path(path)
+    if path.suffix != ".safetensors":
+        raise CheckpointError(
+            f"{path}: weights are saved as safetensors; give a name that ends in .safetensors"
+        )
     tensors = {
         # Cloned, since safetensors stores no two tensors that share memory.
         key: (value.to(dtype) if dtype and value.is_floating_point() else value)

@@ -50,7 +50,9 @@ def keep_types(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tenso
 
 def type_asked_for(function: Callable[[Tensor], Tensor]) -> torch.dtype | None:
     """Return the type that `function`, which `nn.Module._apply` is given, casts to; None if it only moves."""
-    results = {function(torch.empty(0, dtype=dtype)).dtype for dtype in (torch.float32, torch.bfloat16)}
+    results = {
+        function(torch.empty(0, dtype=dtype, device="cpu")).dtype for dtype in (torch.float32, torch.bfloat16)
+    }
     return results.pop() if len(results) == 1 else None
 
 

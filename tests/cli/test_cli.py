@@ -26,7 +26,13 @@ def test_unknown_verb(capsys):
 
 @pytest.mark.parametrize(
     "words",
-    [["info", "ssam_tny"], ["check", "no_such_module"], ["convert", "none.pth", "out.safetensors"]],
+    [
+        ["info", "ssam_tny"],
+        ["check", "no_such_module"],
+        ["convert", "none.pth", "out.safetensors"],
+        ["bench", "--device", "foo"],
+        ["evaluate", "--tasks-dir", "demo", "--out", "/dev/null/results"],
+    ],
 )
 def test_errors_are_one_line_on_standard_error(words, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from hear_audiomamba.cli import main
 
@@ -193,8 +194,11 @@ def test_a_missing_library_is_found_before_the_work(folder, tmp_path, capsys, mo
     ("words", "message"),
     [
         (["--workers", "-1"], "workers: -1, expected 0 to 1024"),
-        (["--device", "cuda:77"], "device 'cuda:77' cannot be used here; there is cpu"),
-        (["--device", "cpu,gpu"], "device 'gpu' cannot be used here; there is cpu"),
+        (["--device", "cuda:77"], "device: 'cuda:77' does not exist on this machine; use one of 'cpu'"),
+        (["--device", "cpu,gpu"], "device: 'gpu' is not the name of a device; did you mean 'cuda'?"),
+        (["--device", "meta"], "device: 'meta' does not exist"),
+        (["--device", "hpu"], "device: 'hpu' does not exist"),
+        (["--device", ""], "device: '' is not the name of a device"),
     ],
 )
 def test_bad_wishes_leave_a_folder_that_takes_others(folder, tmp_path, capsys, words, message):
@@ -208,3 +212,11 @@ def test_a_log_gets_a_line_now_and_then_and_no_bar(folder, tmp_path, capsys, mon
     assert main(["embed", str(folder), "--out", str(tmp_path / "out"), *SMALL[:-1]]) == 0
     shown = capsys.readouterr().err
     assert "\r" not in shown and re.search(r"hear-audiomamba: \d+/6 files, .* of audio", shown)
+
+
+def test_names_that_begin_with_a_dash_stand_behind_two(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("-dash.wav", "--out.wav"):
+        soundfile.write(name, np.zeros(16_000), 16_000)
+    assert main(["embed", "--out", "out", *SMALL, "--", "-dash.wav", "--out.wav"]) == 0
+    assert {file.name for file in Path("out").glob("*.npz")} == {"-dash.wav.npz", "--out.wav.npz"}

@@ -122,7 +122,7 @@ def test_no_float64_is_made_on_the_models_device(name, noise):
     assert not doubles.seen
 
 
-@pytest.mark.parametrize("device", ["cuda:99", "mps", "foo", "gpu", 7])
+@pytest.mark.parametrize("device", ["cuda:99", "mps", "foo", "gpu", "meta", "hpu", 7])
 def test_a_device_that_is_not_there_is_one_line(device):
     if device == "mps" and torch.backends.mps.is_available():
         pytest.xfail("this machine has it")
@@ -187,6 +187,55 @@ def test_a_bare_state_dict_loads_and_says_what_it_lacks(name, whole, noise, tmp_
     assert again.config.family == model.config.family
     audio = noise(1, 20_000)
     assert torch.equal(again.scene(audio), model.scene(audio))
+
+
+@pytest.mark.parametrize(
+    "wrapper", ["module.encoder.", "_orig_mod.encoder.", "module._orig_mod.", "net.0.encoder."]
+)
+def test_a_state_dict_loads_whatever_stood_around_the_model(wrapper, noise, tmp_path):
+    model = load_model(variant="ssamba_tiny", depth=2, device="cpu")
+    state = {wrapper + key: value for key, value in model.encoder.state_dict().items()}
+    for content in (state, {"epoch": 3, "model_state_dict": state}, {"model": state}):
+        torch.save(content, tmp_path / "w.pt")
+        with pytest.warns(SettingsWarning, match="says nothing of its settings"):
+            again = load_model(tmp_path / "w.pt", device="cpu")
+        assert torch.equal(again.scene(noise(1, 20_000)), model.scene(noise(1, 20_000)))
+
+
+def test_a_state_dict_inside_a_training_checkpoint_says_what_it_lacks(tmp_path):
+    model = load_model(device="cpu")
+    torch.save({"epoch": 3, "model_state_dict": model.encoder.state_dict()}, tmp_path / "w.pt")
+    with pytest.warns(SettingsWarning, match="mean pooling"):
+        load_model(tmp_path / "w.pt", device="cpu")
+
+
+def test_weights_are_saved_under_a_name_that_loads(tmp_path):
+    with pytest.raises(CheckpointError, match=r"ends in \.safetensors"):
+        quick("ssamba_tiny").save(tmp_path / "w.pt")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_the_default_device_of_a_program_does_not_matter(name, noise):
+    audio = noise(2, 20_000)
+    with torch.device("meta"):
+        model = quick(name)
+        found = model.scene(audio)
+    assert torch.equal(found, quick(name).scene(audio))
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_a_traced_model_takes_any_batch_and_one_length(name, noise):
+    model = quick(name)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # of checks that a trace leaves out; and that tracing is to go
+        traced = torch.jit.trace(model, noise(2, 20_000), check_trace=False)
+    for n_sounds in (1, 3):
+        audio = noise(n_sounds, 20_000)
+        torch.testing.assert_close(traced(audio), model.scene(audio))
+    for n_samples in (10_000, 20_001):
+        with pytest.raises(Exception, match="a traced model takes clips as long as"):
+            traced(noise(2, n_samples))
 
 
 def test_what_is_no_weights_file_is_refused_in_one_line(tmp_path):
