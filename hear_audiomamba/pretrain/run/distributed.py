@@ -41,6 +41,7 @@ def process_group(device: str | None) -> Iterator[torch.device]:
     dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:
         yield chosen
+        dist.barrier()  # no process leaves while another still speaks to it
     finally:
         dist.destroy_process_group()
 
