@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -17,17 +18,22 @@ BUNDLED = ("weights", "eval_configs", "pretrain_configs", "finetune_configs", "t
 
 
 class BuildWithBundled(build_py):
-    """Put the top-level weights, configurations and task list into the package, where a wheel finds them."""
+    """Put the top-level weights, configurations and task list into the package, where a wheel finds them.
+
+    With AUDIOMAMBA_WITHOUT_WEIGHTS=1 the weights themselves stay out: for environments that run exported models.
+    """
 
     def run(self) -> None:
         super().run()
         if self.editable_mode:
             return  # a checkout is read in place: hear_audiomamba/models/bundled.py
+        left_out = ["*.safetensors"] if os.environ.get("AUDIOMAMBA_WITHOUT_WEIGHTS") == "1" else []
         target = Path(self.build_lib) / "hear_audiomamba" / "bundled"
         for name in BUNDLED:
             source = HERE / name
             if source.is_dir():
-                shutil.copytree(source, target / name, dirs_exist_ok=True)
+                ignore = shutil.ignore_patterns(*left_out)
+                shutil.copytree(source, target / name, dirs_exist_ok=True, ignore=ignore)
             else:
                 target.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source, target / name)
@@ -58,11 +64,16 @@ EXTRAS = {
     "mteb": ["mteb"],
     "xares": ["xares", "loguru"],
     "hoplite": ["perch-hoplite"],
+    "datasets": ["datasets"],
     "torchaudio": ["torchaudio"],
 }
 EXTRAS["adapters"] = sorted(
-    {need for name in ("transformers", "sentence-transformers", "xares", "hoplite") for need in EXTRAS[name]}
-    | {"loguru", "ml_collections", "mteb", "scikit-learn"}
+    {
+        need
+        for name in ("transformers", "sentence-transformers", "xares", "hoplite", "datasets")
+        for need in EXTRAS[name]
+    }
+    | {"duckdb", "lancedb", "loguru", "ml_collections", "mteb", "pandas", "pyarrow", "scikit-learn"}
 )
 # Whatever installs on every machine without a compiler and without a second framework.
 EXTRAS["all"] = sorted(

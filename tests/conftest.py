@@ -19,6 +19,7 @@ MAY_SKIP = (
     r"no GPU; test_triton.py runs this file in Triton's interpreter|there is a GPU|run on the GPU by themselves",
     r"triton|mamba_ssm|causal_conv1d",  # NVIDIA's and Linux's
     r"compares the others with it",  # a backend against itself
+    r"it is in the extra adapters|bacpipe",
     r"ray|faiss|usearch|umap|torchaudio",  # extras too large for the test extra
     r"HEAR's tools are not installed|make heareval",  # an environment of their own
     r"browser|playwright|chromium",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -30,7 +31,7 @@ def samples_of(clip: Any, sample_rate: int) -> NDArray[np.floating]:
 
     Args:
         clip: a path or open file; samples `(n,)` or `(channels, n)` at `sample_rate`; a mapping with "array" and
-            "sampling_rate" (the datasets library) or "path"; or torchcodec's AudioDecoder.
+            "sampling_rate", or with "bytes" (a file's) or "path" (the datasets library); or torchcodec's AudioDecoder.
         sample_rate: of the result, Hz.
 
     Returns:
@@ -43,6 +44,8 @@ def samples_of(clip: Any, sample_rate: int) -> NDArray[np.floating]:
     if isinstance(clip, Mapping):
         array = clip.get("array")
         if array is None:
+            if clip.get("bytes"):
+                return read_recording(io.BytesIO(clip["bytes"]), sample_rate)
             if clip.get("path"):
                 return read_recording(clip["path"], sample_rate)
             raise InputError(f"audio: expected the keys 'array' and 'sampling_rate', got {sorted(clip)}")

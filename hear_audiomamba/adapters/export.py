@@ -161,8 +161,26 @@ def export_onnx(
     with replacing(path) as partial:
         program.save(str(partial))
         if int8:
-            _quantise(partial)
+            quantise(partial, partial)
     return Path(path)
+
+
+def quantise(source: str | Path, target: str | Path) -> Path:
+    """Write an exported model with the weights of its matrix products in eight bits, and multiply in eight bits.
+
+    Args:
+        source: the `.onnx` file.
+        target: the file to write; may be the source.
+
+    Returns:
+        The target.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(
+        source, target, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True
+    )
+    return Path(target)
 
 
 def _clip_model(model: AudioEmbedder, seconds: float | None, source: Source) -> ClipModel:
@@ -183,12 +201,3 @@ def _lowered(clip: ClipModel) -> torch.export.ExportedProgram:
         program = torch.export.export(clip, (clip.example(2),), dynamic_shapes=({0: batch},), strict=False)
         lowered: torch.export.ExportedProgram = program.run_decompositions(decompositions())
     return lowered
-
-
-def _quantise(path: Path) -> None:
-    """Replace an ONNX file by one with weights in eight bits."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    quantize_dynamic(
-        path, path, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True
-    )

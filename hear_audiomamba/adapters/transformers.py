@@ -6,6 +6,8 @@ from transformers import AutoFeatureExtractor, AutoModel
 model = AutoModel.from_pretrained("folder")
 inputs = AutoFeatureExtractor.from_pretrained("folder")(samples, sampling_rate=16000, return_tensors="pt")
 model(**inputs).pooler_output
+
+pipeline("audio-feature-extraction", model="folder")("recording.wav", pool=True)
 """
 
 from __future__ import annotations
@@ -20,19 +22,23 @@ from transformers import (
     AutoFeatureExtractor,
     AutoModel,
     BatchFeature,
+    Pipeline,
     PreTrainedConfig,
     PreTrainedModel,
     SequenceFeatureExtractor,
 )
 from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.pipelines import PIPELINE_REGISTRY
 
 from ..embedding.embedder import AudioEmbedder
 from ..embedding.inputs import check_sample_rate
 from ..errors import InputError
 from ..models.registry import build_modules, config_from_dict, find_variant
+from .clips import samples_of
 
 MODEL_TYPE = "hear_audiomamba"
 DEFAULT = "ssam_tiny_200_16x4"
+TASK = "audio-feature-extraction"
 
 
 class AudioMambaConfig(PreTrainedConfig):  # type: ignore[misc]  # the library has no types here
@@ -167,6 +173,39 @@ class AudioMambaFeatureExtractor(SequenceFeatureExtractor):  # type: ignore[misc
         )  # fmt: skip
 
 
+class AudioFeatureExtractionPipeline(Pipeline):  # type: ignore[misc]
+    """Recordings to embeddings, as `pipeline("audio-feature-extraction", model=…)`.
+
+    The library's own "feature-extraction" takes text; `pipeline("feature-extraction", …, pipeline_class=…)` with
+    this class takes audio.
+    """
+
+    _load_processor = False
+    _load_image_processor = False
+    _load_feature_extractor = True
+    _load_tokenizer = False
+
+    def _sanitize_parameters(
+        self, pool: bool = False, return_tensors: bool = False, **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        return {}, {}, {"pool": pool, "return_tensors": return_tensors}
+
+    def preprocess(self, input_: Any, **kwargs: Any) -> BatchFeature:
+        """Read and resample a recording: a path, samples at the model's rate, or "array" and "sampling_rate"."""
+        rate = self.feature_extractor.sampling_rate
+        return self.feature_extractor(samples_of(input_, rate), sampling_rate=rate, return_tensors="pt")
+
+    def _forward(self, input_tensors: Any, **kwargs: Any) -> BaseModelOutputWithPooling:
+        return self.model(**input_tensors)
+
+    def postprocess(
+        self, model_outputs: BaseModelOutputWithPooling, pool: bool = False, return_tensors: bool = False
+    ) -> Tensor | list[Any]:
+        """Return the timestamp embeddings `(1, n, K)`, or with `pool` the scene embedding `(1, K)`."""
+        found: Tensor = model_outputs.pooler_output if pool else model_outputs.last_hidden_state
+        return found if return_tensors else found.tolist()
+
+
 def _clips(input_values: Tensor, attention_mask: Tensor | None) -> list[Tensor]:
     if attention_mask is None:
         return list(input_values)
@@ -177,3 +216,4 @@ def _clips(input_values: Tensor, attention_mask: Tensor | None) -> list[Tensor]:
 AutoConfig.register(MODEL_TYPE, AudioMambaConfig, exist_ok=True)
 AutoModel.register(AudioMambaConfig, AudioMambaModel, exist_ok=True)
 AutoFeatureExtractor.register(AudioMambaConfig, AudioMambaFeatureExtractor, exist_ok=True)
+PIPELINE_REGISTRY.register_pipeline(TASK, AudioFeatureExtractionPipeline, pt_model=AutoModel, type="audio")

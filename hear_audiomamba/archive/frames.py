@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import DataError
 from .read import DAMAGE
-from .writers import import_pyarrow
+from .tables import import_pyarrow
 
 ROWS_AT_ONCE = 4096
 

@@ -20,7 +20,9 @@ class EmbedOptions(Config):
     Attributes:
         scene: one embedding for each clip, its rows pooled.
         timestamps: embeddings at regular times.
-        format: "npz" is one file for each source; "parquet" and "npy" are shards of many.
+        format: "npz" is one file for each source; "parquet", "npy" and "csv" are shards of many.
+        columns: what the columns of parquet and csv are called: as here, or as in BirdNET-Analyzer, OpenSoundscape
+            or Raven (csv only).
         dtype: that embeddings are stored in.
         segment_seconds: cut sources into clips of this length, each embedded by itself; None leaves them whole.
         normalize: "clip" by the statistics of the whole clip, as the model defines it; "window" each
@@ -30,7 +32,8 @@ class EmbedOptions(Config):
 
     scene: bool = True
     timestamps: bool = False
-    format: Literal["npz", "parquet", "npy"] = "npz"
+    format: Literal["npz", "parquet", "npy", "csv"] = "npz"
+    columns: Literal["default", "birdnet", "opensoundscape", "raven"] = "default"
     dtype: Literal["float32", "float16"] = "float32"
     segment_seconds: float | None = None
     normalize: Literal["clip", "window"] = "clip"
@@ -39,6 +42,17 @@ class EmbedOptions(Config):
     def __post_init__(self) -> None:
         if not (self.scene or self.timestamps):
             raise ConfigError("nothing to make: choose scene embeddings, timestamps, or both")
+        if self.columns != "default" and self.format not in ("parquet", "csv"):
+            raise ConfigError(
+                f"columns: {self.columns!r} is for the formats parquet and csv, not {self.format}"
+            )
+        if self.columns == "raven" and self.format != "csv":
+            raise ConfigError("columns: Raven reads text only; choose the format csv")
+        if self.timestamps and (self.format == "csv" or self.columns != "default"):
+            raise ConfigError(
+                "timestamps: csv, and tables for other programs, hold scene embeddings only; cut the recordings "
+                "into segments instead"
+            )
         if self.shard_sources < 1:
             raise ConfigError(f"shard_sources: {self.shard_sources}, expected at least 1")
         if self.segment_seconds is not None:

@@ -7,7 +7,7 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
-from .writers import import_pyarrow
+from .tables import LAYOUTS, import_pyarrow, read_numbers
 
 # What numpy, zipfile, json and pyarrow raise for damaged files.
 DAMAGE = (
@@ -61,7 +61,7 @@ def read_scenes(folder: str | Path) -> Iterator[SceneTable]:
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
-    for pattern, reader in (("scene-*.parquet", _parquet), ("scene-*.npy", _npy), ("**/*.npz", _npz)):
+    for pattern, reader in READERS.items():
         files = sorted(folder.glob(pattern))
         if not files:
             continue
@@ -99,22 +99,35 @@ def _parquet(file: Path, folder: Path) -> SceneTable:
     column = table.column("embedding").combine_chunks()
     matrix = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
     provenance = json.loads(table.schema.metadata[b"hear_audiomamba"])
+    layout = LAYOUTS[provenance["options"].get("columns", "default")]
+    start = table.column(layout.start).to_numpy()
+    known = "duration" in table.column_names  # to the last bit, where end − start is rounded
+    duration = table.column("duration").to_numpy() if known else table.column(layout.end).to_numpy() - start
     return SceneTable(
-        table.column("path").to_pylist(), table.column("start").to_numpy(), table.column("duration").to_numpy(),
-        matrix.reshape(len(table), -1), provenance,
-    )  # fmt: skip
+        table.column(layout.path).to_pylist(), start, duration, matrix.reshape(len(table), -1), provenance
+    )
 
 
 def _npy(file: Path, folder: Path) -> SceneTable:
-    lines = file.with_suffix(".jsonl").read_text(encoding="utf-8").splitlines()
-    head, rows = json.loads(lines[0]), [json.loads(line) for line in lines[1:]]
-    matrix = np.load(file, mmap_mode="r", allow_pickle=False)
+    return _indexed(np.load(file, mmap_mode="r", allow_pickle=False), *_index(file.with_suffix(".jsonl")))
+
+
+def _text(file: Path, folder: Path) -> SceneTable:
+    config, rows = _index(file.with_name(file.name.split(".")[0] + ".jsonl"))
+    return _indexed(read_numbers(file, config["options"].get("columns", "default")), config, rows)
+
+
+def _index(file: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return the settings and the clips of a shard."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return json.loads(lines[0])["config"], [json.loads(line) for line in lines[1:]]
+
+
+def _indexed(matrix: np.ndarray, config: dict[str, Any], rows: list[dict[str, Any]]) -> SceneTable:
     if len(matrix) != len(rows):
         raise ValueError(f"{len(matrix)} rows, {len(rows)} in its index")
     start, duration = (np.array([row[key] for row in rows]) for key in ("start", "duration"))
-    return SceneTable(
-        [row["path"] for row in rows], start, duration, np.asarray(matrix, np.float32), head["config"]
-    )
+    return SceneTable([row["path"] for row in rows], start, duration, np.asarray(matrix, np.float32), config)
 
 
 def _npz(file: Path, folder: Path) -> SceneTable:
@@ -127,3 +140,12 @@ def _npz(file: Path, folder: Path) -> SceneTable:
         start, duration = (np.atleast_1d(held.get(key, unknown)) for key in ("start", "duration"))
     name = file.relative_to(folder).as_posix().removesuffix(".npz")
     return SceneTable([name] * len(scene), start, duration, scene, provenance)
+
+
+READERS: dict[str, Callable[[Path, Path], SceneTable]] = {
+    "scene-*.parquet": _parquet,
+    "scene-*.npy": _npy,
+    "scene-*.csv": _text,
+    "scene-*.selections.txt": _text,
+    "**/*.npz": _npz,
+}

@@ -25,12 +25,14 @@ from .options import EmbedOptions
 from .progress import Progress, Summary
 from .records import Begun, Records
 from .sources import Source
+from .tables import WRITERS, import_pyarrow, text_files
 from .windows import WindowBatcher
 from .workers import Failure, decode_all, default_workers
-from .writers import WRITERS, Product, Provenance, import_pyarrow
+from .writers import Product, Provenance
 
 Decoded = tuple[Source, Iterator[Block | Failure]]
 MOST_WORKERS = 1024
+_UNSAID = (("columns", "default"),)  # so that archives from before this option can be continued
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -222,7 +224,7 @@ class UnitRunner:
 def describe(model: AudioEmbedder, options: EmbedOptions, product: Product | None = None) -> Provenance:
     """Return all that a run's results depend on, besides the audio."""
     settings: dict[str, Any] = {
-        "options": options.to_dict(),
+        "options": {key: value for key, value in options.to_dict().items() if (key, value) not in _UNSAID},
         "config": model.config.to_dict(),
         "window_frames": model.window_frames,
         "precision": model.precision,
@@ -276,6 +278,8 @@ def check_clear(
         names = [name for unit in units for name in product.names(unit.number)]
     elif options.format == "npz":
         names = [f"{source.name}.npz" for unit in units for source in unit.sources]
+    elif options.format == "csv":
+        names = [name for unit in units for name in text_files("scene", unit.number, options.columns)]
     else:
         names = [
             f"{kind}-{unit.number:05d}.{options.format}" for unit in units for kind in ("scene", "timestamps")

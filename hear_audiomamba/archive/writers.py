@@ -1,4 +1,4 @@
-"""Finished units to files: one npz a source, parquet shards, or npy arrays with an index.
+"""Finished units to files: one npz a source, or npy arrays with an index; tables are in `tables.py`.
 
 A writer writes below the unit's own folder only; the run moves its files to their names when they are
 complete. The same embeddings give the same bytes, also of a writer that was stopped and continues.
@@ -227,78 +227,6 @@ class NpyWriter(UnitWriter):
         return self._tables[kind]
 
 
-class ParquetWriter(NpyWriter):
-    """Shards `scene-00000.parquet` and `timestamps-00000.parquet` with fixed-size lists of floats.
-
-    A parquet file cannot be gone on with, so that the rows are kept as arrays until the unit is complete.
-    """
-
-    ROWS_AT_ONCE = 16_384
-    keeps_times = True
-
-    def close(self) -> list[str]:
-        """Write the tables as parquet files."""
-        super().close()
-        names = []
-        for kind in self._tables:
-            names.append(f"{kind}-{self.unit:05d}.parquet")
-            self._convert(kind, self.folder / names[-1])
-        return names
-
-    def _convert(self, kind: str, path: Path) -> None:
-        arrow, parquet = import_pyarrow()
-        stem = path.with_suffix("")
-        rows = np.load(stem.with_suffix(".npy"), mmap_mode="r")
-        times = np.load(stem.with_suffix(".times.npy"), mmap_mode="r") if kind == "timestamps" else None
-        kinds = {"path": arrow.string(), "start": arrow.float64()}
-        kinds |= {"duration": arrow.float64()} if times is None else {"time_ms": arrow.float64()}
-        kinds |= {"model": arrow.string(), "weights_sha256": arrow.string()}
-        number = arrow.from_numpy_dtype(self.dtype)
-        schema = arrow.schema(
-            [*kinds.items(), ("embedding", arrow.list_(number, self.width))],
-            metadata={"hear_audiomamba": self.provenance.to_json()},
-        )
-        # Dictionaries serve texts that repeat; floats hardly compress.
-        texts = [name for name, kind_ in kinds.items() if arrow.types.is_string(kind_)]
-        # Our own file object, so that a full disk is the OSError that Python knows.
-        with (
-            open(path, "wb") as file,
-            parquet.ParquetWriter(file, schema, compression="zstd", use_dictionary=texts) as writer,
-        ):
-            for first, columns in _pieces(stem.with_suffix(".jsonl"), self.ROWS_AT_ONCE):
-                n = len(columns["path"])
-                part = np.array(rows[first : first + n])
-                columns["model"] = [self.provenance.model] * n
-                columns["weights_sha256"] = [self.provenance.weights_sha256] * n
-                if times is not None:
-                    columns["time_ms"] = np.array(times[first : first + n])
-                flat = arrow.array(part.reshape(-1), type=number)
-                arrays = [arrow.array(columns[name], type=kind_) for name, kind_ in kinds.items()]
-                arrays.append(arrow.FixedSizeListArray.from_arrays(flat, self.width))
-                writer.write_table(arrow.table(arrays, schema=schema))
-
-
-def _pieces(index: Path, size: int) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the first row and the columns of stretches of a table, from its index."""
-    columns: dict[str, Any] = {"path": [], "start": [], "duration": []}
-    first = 0
-    with open(index, encoding="utf-8") as file:
-        next(file)  # the settings
-        for line in file:
-            clip = json.loads(line)
-            left = clip.get("rows", 1)
-            while left:
-                n = min(left, size - len(columns["path"]))
-                for name, values in columns.items():
-                    values += [clip[name]] * n
-                left -= n
-                if len(columns["path"]) == size:
-                    yield first, dict(columns)
-                    first, columns = first + size, {name: [] for name in columns}
-    if columns["path"]:
-        yield first, dict(columns)
-
-
 class _Table:
     """Rows on disk, and an index that says whose they are."""
 
@@ -382,23 +310,6 @@ class Product:
     settings: dict[str, Any]
     writer: NewWriter
     names: Callable[[int], Sequence[str]]
-
-
-WRITERS: dict[str, NewWriter] = {"npz": NpzWriter, "parquet": ParquetWriter, "npy": NpyWriter}
-
-
-def import_pyarrow() -> tuple[Any, Any]:
-    """Return the modules `pyarrow` and `pyarrow.parquet`.
-
-    Raises:
-        DataError: pyarrow is not installed.
-    """
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise DataError("parquet needs pyarrow: pip install 'hear_audiomamba[parquet]'") from None
-    return pyarrow, pyarrow.parquet
 
 
 def _store(

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..archive.writers import import_pyarrow
+from ..archive.tables import import_pyarrow
 from ..errors import ConfigError
 from ..io.files import replacing, strict_json, write_text
 from .predict import Detection

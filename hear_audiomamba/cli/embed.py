@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError
+from ..errors import ConfigError, MissingPackageError
 from .progress import ProgressLine, length
 
 if TYPE_CHECKING:
@@ -46,8 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="one scene embedding for every stretch of this length",
     )
     add(
-        "--format", default="npz", choices=("npz", "parquet", "npy"), help="one npz a file, or shards of many"
-    )
+        "--format", default="npz", choices=("npz", "parquet", "npy", "csv", "hoplite"),
+        help="one npz a file, shards of many, or a database of perch-hoplite",
+    )  # fmt: skip
+    add("--columns", default="default", choices=("default", "birdnet", "opensoundscape", "raven"),
+        help="names of the columns of parquet and csv, as other programs call them")  # fmt: skip
     add("--dtype", default="float32", choices=("float32", "float16"), help="of the embeddings on disk")
     add("--normalize", default="clip", choices=("clip", "window"),
         help="log-mel statistics: of the whole file, as the model defines it, or of each window")  # fmt: skip
@@ -113,9 +116,12 @@ def run(args: argparse.Namespace) -> int:
     from ..archive.sources import find_sources
     from ..models.devices import find_device
 
+    hoplite = args.format == "hoplite"
+    if hoplite:
+        _check_hoplite(args)
     options = EmbedOptions(
-        timestamps=_timestamps(args), format=args.format, dtype=args.dtype, segment_seconds=args.segments,
-        normalize=args.normalize, shard_sources=args.shard_size,
+        timestamps=_timestamps(args), format="npy" if hoplite else args.format, columns=args.columns,
+        dtype=args.dtype, segment_seconds=args.segments, normalize=args.normalize, shard_sources=args.shard_size,
     )  # fmt: skip
     devices = () if args.device is None else tuple(name.strip() for name in args.device.split(","))
     resources = Resources(
@@ -137,6 +143,11 @@ def run(args: argparse.Namespace) -> int:
         with ProgressLine(quiet=args.quiet) as line, terminated_as_interrupted():
             summary = embed_sources(sources, model, args.out, options, resources, line.update)
     print(_sentence(summary, args.out))
+    if hoplite:
+        from ..adapters.hoplite import DATABASE_FILES, write_database
+
+        write_database(args.out, name=args.model)
+        print(f"{' and '.join(DATABASE_FILES)} written in {args.out}")
     return 1 if summary.failed and not args.skip_errors else 0
 
 
@@ -180,6 +191,18 @@ def model_arguments(args: argparse.Namespace) -> dict[str, Any]:
         "precision": args.precision, "compat": args.compat, "backend": args.backend,
         "max_batch_windows": getattr(args, "batch_windows", None), **given,
     }  # fmt: skip
+
+
+def _check_hoplite(args: argparse.Namespace) -> None:
+    """Refuse what cannot become one database before anything is embedded."""
+    if args.shard is not None:
+        raise ConfigError(
+            "--shard: --format hoplite writes one database; embed the shares with --format npy first"
+        )
+    try:
+        import perch_hoplite  # noqa: F401
+    except ImportError:
+        raise MissingPackageError.of("--format hoplite", "hoplite") from None
 
 
 def _timestamps(args: argparse.Namespace) -> bool:

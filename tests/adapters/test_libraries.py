@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import soundfile
@@ -91,6 +93,85 @@ def test_transformers(model, clips, expected, tmp_path):
         extractor(clips[0], sampling_rate=44100)
 
 
+def test_transformers_pipeline(model, clips, expected, tmp_path):
+    library("transformers")
+    from transformers import pipeline
+
+    from hear_audiomamba.adapters.transformers import (
+        AudioFeatureExtractionPipeline,
+        AudioMambaFeatureExtractor,
+        AudioMambaModel,
+    )
+
+    AudioMambaModel.of(model).save_pretrained(tmp_path)
+    AudioMambaFeatureExtractor(model.sample_rate).save_pretrained(tmp_path)
+    soundfile.write(tmp_path / "clip.wav", clips[0], 16000, subtype="FLOAT")
+    inputs = [str(tmp_path / "clip.wav"), {"array": clips[1], "sampling_rate": 16000}, clips[2]]
+    by_name = pipeline("audio-feature-extraction", model=str(tmp_path), device="cpu")
+    close(np.concatenate(by_name(inputs, pool=True)), expected)
+    close(np.concatenate(by_name(inputs, pool=True, batch_size=2)), expected)
+    rows, _ = model.timestamps(torch.as_tensor(clips[0])[None])
+    close(by_name(inputs[0], return_tensors=True), rows)
+    usual = pipeline(
+        "feature-extraction", model=str(tmp_path), pipeline_class=AudioFeatureExtractionPipeline, device="cpu"
+    )
+    close(usual(clips[0], pool=True), expected[:1])
+
+
+def test_datasets_columns(model, clips, expected, tmp_path):
+    datasets = library("datasets")
+    from hear_audiomamba.adapters.datasets import add_embeddings
+    from hear_audiomamba.errors import InputError
+
+    paths = [str(tmp_path / f"{index}.wav") for index in range(len(clips))]
+    for path, clip in zip(paths, clips, strict=True):
+        soundfile.write(path, clip, 16000, subtype="FLOAT")
+    plain = datasets.Dataset.from_dict({"audio": paths, "label": [0, 1, 0]})
+    of_audio = plain.cast_column("audio", datasets.Audio())
+    stored = of_audio.cast_column("audio", datasets.Audio(decode=False)).map(
+        lambda row: {"audio": {"bytes": Path(row["audio"]["path"]).read_bytes(), "path": None}}
+    )
+    for dataset in (plain, of_audio, stored):
+        found = add_embeddings(dataset, model, batch_size=2)
+        close(found["embedding"][:], expected)
+        assert found.features["embedding"].length == model.scene_embedding_size
+        assert found.features["audio"] == dataset.features["audio"] and found["label"][:] == [0, 1, 0]
+    streamed = add_embeddings(of_audio.to_iterable_dataset(), model, name="scene")
+    close([row["scene"] for row in streamed.cast_column("audio", datasets.Audio(decode=False))], expected)
+    with pytest.raises(InputError, match="column 'sound' is not in the dataset; known: audio, label"):
+        add_embeddings(plain, model, column="sound")
+
+
+def test_datasets_read_our_parquet(model, clips, tmp_path):
+    datasets = library("datasets")
+    from hear_audiomamba.cli import main
+
+    (tmp_path / "audio").mkdir()
+    soundfile.write(tmp_path / "audio" / "a.wav", clips[1], 16000, subtype="FLOAT")
+    out = tmp_path / "out"
+    command = ["embed", str(tmp_path / "audio"), "--out", str(out), "--format", "parquet", "--quiet"]
+    assert main([*command, "--workers", "0"]) == 0
+    read = datasets.Dataset.from_parquet(str(out / "scene-*.parquet"), cache_dir=str(tmp_path / "cache"))
+    close(read["embedding"][0], model.scene(torch.as_tensor(clips[1])[None])[0])
+    assert read["end"][0] == 2.5
+
+
+def test_bacpipe_embeds_a_folder(model, clips, tmp_path, monkeypatch):
+    bacpipe = library("bacpipe")
+    from hear_audiomamba.adapters.bacpipe import AudioMambaModel
+
+    (tmp_path / "audio").mkdir()
+    samples = np.tile(clips[1], 3)[:96000]
+    soundfile.write(tmp_path / "audio" / "a.wav", samples, 16000, subtype="FLOAT")
+    monkeypatch.chdir(tmp_path)
+    loader = bacpipe.run_pipeline_for_single_model(
+        "hear_audiomamba", str(tmp_path / "audio"), CustomModel=AudioMambaModel, device="cpu",
+        main_results_dir=str(tmp_path / "results"),
+    )  # fmt: skip
+    found = loader.embeddings(return_type="array")
+    close(found, model.scene(torch.as_tensor(samples).reshape(3, 32000)))
+
+
 def test_mteb_mock_run(model):
     library("mteb")
     from mteb.mocks.mock_run import mock_run
@@ -132,7 +213,8 @@ def test_hoplite_embeds_a_folder(model, clips, tmp_path):
     adapter = AudioMambaModel.of(NAME, window_size_s=2.0, device="cpu")
     outputs = adapter.embed(np.tile(clips[1], 4)[:96000])
     assert outputs.embeddings.shape == (3, 1, model.scene_embedding_size)
-    close(outputs.embeddings[0, 0], model.scene(torch.as_tensor(clips[1][:32000])[None])[0])
+    scene = model.scene(torch.as_tensor(clips[1][:32000])[None])[0]
+    close(outputs.embeddings[0, 0], scene / scene.norm())
     db = sqlite_usearch_impl.SQLiteUSearchDB.create(
         db_path=str(tmp_path / "db"),
         usearch_cfg=sqlite_usearch_impl.get_default_usearch_config(model.scene_embedding_size),
