@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 import types
 import typing
@@ -117,6 +118,31 @@ def check_value(hint: Any, value: Any, name: str) -> Any:
         ConfigError: it has another type, or is none of the allowed values; says which `name` it is of.
     """
     return _coerce(hint, value, name)
+
+
+def check_sizes(part: Config) -> None:
+    """Refuse a features or encoder configuration with numbers that no model can have.
+
+    Raises:
+        ConfigError: says which setting, and what is allowed.
+    """
+    values = part.to_dict()
+    for name, value in values.items():
+        least = 0 if name == "num_classes" else 1
+        for number in value if isinstance(value, list) else (value,):
+            if isinstance(number, float) and not math.isfinite(number):
+                raise ConfigError(f"{name}: {number} is not a finite number")
+            if isinstance(number, int) and not isinstance(number, bool) and number < least:
+                raise ConfigError(f"{name}: {number} is less than {least}")
+    for name in ("std", "norm_eps", "mlp_ratio", "ssm_ratio"):
+        if values.get(name, 1) <= 0:
+            raise ConfigError(f"{name}: {values[name]:g} is not more than 0")
+    if "sample_rate" in values:
+        low, high, nyquist = values["f_min"], values["f_max"], values["sample_rate"] / 2
+        if not 0 <= low < high <= nyquist:
+            raise ConfigError(f"f_min {low:g}, f_max {high:g} Hz: expected 0 ≤ f_min < f_max ≤ {nyquist:g}")
+    if values.get("win_length", 0) > values.get("n_fft", 0):
+        raise ConfigError(f"win_length: {values['win_length']} is more than n_fft, {values['n_fft']}")
 
 
 def _plain(value: Any) -> Any:

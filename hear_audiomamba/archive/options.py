@@ -10,6 +10,7 @@ from ..errors import ConfigError
 
 # Clips up to this are kept as samples until they end; longer ones become frames as they are read.
 WHOLE_SECONDS = 300.0
+SHORTEST_SEGMENT_SECONDS = 0.05  # about a row of an encoder
 MAX_UNIT_BYTES = 1 << 30
 
 
@@ -56,8 +57,8 @@ class EmbedOptions(Config):
         if self.shard_sources < 1:
             raise ConfigError(f"shard_sources: {self.shard_sources}, expected at least 1")
         if self.segment_seconds is not None:
-            if not 0 < self.segment_seconds <= WHOLE_SECONDS:
-                allowed = f"expected more than 0, at most {WHOLE_SECONDS:g}"
+            if not SHORTEST_SEGMENT_SECONDS <= self.segment_seconds <= WHOLE_SECONDS:
+                allowed = f"expected {SHORTEST_SEGMENT_SECONDS:g} to {WHOLE_SECONDS:g}"
                 raise ConfigError(f"segment_seconds: {self.segment_seconds:g}, {allowed}")
             if self.timestamps:
                 raise ConfigError(

@@ -64,6 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     verb, rest = split_verb(words)
     if verb not in VERBS:
         return _fail(f"unknown verb {verb!r}; {did_you_mean(verb, VERBS)}", 2)
+    for before, word in zip([verb, *rest], rest):
+        # A shell variable that is not set; as a path it would be the current folder.
+        if not word or (word.startswith("--") and word.endswith("=")):
+            return _fail(f"an empty value after {word or before!r}; give one, or leave the option out", 2)
     wait_passively()
     # Options may stand between words: `pretrain ssam_tiny --resume optim.steps=100`.
     args = make_parser(verb).parse_intermixed_args(_names_behind_dashes(rest))

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 MAX_SMOOTHING_MS = 10_000
+MAX_WINDOW_SECONDS = 3600  # memory grows with a window, whatever the clip
 Precision = Literal["float32", "bfloat16", "float16"]
 TimestampKind = Literal["center", "start"]
 T = TypeVar("T")
@@ -96,8 +97,10 @@ class AudioEmbedder(nn.Module):
             raise ConfigError(f"backend: {backend!r} is not one of {', '.join(map(repr, (None, *BACKENDS)))}")
         if compat == "published" and not isinstance(encoder, PublishedRuntime):
             raise ConfigError(f"compat: the authors of {config.family} published no HEAR runtime; use None")
-        if not 0 < seconds < math.inf:
-            raise ConfigError(f"window_seconds: {seconds!r} is not a positive number of seconds")
+        if not 0 < seconds <= MAX_WINDOW_SECONDS:
+            raise ConfigError(
+                f"window_seconds: {seconds!r} is not a positive number of seconds, at most {MAX_WINDOW_SECONDS}"
+            )
         if max_batch_windows is not None and max_batch_windows < 1:
             raise ConfigError(f"max_batch_windows: {max_batch_windows} is less than 1")
         if not 0 <= config.timestamp_smoothing_ms <= MAX_SMOOTHING_MS:

@@ -37,6 +37,9 @@ def check_audio(audio: Tensor | NDArray[np.floating]) -> Tensor:
             "audio: expected a torch.Tensor or a numpy array of shape (n_sounds, n_samples), "
             f"got {type(audio).__name__}"
         )
+    if audio.layout != torch.strided or audio.is_nested or audio.device.type == "meta":
+        kind = "nested" if audio.is_nested else f"{audio.layout} on {audio.device}".removeprefix("torch.")
+        raise InputError(f"audio: {kind}, expected a dense tensor with its values: one length for all clips")
     if not audio.is_floating_point():
         raise InputError(
             f"audio: dtype {audio.dtype} is not floating point; scale integer samples to [-1, 1] "
@@ -106,6 +109,8 @@ def check_sample_rate(given: object, wanted: int) -> None:
 def _from_array(audio: NDArray[np.floating]) -> Tensor:
     if audio.dtype == object or audio.dtype.kind not in "fiub":
         raise InputError(f"audio: dtype {audio.dtype} is not floating point")
+    if isinstance(audio, np.ma.MaskedArray) and np.ma.is_masked(audio):
+        raise InputError("audio: some samples are masked; fill them, as audio.filled(0) does")
     if audio.dtype.kind == "f":
         audio = audio.astype(np.float32 if audio.dtype.itemsize != 4 else "=f4", copy=False)
     return torch.from_numpy(np.require(audio, requirements=("C", "W")))

@@ -83,6 +83,7 @@ def smooth_rows(rows: Tensor, time_constant: float) -> Tensor:
     band = torch.stack([F.pad(weights, (at, block - 1 - at)) for at in range(block)])
     padded = F.pad(rows, (0, 0, reach, reach + -n_rows % block))
     stretches = padded.unfold(1, block + 2 * reach, block).transpose(2, 3)
-    sums = (band @ stretches).reshape(n_sounds, -1, width)[:, :n_rows]
-    present = F.conv1d(rows.new_ones(1, 1, n_rows), weights[None, None], padding=reach)
+    with torch.autocast(rows.device.type, enabled=False):  # a caller's mixed precision is for the encoder
+        sums = (band @ stretches).reshape(n_sounds, -1, width)[:, :n_rows]
+        present = F.conv1d(rows.new_ones(1, 1, n_rows), weights[None, None], padding=reach)
     return torch.lerp(sums / present.transpose(1, 2), rows, _OWN_SHARE)

@@ -40,6 +40,8 @@ class LogMelPatchEncoder(PatchPredictor, PublishedRuntime):
         if config.grid[1] != n_freq:
             config = config.replace(grid=(config.grid[0], n_freq))
         dim = config.embed_dim
+        if dim % 4:
+            raise ConfigError(f"embed_dim: {dim} is not a multiple of 4, as the table of positions needs it")
         self.config = config
         self.embed_dim, self.depth = dim, config.depth
         self.n_freq, self.n_special = n_freq, int(config.cls_token)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
+from ..errors import ConfigError
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
@@ -42,11 +44,21 @@ class Frontend(nn.Module):
     fourier: Literal["fft", "products"] = "fft"
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Let `.to`, `.half()` … move all tensors but cast none: spectrograms are computed in float32."""
+        """Let `.to`, `.half()` … move all tensors and change none: spectrograms are computed in float32.
+
+        Also `.to_empty` leaves them their values, which no state dict would bring back.
+
+        Raises:
+            ConfigError: the device is "meta", which would keep no values.
+        """
 
         def moved(tensor: Tensor) -> Tensor:
-            result = fn(tensor)
-            return result if result.dtype == tensor.dtype else tensor.to(result.device)
+            device = fn(tensor).device
+            if device.type == "meta" and tensor.device.type != "meta":
+                raise ConfigError(
+                    "device: on 'meta' a model would lose its weights; move it to a device that computes"
+                )
+            return tensor.to(device)
 
         super()._apply(moved, recurse)  # type: ignore[no-untyped-call]  # torch's is not typed
         return self

@@ -209,7 +209,7 @@ def read_pytorch(path: Path) -> dict[str, Tensor]:
 def _read_pytorch(path: Path) -> tuple[dict[str, Tensor], bool]:
     """Return the tensors of a PyTorch file, and whether they may be a plain state dict of ours.
 
-    They may, except as `model` of a dictionary: so the authors of SSAM published theirs.
+    They may, except as `model` beside the `args` of a training run: so the authors of SSAM published theirs.
     """
     try:
         with _inert_names():
@@ -217,13 +217,18 @@ def _read_pytorch(path: Path) -> tuple[dict[str, Tensor], bool]:
     except Exception as error:  # what a damaged file makes the unpickler raise is not one kind of error
         lines = str(error).splitlines() or [type(error).__name__]
         reason = next((line for line in lines if "global" in line.lower()), lines[0])
+        if f"GLOBAL {__name__.partition('.')[0]}." in reason:
+            raise CheckpointError(
+                f"{path}: holds a whole model as torch.save(model) pickles it, and unpickling can run any code; "
+                "write weights with model.save(path)"
+            ) from None
         raise CheckpointError(
             f"{path}: cannot be read safely as a PyTorch checkpoint: {reason.strip()}"
         ) from None
     bare = True
     for key in ("model", "state_dict", "model_state_dict", "model_state"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content, bare = content[key], key != "model"
+            content, bare = content[key], key != "model" or "args" not in content
             break
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, expected a dictionary of tensors")

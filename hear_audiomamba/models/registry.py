@@ -24,6 +24,7 @@ from ..config import (
     SSAMConfig,
     SSASTConfig,
     SSASTDeiTConfig,
+    check_sizes,
 )
 from ..encoders import aum, ssam, ssamba, ssast, ssast_deit, vmamba
 from ..encoders.base import Encoder
@@ -264,8 +265,13 @@ def build_modules(config: ModelConfig, device: str | None = None) -> tuple[Front
     Args:
         config: the model.
         device: where to make the encoder; "meta" makes its shapes only.
+
+    Raises:
+        ConfigError: a number of the configuration is out of range.
     """
     family = FAMILIES[config.family]
+    check_sizes(config.features)
+    check_sizes(config.encoder)
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)  # whatever the rest of the program computes in
     try:

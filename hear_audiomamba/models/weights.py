@@ -111,7 +111,7 @@ def load_strict(
         optional: prefixes of keys that may be missing.
 
     Raises:
-        CheckpointError: names the keys that are missing, unexpected or of another shape.
+        CheckpointError: names the keys that are missing, unexpected, of another shape or not finite.
     """
     own = module.state_dict()
     missing = [k for k in own if k not in state and not (optional and k.startswith(optional))]
@@ -128,4 +128,10 @@ def load_strict(
     ]
     if faults:
         raise CheckpointError(f"{what} does not fit: {'; '.join(faults)}")
+    broken = [k for k in own if k in state and not torch.isfinite(state[k]).all()]
+    if broken:
+        raise CheckpointError(
+            f"{what}: {broken[0]}{f' and {len(broken) - 1} more tensors' if len(broken) > 1 else ''} "
+            "contain NaN or infinity, as after a training run that diverged; take an earlier checkpoint"
+        )
     module.load_state_dict(dict(state), strict=False)

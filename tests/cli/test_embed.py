@@ -66,6 +66,7 @@ def test_unreadable_files_are_told_and_the_others_done(folder, tmp_path, capsys)
         (["--option", "dept=1"], "did you mean 'depth'"),
         (["--model", "ssam_tini"], "did you mean"),
         (["--segments", "0"], "segment_seconds: 0"),
+        (["--segments", "0.0001"], "segment_seconds: 0.0001, expected 0.05 to 300"),
         (["--segments", "1", "--timestamps"], "segments have scene embeddings only"),
         (["--window-seconds", "-1"], "window_seconds"),
     ],
@@ -220,3 +221,14 @@ def test_names_that_begin_with_a_dash_stand_behind_two(tmp_path, monkeypatch, ca
         soundfile.write(name, np.zeros(16_000), 16_000)
     assert main(["embed", "--out", "out", *SMALL, "--", "-dash.wav", "--out.wav"]) == 0
     assert {file.name for file in Path("out").glob("*.npz")} == {"-dash.wav.npz", "--out.wav.npz"}
+
+
+@pytest.mark.parametrize(
+    "words", [["--out", ""], ["--out="], ["--out", "made", "--model", ""], ["--out", "made", ""]]
+)
+def test_an_empty_word_is_an_unset_variable(folder, tmp_path, monkeypatch, capsys, words):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["embed", str(folder), *words]) == 2
+    assert "an empty value after" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before

@@ -195,16 +195,22 @@ def test_a_bare_state_dict_loads_and_says_what_it_lacks(name, whole, noise, tmp_
 def test_a_state_dict_loads_whatever_stood_around_the_model(wrapper, noise, tmp_path):
     model = load_model(variant="ssamba_tiny", depth=2, device="cpu")
     state = {wrapper + key: value for key, value in model.encoder.state_dict().items()}
-    for content in (state, {"epoch": 3, "model_state_dict": state}, {"model": state}):
+    for content in (
+        state,
+        {"epoch": 3, "model_state_dict": state},
+        {"model": state},
+        {"model": state, "epoch": 3},
+    ):
         torch.save(content, tmp_path / "w.pt")
         with pytest.warns(SettingsWarning, match="says nothing of its settings"):
             again = load_model(tmp_path / "w.pt", device="cpu")
         assert torch.equal(again.scene(noise(1, 20_000)), model.scene(noise(1, 20_000)))
 
 
-def test_a_state_dict_inside_a_training_checkpoint_says_what_it_lacks(tmp_path):
+@pytest.mark.parametrize("key", ["model_state_dict", "model"])
+def test_a_state_dict_inside_a_training_checkpoint_says_what_it_lacks(key, tmp_path):
     model = load_model(device="cpu")
-    torch.save({"epoch": 3, "model_state_dict": model.encoder.state_dict()}, tmp_path / "w.pt")
+    torch.save({"epoch": 3, key: model.encoder.state_dict()}, tmp_path / "w.pt")
     with pytest.warns(SettingsWarning, match="mean pooling"):
         load_model(tmp_path / "w.pt", device="cpu")
 
@@ -302,3 +308,61 @@ def test_torch_export_of_the_whole_model(name, noise):
     with torch.no_grad():
         exported = torch.export.export(model, (audio,), strict=False).module()
     torch.testing.assert_close(exported(audio / 2), model.scene(audio / 2), rtol=1e-4, atol=1e-5)
+
+
+def test_a_pickled_model_is_refused_with_what_to_do(tmp_path):
+    torch.save(load_model(variant="ssam_tiny", depth=2, device="cpu"), tmp_path / "whole.pt")
+    with pytest.raises(CheckpointError, match=r"holds a whole model.*write weights with model\.save"):
+        load_model(tmp_path / "whole.pt")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_of_a_run_that_diverged_are_refused(value, tmp_path):
+    model = load_model(variant="ssam_tiny", depth=2, device="cpu")
+    model.encoder.encoder_norm.weight.data[3] = value
+    model.save(tmp_path / "w.safetensors")
+    with pytest.raises(CheckpointError, match=r"encoder_norm\.weight contain NaN or infinity"):
+        load_model(tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_a_callers_mixed_precision_is_for_the_encoder_only(name, noise):
+    model, audio = quick(name, timestamp_smoothing_ms=240), noise(2, 40_000)
+    rows, times = model.timestamps(audio)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed, same_times = model.timestamps(audio)
+    assert mixed.dtype == torch.float32 and torch.equal(times, same_times)
+    assert (mixed - rows).norm() < 0.1 * rows.norm()
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_a_model_emptied_and_filled_again_is_the_same(name, noise):
+    model, audio = quick(name), noise(1, 20_000)
+    state, expected = {key: value.clone() for key, value in model.state_dict().items()}, model.scene(audio)
+    with pytest.raises(ConfigError, match="would lose its weights"):
+        model.to("meta")
+    torch.testing.assert_close(model.scene(audio), expected, rtol=0, atol=0)
+    model.to_empty(device="cpu").load_state_dict(state)
+    torch.testing.assert_close(model.scene(audio), expected, rtol=0, atol=0)
+
+
+def test_audio_without_plain_values_is_refused(noise):
+    model, audio = load_model(variant="ssam_tiny", depth=2, device="cpu"), noise(2, 8000)
+    masked = np.ma.masked_greater(audio.numpy(), 0.1)
+    for bad in (audio.to_sparse(), audio.to("meta"), masked):
+        with pytest.raises(InputError, match="audio: "):
+            model.scene(bad)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("ssam_tiny", {"depth": 0}), ("ssam_tiny", {"depth": -1}), ("ssam_tiny", {"embed_dim": 190}),
+        ("ssam_tiny", {"patch_size": (0, 16)}), ("ssam_tiny", {"sample_rate": 0}), ("ssam_tiny", {"f_max": 9e9}),
+        ("ssam_tiny", {"win_length": 500}), ("ssam_tiny", {"norm_eps": float("nan")}), ("ssam_tiny", {"f_min": -1}),
+        ("ssamba_tiny", {"std": 0}), ("ssamba_tiny", {"time_stride": 0}), ("ssamba_tiny", {"num_classes": -1}),
+    ],
+)  # fmt: skip
+def test_sizes_that_no_model_can_have_are_refused(name, options):
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        load_model(variant=name, **options)
