@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.server
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ class Site:
         cut_after: cut the next answers after so many bytes each, one entry an answer.
         errors: status codes that the next answers have instead.
         ranges: whether it can send a part of a file.
+        pause: seconds before each answer.
         asked: the requests so far: path and Range header.
     """
 
@@ -26,6 +28,7 @@ class Site:
     cut_after: list[int] = field(default_factory=list)
     errors: list[int] = field(default_factory=list)
     ranges: bool = True
+    pause: float = 0.0
     asked: list[tuple[str, str | None]] = field(default_factory=list)
     address: str = ""
 
@@ -43,6 +46,7 @@ def serving(site: Site) -> Iterator[str]:
         def do_GET(self) -> None:
             wanted = self.headers.get("Range")
             site.asked.append((self.path, wanted))
+            time.sleep(site.pause)
             content = site.files.get(self.path)
             if site.errors:
                 self._refuse(site.errors.pop(0))

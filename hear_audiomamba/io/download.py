@@ -97,7 +97,10 @@ def download(
     if target.is_file() and (md5 or sha256) and _mismatch(target, size, md5, sha256) is None:
         return target
     _check_online(url)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DownloadError(f"{target.parent}: cannot be made: {error.strerror or error}") from None
     key = hashlib.sha256(url.encode()).hexdigest()[:12]
     part = target.parent / f".{key}.part"
     for attempt in range(ATTEMPTS):

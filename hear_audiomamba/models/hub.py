@@ -27,8 +27,6 @@ def hub_file(repo: str, file: str | None = None, revision: str | None = None) ->
     from huggingface_hub.errors import (
         EntryNotFoundError,
         GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
@@ -39,14 +37,15 @@ def hub_file(repo: str, file: str | None = None, revision: str | None = None) ->
     reachable = not offline and _reachable()
     try:
         return Path(hf_hub_download(repo, file, revision=revision, local_files_only=not reachable))
-    except LocalEntryNotFoundError:
+    except LocalEntryNotFoundError as error:
         # Also what the library raises when a download fails on the way, so say which it was.
         if offline:
             reason = "it is not in the local cache, and the network is switched off by HF_HUB_OFFLINE"
         elif not reachable:
             reason = "it is not in the local cache, and the hub cannot be reached from this machine"
         else:
-            reason = "it is not in the local cache, and the hub does not answer"
+            cause = f": {_first_line(error.__cause__)}" if error.__cause__ else ""
+            reason = f"it is not in the local cache, and the hub does not answer{cause}"
     except GatedRepoError:
         reason = "its owner gives access on request only; log in with `hf auth login`"
     except RepositoryNotFoundError:
@@ -55,15 +54,20 @@ def hub_file(repo: str, file: str | None = None, revision: str | None = None) ->
         reason = f"the repository has no revision {revision!r}"
     except EntryNotFoundError:
         reason = "the repository has no such file"
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except Exception as error:  # of HTTP, of the disk, and of whichever transport the library's version has
+        reason = _first_line(error)
     raise CheckpointError(f"{repo}: cannot get {file!r}: {reason}")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def revision_of(path: Path) -> str | None:
     """Return the commit that a file in the hub library's cache belongs to; None for a file elsewhere."""
-    parts = path.parts
-    return parts[parts.index("snapshots") + 1] if "snapshots" in parts[:-2] else None
+    parts = path.parts[:-1]
+    places = [index for index, part in enumerate(parts[:-1]) if part == "snapshots"]
+    return parts[places[-1] + 1] if places else None
 
 
 def _reachable() -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import CheckpointError, DownloadError, FirstUseWarning, did_you_mean
+from ..errors import CheckpointError, DataError, DownloadError, FirstUseWarning, OutputError, did_you_mean
 from ..io.download import cache_folder, download
 from ..io.files import locked, read_json, sha256_of, write_json
 from .bundled import bundled_path
@@ -16,6 +16,8 @@ from .hub import hub_file, revision_of
 from .manifest import manifest
 
 LOCK_FILE = "weights-lock.json"
+_ELSEWHERE = "set HEAR_AUDIOMAMBA_CACHE to a folder that can be written"
+_DOWNLOAD_SECONDS = 6 * 3600.0  # longest wait for another process that downloads the same file
 
 
 def known_weights(variant: str, tag: str | None = None) -> Path | None:
@@ -85,9 +87,15 @@ def _fetched(name: str, entry: Mapping[str, Any], record: Mapping[str, Any]) -> 
     if target.is_file():
         return target
     try:
-        return download(entry["url"], target, size=entry.get("bytes"), sha256=entry.get("sha256"))
-    except DownloadError as error:
+        # Two processes would write into one partial file.
+        with locked(target.with_suffix(".lock"), "another process downloads it", wait=_DOWNLOAD_SECONDS):
+            if not target.is_file():
+                download(entry["url"], target, size=entry.get("bytes"), sha256=entry.get("sha256"))
+    except OutputError as error:
+        raise CheckpointError(f"{name}: {error}; {_ELSEWHERE}") from None
+    except (DownloadError, DataError) as error:
         raise CheckpointError(f"{name}: {error}") from None
+    return target
 
 
 def _checked(name: str, path: Path, sha256: str, whose: str) -> Path:
@@ -104,9 +112,11 @@ def _trust(name: str, path: Path) -> None:
     """Read a file that was never seen before by the restricted reader, and record what it is."""
     read_checkpoint(path)
     record = {"sha256": sha256_of(path), "bytes": path.stat().st_size, "revision": revision_of(path)}
-    lock_file().parent.mkdir(parents=True, exist_ok=True)
-    with locked(lock_file().with_suffix(".lock"), "another process writes the lock file", wait=60.0):
-        write_json(lock_file(), {**_records(), name: record})
+    try:
+        with locked(lock_file().with_suffix(".lock"), "another process writes the lock file", wait=60.0):
+            write_json(lock_file(), {**_records(), name: record})
+    except OutputError as error:
+        raise CheckpointError(f"{name}: its hash cannot be recorded: {error}; {_ELSEWHERE}") from None
     warnings.warn(
         f"{name}: first use; its SHA-256 {record['sha256']} is now on record in {lock_file()}, "
         "and another file under this name will be refused",

@@ -46,6 +46,20 @@ def test_errors_are_one_line_on_standard_error(words, capsys, tmp_path, monkeypa
     assert list(tmp_path.iterdir()) == []
 
 
+def test_list_of_weights(capsys):
+    assert main(["list", "--pretrained", "--json", "dass_*"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["name"].partition(".")[0] for row in rows} == {"dass_small", "dass_medium"}
+    assert main(["list", "--pretrained"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any("ssamba_base.400" in line and "download" in line for line in lines)
+    assert any("ssam_tiny_200_16x4.as2m" in line and "by hand" in line for line in lines)
+    assert main(["list", "--json", "ssam_tiny"]) == 0  # short names too
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)] == ["ssam_tiny_200_16x4"]
+    assert main(["list", "sam*"]) == 1
+    assert "no name is like 'sam*'" in capsys.readouterr().err
+
+
 def test_list(capsys):
     assert main(["list", "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}

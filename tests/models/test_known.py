@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import pickle
 import socket
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -151,6 +154,62 @@ def test_each_way_it_fails_has_its_line(listed, web, monkeypatch):
         CheckpointError, match=r"https://example.org; then pass the file's path to load_model"
     ):
         get()
+
+
+def test_the_size_on_record_is_checked(listed, web, file):
+    listed(url=f"{web.address}/weights.safetensors", bytes=file.stat().st_size + 1)
+    with pytest.raises(CheckpointError, match=r"bytes arrived, \d+ were expected|connection ended"):
+        get()
+
+
+def test_a_file_that_needs_a_login(listed, web):
+    listed(url=f"{web.address}/weights.safetensors")
+    for code in (401, 403):
+        web.errors = [code]
+        with pytest.raises(CheckpointError, match=f"the server answers {code}"):
+            get()
+
+
+def test_processes_that_start_together_download_once(listed, web):
+    listed(url=f"{web.address}/weights.safetensors")
+    web.pause = 0.2
+    with ThreadPoolExecutor(4) as pool, warnings.catch_warnings():
+        warnings.simplefilter("ignore", FirstUseWarning)
+        assert len(set(pool.map(lambda _: get(), range(4)))) == 1
+    assert len(web.asked) == 1
+
+
+def test_a_cache_that_cannot_be_written(listed, web, cached, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HEAR_AUDIOMAMBA_CACHE", str(tmp_path / "file"))
+    listed(url=f"{web.address}/weights.safetensors")
+    with pytest.raises(CheckpointError, match="set HEAR_AUDIOMAMBA_CACHE to a folder that can be written"):
+        get()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    listed(hub={"repo": "someone/ssam", "file": "x.safetensors", "revision": None})
+    with pytest.raises(CheckpointError, match="its hash cannot be recorded: .*set HEAR_AUDIOMAMBA_CACHE"):
+        get()
+
+
+def test_a_full_disk(listed, web, monkeypatch):
+    listed(url=f"{web.address}/weights.safetensors")
+
+    def no_space(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(download, "_transfer", no_space)
+    with pytest.raises(CheckpointError, match="No space left on device"):
+        get()
+
+
+def test_through_a_proxy(listed, web, file, monkeypatch):
+    web.files["http://weights.example/x.safetensors"] = file.read_bytes()
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", web.address)
+    monkeypatch.setattr("urllib.request._opener", None)  # remembers the proxies of its first use
+    listed(url="http://weights.example/x.safetensors", sha256=sha256_of(file))
+    assert get().read_bytes() == file.read_bytes()
 
 
 def test_hub_through_the_local_cache(listed, cached, file):
