@@ -23,12 +23,13 @@ from .errors import ConfigError, did_you_mean
 C = TypeVar("C", bound="Config")
 
 
+@dataclasses.dataclass(frozen=True)
 class Config:
-    """Base of the configuration dataclasses: to and from plain dictionaries, strict about keys."""
+    """Base of the configuration dataclasses: to and from plain dictionaries, strict about keys and types."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as a dictionary of plain values, fit for JSON."""
-        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
     @classmethod
     def from_dict(cls: type[C], values: Mapping[str, Any]) -> C:
@@ -45,79 +46,69 @@ class Config:
         """
         if not isinstance(values, Mapping):
             raise ConfigError(f"{cls.__name__}: expected a mapping, got {type(values).__name__}")
-        hints = typing.get_type_hints(cls)
-        fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        hints, fields = typing.get_type_hints(cls), {field.name: field for field in dataclasses.fields(cls)}
         for key in values:
             if key not in fields:
                 raise ConfigError(f"{cls.__name__}: unknown key {key!r}; {did_you_mean(key, fields)}")
-        given = {key: _coerce(hints[key], value, f"{cls.__name__}.{key}") for key, value in values.items()}
-        try:
-            return cls(**given)
-        except TypeError:
-            needed = [
-                n
-                for n, f in fields.items()
-                if n not in given
-                and f.default is dataclasses.MISSING
-                and f.default_factory is dataclasses.MISSING
-            ]
-            raise ConfigError(f"{cls.__name__}: missing {', '.join(needed)}") from None
+        given = {
+            key: check_value(hints[key], value, f"{cls.__name__}.{key}") for key, value in values.items()
+        }
+        no_default = [
+            name for name, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING
+        ]
+        if missing := [name for name in no_default if name not in given]:
+            raise ConfigError(f"{cls.__name__}: missing {', '.join(missing)}")
+        return cls(**given)
 
     def replace(self: C, **changes: Any) -> C:
         """Return a copy with some fields changed; an unknown name or wrong type is a ConfigError."""
-        kept = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+        kept = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return type(self).from_dict({**kept, **changes})
-
-
-def load_config(path: str | Path) -> dict[str, Any]:
-    """Read a YAML or JSON file with one mapping.
-
-    Raises:
-        ConfigError: the file cannot be read or parsed, or is not a mapping.
-    """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix == ".json" else parse_yaml(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from None
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} cannot be parsed: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected a mapping at the top, got {type(values).__name__}")
-    return values
-
-
-def parse_yaml(text: str) -> Any:
-    """Return plain values of YAML text, with 1e-4 as a number, as YAML 1.2 and JSON have it.
-
-    Raises:
-        yaml.YAMLError: the text is not YAML.
-    """
-    try:
-        return yaml.load(text, _Yaml)
-    except RecursionError:
-        raise yaml.YAMLError("its parts are nested too deeply") from None
-
-
-class _Yaml(yaml.SafeLoader):
-    """PyYAML speaks YAML 1.1, where a number with an exponent needs a point and a sign: 1.0e-4."""
-
-
-_Yaml.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
-    list("-+.0123456789"),
-)
 
 
 def check_value(hint: Any, value: Any, name: str) -> Any:
     """Return a setting's value as the type that `hint` asks for.
 
+    Lists become tuples, whole floats become ints, ints become floats, mappings become configurations.
+
+    Args:
+        hint: a class, `Literal`, `tuple`, `dict`, or one of these or None.
+        value: what was given.
+        name: of the setting, for the error.
+
     Raises:
-        ConfigError: it has another type, or is none of the allowed values; says which `name` it is of.
+        ConfigError: the value has another type, or is none of the allowed ones.
     """
-    return _coerce(hint, value, name)
+    kind, parts = typing.get_origin(hint), typing.get_args(hint)
+    if kind in (typing.Union, types.UnionType):
+        (inner,) = set(parts) - {type(None)}
+        return None if value is None else check_value(inner, value, name)
+    if kind is typing.Literal:
+        if value not in parts:
+            allowed = ", ".join(map(repr, parts))
+            raise ConfigError(f"{name}: {value!r} is not allowed; use one of {allowed}")
+        return value
+    if kind is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{name}: expected a list, got {value!r}")
+        inners = parts[:1] * len(value) if parts[-1] is Ellipsis else parts
+        if len(inners) != len(value):
+            raise ConfigError(f"{name}: expected {len(inners)} values, got {value!r}")
+        return tuple(check_value(inner, item, name) for inner, item in zip(inners, value))
+    if kind is dict:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{name}: expected a mapping, got {value!r}")
+        return {str(key): check_value(parts[1], item, f"{name}.{key}") for key, item in value.items()}
+    if hint is Any:
+        return value
+    if issubclass(hint, Config):
+        return value if isinstance(value, hint) else hint.from_dict(value)
+    if hint in (int, float) and isinstance(value, (int, float)) and not isinstance(value, bool):
+        if hint is float or isinstance(value, int) or value.is_integer():
+            return hint(value)
+    elif isinstance(value, hint) and hint is not int:
+        return value
+    raise ConfigError(f"{name}: expected {hint.__name__}, got {value!r}")
 
 
 def check_sizes(part: Config) -> None:
@@ -145,61 +136,59 @@ def check_sizes(part: Config) -> None:
         raise ConfigError(f"win_length: {values['win_length']} is more than n_fft, {values['n_fft']}")
 
 
+def load_config(path: str | Path) -> dict[str, Any]:
+    """Read a YAML or JSON file with one mapping.
+
+    Raises:
+        ConfigError: the file cannot be read or parsed, or is not a mapping.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text) if path.suffix == ".json" else yaml.load(text, _Yaml)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path} cannot be parsed: its parts are nested too deeply") from None
+    except (ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be parsed: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a mapping at the top, got {type(values).__name__}")
+    return values
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """Return key and value of a setting on the command line, `KEY=VALUE`; the value is YAML.
+
+    Raises:
+        ConfigError: it has another form.
+    """
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise ConfigError(f"{text!r}: expected KEY=VALUE, for instance depth=2")
+    try:
+        return key, yaml.load(value, _Yaml)
+    except (yaml.YAMLError, RecursionError):
+        raise ConfigError(f"{text!r}: the value is not YAML") from None
+
+
+class _Yaml(yaml.SafeLoader):
+    """YAML 1.2's numbers: PyYAML follows YAML 1.1, where one with an exponent needs a point and a sign, 1.0e-4."""
+
+
+_Yaml.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
+)
+
+
 def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return value
-
-
-def _coerce(hint: Any, value: Any, where: str) -> Any:
-    """Check `value` against a field's type; lists become tuples, whole floats ints, mappings configs."""
-    origin = typing.get_origin(hint)
-    if origin in (typing.Union, types.UnionType):
-        options = typing.get_args(hint)
-        if value is None and type(None) in options:
-            return None
-        named = [option for option in options if option is not type(None)]
-        if len(named) == 1:
-            return _coerce(named[0], value, where)
-        for option in options:
-            if option is type(None):
-                continue
-            try:
-                return _coerce(option, value, where)
-            except ConfigError:
-                continue
-        raise ConfigError(f"{where}: {value!r} is none of {hint}")
-    if origin is typing.Literal:
-        if value not in typing.get_args(hint):
-            allowed = ", ".join(map(repr, typing.get_args(hint)))
-            raise ConfigError(f"{where}: {value!r} is not allowed; use one of {allowed}")
-        return value
-    if origin is tuple:
-        if isinstance(value, str) or not isinstance(value, (list, tuple)):
-            raise ConfigError(f"{where}: expected a list, got {value!r}")
-        args = typing.get_args(hint)
-        kinds = [args[0]] * len(value) if len(args) == 2 and args[1] is Ellipsis else list(args)
-        if len(kinds) != len(value):
-            raise ConfigError(f"{where}: expected {len(kinds)} values, got {value!r}")
-        return tuple(_coerce(k, v, where) for k, v in zip(kinds, value))
-    if origin is dict:
-        if not isinstance(value, Mapping):
-            raise ConfigError(f"{where}: expected a mapping, got {value!r}")
-        _, kind = typing.get_args(hint)
-        return {str(key): _coerce(kind, item, f"{where}.{key}") for key, item in value.items()}
-    if isinstance(hint, type) and issubclass(hint, Config):
-        return value if isinstance(value, hint) else hint.from_dict(value)
-    if hint is Any:
-        return value
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if hint is int and isinstance(value, float) and value.is_integer():
-        return int(value)
-    if not isinstance(value, hint) or (hint in (int, float) and isinstance(value, bool)):
-        raise ConfigError(f"{where}: expected {hint.__name__}, got {value!r}")
-    return value
+    if isinstance(value, Config):
+        return value.to_dict()
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from ..config import load_config, parse_yaml
+from ..config import load_config, parse_setting
 from ..errors import ConfigError, did_you_mean
 from ..models.bundled import bundled_path
-from .config import AugmentConfig, PretrainConfig
+from .config import PretrainConfig
 
 # Bundled configurations, by folder; a name is looked for in this order.
 FOLDERS = ("pretrain_configs", "finetune_configs")
+# Lowest and highest value of a setting that is not None.
+_RANGES: dict[str, tuple[float, float]] = {
+    "data.crop_seconds": (0.05, 3600), "data.workers": (0, 1024), "mask.ratio": (0, 1), "optim.batch": (1, 2**24),
+    "optim.lr": (0, 100), "optim.cooldown": (0, 1), "distill.masked": (0, 1), "run.keep": (1, 10**6),
+    "run.patience": (0, 10**9), "optim.layer_decay": (1e-6, 1), "optim.head_rate": (0, 1e6),
+    "optim.frozen_layers": (0, 10**6), "optim.decay_factor": (0, 1), "optim.decay_every": (1e-6, 1e9),
+    "optim.ema": (0, 1), "finetune.valid_share": (0, 0.9),
+    **{f"augment.{name}": (0, 1) for name in ("gain", "noise", "mix", "speed", "reverb", "mixup")},
+}  # fmt: skip
+# Settings of the form [lowest, highest], and the least that the lowest may be.
+_PAIRS: dict[str, float] = {
+    "augment.noise_snr_db": -1000, "augment.mix_snr_db": -1000, "augment.speed_range": 0.01,
+    "augment.reverb_seconds": 0, "mask.cluster": 1, "optim.average_epochs": 1,
+}  # fmt: skip
 
 
 def read_config(name: str | Path, overrides: Sequence[str] = ()) -> PretrainConfig:
@@ -34,14 +47,8 @@ def read_config(name: str | Path, overrides: Sequence[str] = ()) -> PretrainConf
     """
     values = _with_base(_find(name, Path.cwd()), ())
     for text in overrides:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"{text!r} is not of the form key=value, for instance optim.batch=64")
-        try:
-            parsed = parse_yaml(value)
-        except yaml.YAMLError:
-            raise ConfigError(f"{text!r}: the value is not YAML") from None
-        _set(values, key.split("."), parsed, text)
+        key, value = parse_setting(text)
+        _set(values, key.split("."), value, text)
     config = PretrainConfig.from_dict(values)
     _check(config)
     return config
@@ -86,68 +93,30 @@ def _set(values: dict[str, Any], keys: list[str], value: Any, text: str) -> None
 
 def _check(config: PretrainConfig) -> None:
     """Refuse values that would only fail later."""
-    data, mask, optim, augment = config.data, config.mask, config.optim, config.augment
-    _within("data.crop_seconds", data.crop_seconds, 0.05, 3600)
-    _within("data.workers", data.workers, 0, 1024)
-    _within("mask.ratio", mask.ratio, 0, 1)
-    _within("optim.batch", optim.batch, 1, 2**24)
-    _within("optim.lr", optim.lr, 0, 100)
-    _within("optim.cooldown", optim.cooldown, 0, 1)
-    _within("distill.masked", config.distill.masked, 0, 1)
-    _within("run.keep", config.run.keep, 1, 10**6)
-    _within("run.patience", config.run.patience, 0, 10**9)
-    _within("optim.layer_decay", optim.layer_decay, 1e-6, 1)
-    _within("optim.head_rate", optim.head_rate, 0, 1e6)
-    _within("optim.frozen_layers", optim.frozen_layers, 0, 10**6)
-    _within("optim.decay_factor", optim.decay_factor, 0, 1)
-    _within("optim.decay_every", optim.decay_every, 1e-6, 1e9)
-    _within("finetune.valid_share", config.finetune.valid_share, 0, 0.9)
-    if optim.ema is not None:
-        _within("optim.ema", optim.ema, 0, 1)
-    if optim.average_epochs is not None:
-        if optim.ema is not None:
-            raise ConfigError("optim.average_epochs and optim.ema are two averages; set one of them to null")
-        first, last = optim.average_epochs
-        if not 1 <= first <= last:
-            raise ConfigError(f"optim.average_epochs: {[first, last]} must be [first, last], from 1")
-    for name, (low, high) in _augmentation_ranges(augment).items():
-        if low > high:
-            raise ConfigError(f"augment.{name}: {[low, high]} must be [lowest, highest]")
-    for name, chance in _augmentation_chances(augment).items():
-        _within(f"augment.{name}", chance, 0, 1)
-    if min(augment.speed_range) <= 0:
-        raise ConfigError(f"augment.speed_range: {list(augment.speed_range)} must be above 0")
-    if not 1 <= mask.cluster[0] <= mask.cluster[1]:
-        raise ConfigError(f"mask.cluster: {list(mask.cluster)} must be [lowest, highest], from 1")
-    if config.recipe == "distill" and config.distill.targets is None:
-        raise ConfigError("recipe 'distill' needs distill.targets, the folder of the teachers' embeddings")
-    if config.distill.targets is not None:
-        chances = _augmentation_chances(augment)
+    for name, (low, high) in _RANGES.items():
+        value = attrgetter(name)(config)
+        if value is not None and not low <= value <= high:
+            raise ConfigError(f"{name}: {value!r} is not within {low} to {high}")
+    for name, least in _PAIRS.items():
+        pair = attrgetter(name)(config)
+        if pair is not None and not least <= pair[0] <= pair[1]:
+            raise ConfigError(f"{name}: {list(pair)} must be [lowest, highest], from {least:g}")
+    if config.optim.average_epochs is not None and config.optim.ema is not None:
+        raise ConfigError("optim.average_epochs and optim.ema are two averages; set one of them to null")
+    if config.recipe == "finetune":
+        _check_finetuning(config)
+    elif config.distill.targets is not None:
         for name in ("mix", "speed", "mixup"):
-            if chances[name] > 0:
+            if getattr(config.augment, name) > 0:
                 raise ConfigError(
                     f"augment.{name} does not go with distill.targets: they are of the crop as it was"
                 )
-    if config.recipe == "finetune":
-        _check_finetuning(config)
-    if not data.path and config.distill.targets is None:
+    elif config.recipe == "distill":
+        raise ConfigError("recipe 'distill' needs distill.targets, the folder of the teachers' embeddings")
+    elif not config.data.path:
         raise ConfigError("data.path is not set: give a folder of audio, a manifest or tars (data.path=…)")
     if not config.run.out:
         raise ConfigError("run.out is not set: give the folder the run is kept in (run.out=…)")
-
-
-def _augmentation_chances(augment: AugmentConfig) -> dict[str, float]:
-    return {
-        "gain": augment.gain, "noise": augment.noise, "mix": augment.mix, "speed": augment.speed,
-        "reverb": augment.reverb, "mixup": augment.mixup,
-    }  # fmt: skip
-
-
-def _augmentation_ranges(augment: AugmentConfig) -> dict[str, tuple[float, float]]:
-    return {
-        "noise_snr_db": augment.noise_snr_db, "mix_snr_db": augment.mix_snr_db,
-        "speed_range": augment.speed_range, "reverb_seconds": augment.reverb_seconds,
-    }  # fmt: skip
 
 
 def _check_finetuning(config: PretrainConfig) -> None:
@@ -161,11 +130,6 @@ def _check_finetuning(config: PretrainConfig) -> None:
         raise ConfigError("data.path is not set: give the labels (a folder a class, a table or a HEAR task)")
 
 
-def _within(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ConfigError(f"{name}: {value!r} is not within {low} to {high}")
-
-
 # What decides which numbers a run computes.
 _NUMERIC = ("seed", "precision", "data", "mask", "objective", "distill", "augment", "optim", "finetune")
 _PLACES = {"data.workers", "data.worker_start", "data.path", "data.cache", "distill.targets"}
@@ -175,18 +139,11 @@ def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[
     """Return the names of settings that make a resumed run another one than it was.
 
     Args:
-        before: `plain` dictionary of the configuration in the checkpoint.
+        before: the configuration in the checkpoint, as `to_dict` gives it.
         now: that of the configuration to continue with.
     """
     old, new = ({k: v for part in _NUMERIC for k, v in _flat(part, c.get(part))} for c in (before, now))
     return [key for key in new if key not in _PLACES and old.get(key) != new[key]]
-
-
-def plain(value: Any) -> Any:
-    """Return a configuration's dictionary with lists for tuples, as JSON and YAML give it back."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _flat(name: str, value: Any) -> list[tuple[str, Any]]:

@@ -23,7 +23,7 @@ from ...ops import use_backend
 from ..config import PretrainConfig
 from ..data.dataset import training_batches
 from ..objectives.finetune import Finetuning
-from ..settings import changed_settings, plain
+from ..settings import changed_settings
 from . import distributed
 from .build import build, check_disk
 from .checkpoint import Checkpoints, provenance
@@ -149,7 +149,7 @@ class Run:
         total = self.schedule.steps
         if self.main:
             self.out.mkdir(parents=True, exist_ok=True)
-            text = yaml.safe_dump(plain(self.config.to_dict()), sort_keys=False)
+            text = yaml.safe_dump(self.config.to_dict(), sort_keys=False)
             write_text(self.out / "config.yaml", text)
             self.log = RunLog(self.out, self.config, self.step, total)
         loss = None
@@ -333,7 +333,7 @@ class Run:
     def _save(self, score: float | None) -> None:
         """Write a checkpoint; `score` is that of the run's criterion, None where it was not measured."""
         if self.main:
-            config = plain(self.config.to_dict())
+            config = self.config.to_dict()
             hours = self.step * self.config.optim.batch * self.config.data.crop_seconds / 3600
             notes = {
                 "run": config,
@@ -368,7 +368,7 @@ class Run:
         """Go on from the newest checkpoint; return the micro-batch it was made with."""
         step = self.checkpoints.steps()[-1]
         stored = self.checkpoints.facts(step)
-        now = plain(self.config.to_dict())
+        now = self.config.to_dict()
         for key in ("recipe", "model", "model_options"):
             if stored["config"][key] != now[key]:
                 raise CheckpointError(
