@@ -175,9 +175,7 @@ def _device_name(device: str) -> str:
 
 
 def _show(result: dict[str, Any]) -> None:
-    from rich.table import Table
-
-    from .console import console
+    from .console import console, table
 
     screen = console()
     machine = result["machine"]
@@ -186,11 +184,10 @@ def _show(result: dict[str, Any]) -> None:
     shape = ", ".join(f"{name} {size}" for name, size in LAYER.items())
     slowest = max((row["forward_ms"] for row in result["scans"]), default=0)
     slowest_training = max((row["training_ms"] for row in result["scans"]), default=0)
-    table = Table(title=f"selective scan: {shape}", title_justify="left", box=None, header_style="bold")
-    for column in ("backend", "forward", "", "forward + backward", "", "a state update"):
-        table.add_column(column, justify="left" if column == "backend" else "right")
+    numbers = ("forward", "", "forward + backward", "", "a state update")
+    scans = table("backend", *numbers, right=numbers, title=f"selective scan: {shape}")
     for row in result["scans"]:
-        table.add_row(
+        scans.add_row(
             row["backend"],
             f"{row['forward_ms']:.2f} ms",
             f"{slowest / row['forward_ms']:.1f} ×",
@@ -198,12 +195,11 @@ def _show(result: dict[str, Any]) -> None:
             f"{slowest_training / row['training_ms']:.1f} ×",
             f"{row['ns_per_update']:.3f} ns",
         )
-    screen.print(table)
+    screen.print(scans)
     if not result["models"]:
         return
-    table = Table(title="\nembedding clips of 2 s", title_justify="left", box=None, header_style="bold")
-    for column in ("model", "batch", "time", "audio a second"):
-        table.add_column(column, justify="left" if column == "model" else "right")
+    sizes = ("batch", "time", "audio a second")
+    models = table("model", *sizes, right=sizes, title="\nembedding clips of 2 s")
     for row in result["models"]:
-        table.add_row(row["model"], str(row["batch"]), f"{row['ms']:.1f} ms", f"{row['real_time']:.0f} s")
-    screen.print(table)
+        models.add_row(row["model"], str(row["batch"]), f"{row['ms']:.1f} ms", f"{row['real_time']:.0f} s")
+    screen.print(models)

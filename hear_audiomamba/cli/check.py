@@ -23,19 +23,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from rich.table import Table
-
-    from .console import console
+    from .console import console, table
 
     counts = {"ok": 0, "warning": 0, "error": 0}
-    table = Table(box=None, header_style="bold")
-    for column in ("check", "result", "detail"):
-        table.add_column(column)
+    rows = table("check", "result", "detail")
     for check in _checks(args.module, args.model):
         counts[check.status] += 1
-        table.add_row(check.name, f"[{_COLOURS[check.status]}]{check.status}[/]", check.detail)
+        rows.add_row(check.name, f"[{_COLOURS[check.status]}]{check.status}[/]", check.detail)
     out = console()
-    out.print(table)
+    out.print(rows)
     out.print(f"{counts['ok']} ok, {counts['warning']} warnings, {counts['error']} errors")
     return 1 if counts["error"] else 0
 

@@ -8,77 +8,44 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import ConfigError, MissingPackageError
+from .options import add_machine_options, add_model_options, devices, load, machine_arguments, model_arguments
 from .progress import ProgressLine, length
 
 if TYPE_CHECKING:
     from ..archive.progress import Summary
-    from ..embedding.embedder import AudioEmbedder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of the verb."""
     add = parser.add_argument
-    add(
-        "paths",
-        nargs="+",
-        metavar="PATH",
-        help="audio file, folder, glob, manifest (.csv, .jsonl, .parquet) or .tar",
-    )
-    add(
-        "--out",
-        required=True,
-        type=Path,
-        metavar="DIR",
-        help="folder for the results; the same command continues a stopped run",
-    )
+    add("paths", nargs="+", metavar="PATH",
+        help="audio file, folder, glob, manifest (.csv, .jsonl, .parquet) or .tar")  # fmt: skip
+    add("--out", required=True, type=Path, metavar="DIR",
+        help="folder for the results; the same command continues a stopped run")  # fmt: skip
 
-    what = parser.add_argument_group("what to make")
-    add = what.add_argument
+    add = parser.add_argument_group("what to make").add_argument
     add("--scene", action="store_true", help="only one embedding a file (parquet, npy: the default)")
     add("--timestamps", action="store_true", help="also embeddings every 50 ms or less (npz: the default)")
-    add(
-        "--segments",
-        type=float,
-        metavar="SECONDS",
-        help="one scene embedding for every stretch of this length",
-    )
-    add(
-        "--format", default="npz", choices=("npz", "parquet", "npy", "csv", "hoplite"),
-        help="one npz a file, shards of many, or a database of perch-hoplite",
-    )  # fmt: skip
+    add("--segments", type=float, metavar="SECONDS",
+        help="one scene embedding for every stretch of this length")  # fmt: skip
+    add("--format", default="npz", choices=("npz", "parquet", "npy", "csv", "hoplite"),
+        help="one npz a file, shards of many, or a database of perch-hoplite")  # fmt: skip
     add("--columns", default="default", choices=("default", "birdnet", "opensoundscape", "raven"),
         help="names of the columns of parquet and csv, as other programs call them")  # fmt: skip
     add("--dtype", default="float32", choices=("float32", "float16"), help="of the embeddings on disk")
     add("--normalize", default="clip", choices=("clip", "window"),
         help="log-mel statistics: of the whole file, as the model defines it, or of each window")  # fmt: skip
-    add(
-        "--shard-size",
-        type=int,
-        default=512,
-        metavar="N",
-        help="files in a shard",
-    )
+    add("--shard-size", type=int, default=512, metavar="N", help="files in a shard")
 
-    add_model_arguments(parser)
-
-    machine = parser.add_argument_group("machine")
-    add = machine.add_argument
-    add("--device", metavar="NAMES", help="where to compute: cpu, cuda:0, or several: cuda:0,cuda:1")
-    add("--threads", type=int, metavar="N", help="CPU threads of the model")
-    add("--workers", type=int, metavar="N", help="decoding processes (0: decode in this one)")
-    add("--batch-windows", type=int, metavar="N", help="windows encoded at once (16; on a GPU 256)")
+    add_model_options(parser)
+    add = add_machine_options(parser)
     add("--shard", metavar="I/N", help="do share I of N, counted from 0: for array jobs on many machines")
-    add(
-        "--ray",
-        metavar="ADDRESS",
-        help="spread over a Ray cluster (needs the extra `scale`); 'local' starts one here",
-    )
+    add("--ray", metavar="ADDRESS",
+        help="spread over a Ray cluster (needs the extra `scale`); 'local' starts one here")  # fmt: skip
 
-    errors = parser.add_argument_group("errors and earlier results")
-    add = errors.add_argument
+    add = parser.add_argument_group("errors and earlier results").add_argument
     add("--overwrite", action="store_true", help="delete the results of an earlier run in DIR")
     add("--skip-errors", action="store_true", help="exit status 0 although some files could not be read")
     add("--keep-truncated", action="store_true", help="embed the readable part of files that are cut")
@@ -86,31 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--quiet", action="store_true", help="no progress line")
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options that say which model; `load` reads them."""
-    model = parser.add_argument_group("model")
-    add = model.add_argument
-    add(
-        "--model",
-        default="",
-        metavar="NAME_OR_FILE",
-        help="variant, weights file or hub id; `list` shows the names",
-    )
-    add("--window-seconds", type=float, metavar="S", help="length of the windows the encoder sees")
-    add("--precision", default="float32", choices=("float32", "bfloat16", "float16"))
-    add("--compat", choices=("published",), help="the authors' runtime with its quirks (docs/models.md)")
-    add("--backend", metavar="NAME", help="of the scan: cpu, torch, reference, triton, mamba_ssm")
-    add(
-        "--option",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="one field of the model's configuration",
-    )
-
-
 def run(args: argparse.Namespace) -> int:
-    """Run the verb; returns the exit status."""
     from ..archive.options import EmbedOptions
     from ..archive.run import Resources, check_libraries, embed_sources
     from ..archive.sources import find_sources
@@ -123,23 +66,23 @@ def run(args: argparse.Namespace) -> int:
         timestamps=_timestamps(args), format="npy" if hoplite else args.format, columns=args.columns,
         dtype=args.dtype, segment_seconds=args.segments, normalize=args.normalize, shard_sources=args.shard_size,
     )  # fmt: skip
-    devices = () if args.device is None else tuple(name.strip() for name in args.device.split(","))
     resources = Resources(
-        devices=devices, workers=args.workers, share=_share(args.shard),
+        devices=devices(args), workers=args.workers, share=_share(args.shard),
         retry_errors=args.retry_errors, overwrite=args.overwrite, keep_truncated=args.keep_truncated,
     )  # fmt: skip
     check_libraries(options)
-    for device in devices:
+    for device in resources.devices:
         find_device(device)
     sources = find_sources(args.paths)
     if args.ray is not None:
         from ..archive.cluster import embed_on_ray
 
-        summary = embed_on_ray(sources, model_arguments(args), args.out, options, resources, args.ray)
+        arguments = {**machine_arguments(args), **model_arguments(args)}
+        summary = embed_on_ray(sources, arguments, args.out, options, resources, args.ray)
         for error in summary.errors:
             print(f"hear-audiomamba: error: {error['reason']}", file=sys.stderr)
     else:
-        model = load(args)
+        model = load(args, **model_arguments(args))
         with ProgressLine(quiet=args.quiet) as line, terminated_as_interrupted():
             summary = embed_sources(sources, model, args.out, options, resources, line.update)
     print(_sentence(summary, args.out))
@@ -159,38 +102,6 @@ def terminated_as_interrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
-
-
-def load(args: argparse.Namespace, defaults: dict[str, Any] | None = None) -> AudioEmbedder:
-    """Load the model that the options ask for; `defaults` are options of the model not given there."""
-    import torch
-
-    from ..hear import load_model
-
-    if args.threads is not None:
-        if args.threads < 1:
-            raise ConfigError(f"--threads {args.threads}: expected at least 1")
-        torch.set_num_threads(args.threads)
-    return load_model(**{**(defaults or {}), **model_arguments(args)})
-
-
-def model_arguments(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the keywords of `load_model` that the options ask for."""
-    import yaml
-
-    given: dict[str, Any] = {}
-    for text in args.option:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise ConfigError(f"--option {text}: expected KEY=VALUE")
-        given[key] = yaml.safe_load(value)
-    if args.window_seconds is not None:
-        given["window_seconds"] = args.window_seconds
-    return {
-        "model_file_path": args.model, "device": (args.device or "").split(",")[0] or None,
-        "precision": args.precision, "compat": args.compat, "backend": args.backend,
-        "max_batch_windows": getattr(args, "batch_windows", None), **given,
-    }  # fmt: skip
 
 
 def _check_hoplite(args: argparse.Namespace) -> None:

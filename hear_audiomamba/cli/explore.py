@@ -9,23 +9,17 @@ from ..errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of the verb."""
     add = parser.add_argument
     add("folder", type=Path, metavar="DIR", help="folder written by `embed`, with or without --segments")
     add("--out", type=Path, metavar="FILE", help="the page (default: DIR/explore.html)")
-    add(
-        "--method",
-        default="auto",
-        choices=("auto", "pca", "tsne", "umap"),
-        help="layout; auto: UMAP if installed, else t-SNE of up to 5,000 sounds, else principal components",
-    )
+    add("--method", default="auto", choices=("auto", "pca", "tsne", "umap"),
+        help="layout; auto: UMAP if installed, else t-SNE of up to 5,000 sounds, else PCA")  # fmt: skip
     add("--labels", type=Path, metavar="FILE", help="labels given already, as `fit` reads them")
     add("--limit", type=int, default=50_000, metavar="N", help="most sounds; of more, a random sample")
     add("--seed", type=int, default=0)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the verb; returns the exit status."""
     from ..classify.explore.build import write_page
     from ..io.labels import read_labels
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the verb's arguments."""
     parser.add_argument("model", help="a variant of `hear-audiomamba list`, a weights file, or a hub id")
     parser.add_argument(
         "--format", choices=("onnx", "torch-export"), default="onnx", help="which file (default: onnx)"
@@ -16,15 +15,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seconds", type=float, help="length of the clips it will take (default: the model's window)"
     )
-    parser.add_argument(
-        "--from", dest="source", choices=("waveform", "spectrogram"), default="waveform",
-        help="what it will take (default: waveform)",
-    )  # fmt: skip
+    parser.add_argument("--from", dest="source", choices=("waveform", "spectrogram"), default="waveform",
+        help="what it will take (default: waveform)")  # fmt: skip
     parser.add_argument("--int8", action="store_true", help="ONNX: weights and products in eight bits")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export a model, and return the exit status."""
     from ..adapters.export import export_onnx, export_torch
     from ..errors import ConfigError
     from ..hear import load_model

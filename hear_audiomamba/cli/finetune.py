@@ -11,13 +11,9 @@ DEFAULT = "default"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the verb's arguments."""
-    parser.add_argument(
-        "config",
-        metavar="CONFIG|LABELS",
+    parser.add_argument("config", metavar="CONFIG|LABELS",
         help="a YAML file or the name of a bundled one, for instance ssamba_esc50; or labels, for the bundled "
-        "weights: a folder a class, a table (path,label[,start,end][,split]), or a HEAR task",
-    )
+        "weights: a folder a class, a table (path,label[,start,end][,split]), or a HEAR task")  # fmt: skip
     add_run_arguments(parser)
     parser.add_argument("--out", metavar="DIR", help="folder of the run; the same as run.out=DIR")
 

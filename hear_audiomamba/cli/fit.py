@@ -8,41 +8,25 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from .embed import add_model_arguments, load, model_arguments
+from .options import add_machine_options, add_model_options, devices, load, model_arguments
 from .progress import ProgressLine
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of the verb."""
     add = parser.add_argument
-    add(
-        "labels",
-        nargs="+",
-        type=Path,
-        metavar="LABELS",
+    add("labels", nargs="+", type=Path, metavar="LABELS",
         help="folder a class, table (path,label[,start,end][,split]), Raven or Audacity file, or HEAR task; "
-        "several are read as one",
-    )
+        "several are read as one")  # fmt: skip
     add("--out", required=True, type=Path, metavar="FILE", help="the classifier, a .safetensors file")
-    add(
-        "--embeddings", type=Path, metavar="DIR",
-        help="an archive of `embed` to take embeddings from and add to (default: OUT.embeddings)",
-    )  # fmt: skip
-    add(
-        "--report",
-        type=Path,
-        metavar="FILE",
-        help="the page to write (default: OUT with .html); JSON beside it",
-    )
+    add("--embeddings", type=Path, metavar="DIR",
+        help="an archive of `embed` to take embeddings from and add to (default: OUT.embeddings)")  # fmt: skip
+    add("--report", type=Path, metavar="FILE",
+        help="the page to write (default: OUT with .html); JSON beside it")  # fmt: skip
 
-    what = parser.add_argument_group("labels")
-    add = what.add_argument
+    add = parser.add_argument_group("labels").add_argument
     add("--audio", type=Path, metavar="DIR", help="folder that audio paths are relative to")
-    add(
-        "--kind",
-        choices=("single", "multi", "events"),
-        help="one label a clip, several, or events in time (default: what the labels look like)",
-    )
+    add("--kind", choices=("single", "multi", "events"),
+        help="one label a clip, several, or events in time (default: what the labels look like)")  # fmt: skip
     add("--path-column", default="path", metavar="NAME")
     add("--label-column", metavar="NAME", help="default: label; in Raven tables Annotation, Species, …")
     add("--split-column", default="split", metavar="NAME")
@@ -50,54 +34,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--drop-rare", action="store_true", help="leave out classes that occur once")
     add("--merge-overlaps", action="store_true", help="join events of one class that overlap")
 
-    how = parser.add_argument_group("fitting")
-    add = how.add_argument
+    add = parser.add_argument_group("fitting").add_argument
     add("--head", default="logistic", choices=("logistic", "mlp"))
-    add(
-        "--balanced",
-        action="store_true",
-        help="give every class the same weight, whatever its number of labels",
-    )
+    add("--balanced", action="store_true",
+        help="give every class the same weight, whatever its number of labels")  # fmt: skip
     add("--folds", type=int, default=5, metavar="N", help="of cross-validation, where the labels name none")
     add("--precision-goal", type=float, metavar="P", help="thresholds for this share of right detections")
-    add(
-        "--collar",
-        type=float,
-        default=0.2,
-        metavar="S",
-        help="an event is right if it begins this near to a label",
-    )
+    add("--collar", type=float, default=0.2, metavar="S",
+        help="an event is right if it begins this near to a label")  # fmt: skip
     add("--seed", type=int, default=0)
     add("--skip-errors", action="store_true", help="fit although some files cannot be read")
 
-    more = parser.add_argument_group("what to label next")
-    add = more.add_argument
-    add(
-        "--suggest",
-        type=int,
-        metavar="N",
-        help="write the N sounds whose labels would help most to OUT.suggest.csv",
-    )
-    add(
-        "--pool",
-        nargs="+",
-        default=[],
-        metavar="AUDIO",
-        help="where from: audio files and folders, or one folder of embeddings",
-    )
+    add = parser.add_argument_group("what to label next").add_argument
+    add("--suggest", type=int, metavar="N",
+        help="write the N sounds whose labels would help most to OUT.suggest.csv")  # fmt: skip
+    add("--pool", nargs="+", default=[], metavar="AUDIO",
+        help="where from: audio files and folders, or one folder of embeddings")  # fmt: skip
 
-    add_model_arguments(parser)
-    machine = parser.add_argument_group("machine")
-    add = machine.add_argument
-    add("--device", metavar="NAMES", help="where to compute: cpu, cuda:0, or several: cuda:0,cuda:1")
-    add("--threads", type=int, metavar="N", help="CPU threads of the model")
-    add("--workers", type=int, metavar="N", help="decoding processes (0: decode in this one)")
-    add("--batch-windows", type=int, metavar="N", help="windows encoded at once (16; on a GPU 256)")
+    add_model_options(parser)
+    add = add_machine_options(parser)
     add("--quiet", action="store_true", help="no progress line")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the verb; returns the exit status."""
     from ..archive.run import Resources
     from ..classify.fit import fit_labels
     from ..classify.model_file import save_classifier
@@ -124,13 +83,13 @@ def run(args: argparse.Namespace) -> int:
         args.labels, kind=args.kind, columns=columns, audio=args.audio,
         rare="drop" if args.drop_rare else "refuse", overlaps="merge" if args.merge_overlaps else None,
     )  # fmt: skip
-    devices = tuple(filter(None, (args.device or "").split(",")))
     embeddings = args.embeddings or args.out.with_suffix(".embeddings")
-    model = load(args)
+    arguments = model_arguments(args)
+    model = load(args, **arguments)
     with ProgressLine(quiet=args.quiet) as line:
         fitted = fit_labels(
-            table, model, embeddings, options, arguments=_loading(args),
-            resources=Resources(devices=devices, workers=args.workers), on_progress=line.update,
+            table, model, embeddings, options, arguments=arguments,
+            resources=Resources(devices=devices(args), workers=args.workers), on_progress=line.update,
         )  # fmt: skip
     save_classifier(fitted.classifier, args.out)
     report = args.report or args.out.with_suffix(".html")
@@ -174,13 +133,6 @@ def _suggest(args: argparse.Namespace, classifier: Any, model: Any, table: Any) 
     print(
         f"{out}: {len(found)} sounds to label; then: fit {again} {out} --kind {table.kind} --out {args.out}"
     )
-
-
-def _loading(args: argparse.Namespace) -> dict[str, Any]:
-    """The model's arguments without those that belong to this machine."""
-    of_machine = ("device", "backend", "max_batch_windows")
-    given = model_arguments(args)
-    return {key: value for key, value in given.items() if key not in of_machine and value is not None}
 
 
 def _sentence(table: Any, fitted: Any, out: Path) -> str:

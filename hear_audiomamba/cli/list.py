@@ -14,9 +14,8 @@ from ..models.manifest import manifest
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pattern", nargs="?", help="only these names, for instance 'ssam*'; in quotes")
-    parser.add_argument(
-        "--pretrained", action="store_true", help="the weights by name, and where they come from"
-    )
+    parser.add_argument("--pretrained", action="store_true",
+        help="the weights by name, and where they come from")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print as JSON")
 
 
@@ -30,23 +29,17 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(rows, indent=2))
         return 0
-    from rich.table import Table
+    from .console import console, table
 
-    from .console import console
-
-    table = Table(box=None, header_style="bold")
     if args.pretrained:
-        table.add_column("name", no_wrap=True)
-        for column in ("where", "licence", "how it was made"):
-            table.add_column(column)
+        shown = table("name", "where", "licence", "how it was made")
+        shown.columns[0].no_wrap = True
     else:
-        table.add_column("model")
-        for column in ("parameters", "embedding", "rate", "step"):
-            table.add_column(column, justify="right")
-        table.add_column("weights (* default)")
+        numbers = ("parameters", "embedding", "rate", "step")
+        shown = table("model", *numbers, "weights (* default)", right=numbers)
     for row in rows:
-        table.add_row(*(_weights_cells(row) if args.pretrained else _model_cells(row)))
-    console().print(table)
+        shown.add_row(*(_weights_cells(row) if args.pretrained else _model_cells(row)))
+    console().print(shown)
     return 0
 
 

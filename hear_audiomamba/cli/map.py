@@ -7,22 +7,16 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of the verb."""
     add = parser.add_argument
     add("folder", type=Path, metavar="DIR", help="folder written by `embed`")
     add("--out", type=Path, metavar="FILE", help="picture, .png, .svg or .pdf (default: DIR/map.png)")
-    add(
-        "--method",
-        default="tsne",
-        choices=("tsne", "umap", "none"),
-        help="drawn beside the principal components",
-    )
+    add("--method", default="tsne", choices=("tsne", "umap", "none"),
+        help="drawn beside the principal components")  # fmt: skip
     add("--limit", type=int, default=10_000, metavar="N", help="most points; of more, a random sample")
     add("--seed", type=int, default=0)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the verb; returns the exit status."""
     from ..archive.map import draw_map
 
     picture = args.out or args.folder / "map.png"

@@ -10,61 +10,37 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from .options import add_machine_options, devices, load
 from .progress import ProgressLine
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of the verb."""
     add = parser.add_argument
-    add(
-        "paths",
-        nargs="+",
-        metavar="AUDIO",
-        help="audio file, folder, glob, manifest or .tar; or a folder of embeddings made by `embed`",
-    )
+    add("paths", nargs="+", metavar="AUDIO",
+        help="audio file, folder, glob, manifest or .tar; or a folder of embeddings made by `embed`")  # fmt: skip
     add("--model", required=True, type=Path, metavar="FILE", help="classifier written by `fit`")
     add("--out", required=True, type=Path, metavar="FILE", help="table of detections (.csv, .parquet, .json), "
         "Raven table (.selections.txt); for Raven or Audacity labels of many recordings a folder")  # fmt: skip
-    add(
-        "--format",
-        choices=("csv", "parquet", "json", "raven", "audacity"),
-        help="default: by the name of --out",
-    )
+    add("--format", choices=("csv", "parquet", "json", "raven", "audacity"),
+        help="default: by the name of --out")  # fmt: skip
     add("--probabilities", type=Path, metavar="FILE", help="also the probability of every class, row by row")
-    add(
-        "--plot",
-        type=int,
-        metavar="N",
-        help="pictures of the N most certain detections of each class, in OUT.plots",
-    )
+    add("--plot", type=int, metavar="N",
+        help="pictures of the N most certain detections of each class, in OUT.plots")  # fmt: skip
 
-    how = parser.add_argument_group("detections")
-    add = how.add_argument
+    add = parser.add_argument_group("detections").add_argument
     add("--hop", type=float, metavar="S", help="from one piece of a long recording to the next")
     add("--threshold", type=float, metavar="P", help="of every class, instead of the classifier's own")
     add("--min-length", type=float, metavar="S", help="drop shorter detections")
     add("--merge-gap", type=float, metavar="S", help="join detections with less between them")
     add("--smooth", type=float, metavar="S", help="median filter over time")
-    add(
-        "--keep-share",
-        type=float,
-        metavar="R",
-        help="a detection continues above this share of the threshold",
-    )
+    add("--keep-share", type=float, metavar="R",
+        help="a detection continues above this share of the threshold")  # fmt: skip
 
     add = parser.add_argument_group("model").add_argument
-    add(
-        "--embedding-model",
-        metavar="NAME_OR_FILE",
-        help="new place of the model that the classifier was fitted on",
-    )
+    add("--embedding-model", metavar="NAME_OR_FILE",
+        help="new place of the model that the classifier was fitted on")  # fmt: skip
 
-    machine = parser.add_argument_group("machine")
-    add = machine.add_argument
-    add("--device", metavar="NAMES", help="where to compute: cpu, cuda:0, or several: cuda:0,cuda:1")
-    add("--threads", type=int, metavar="N", help="CPU threads of the model")
-    add("--workers", type=int, metavar="N", help="decoding processes (0: decode in this one)")
-    add("--batch-windows", type=int, metavar="N", help="windows encoded at once (16; on a GPU 256)")
+    add = add_machine_options(parser)
     add("--ray", metavar="ADDRESS", help="spread over a Ray cluster (needs the extra `scale`)")
     add("--overwrite", action="store_true", help="delete the results of an earlier run")
     add("--skip-errors", action="store_true", help="exit status 0 although some files could not be read")
@@ -73,7 +49,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the verb; returns the exit status."""
     from ..classify.model_file import load_classifier
     from ..classify.predict import detect
     from ..classify.tables import format_of, write_detections, write_probabilities
@@ -142,21 +117,8 @@ def _recordings(args: argparse.Namespace, classifier: Any) -> tuple[Any, int]:
     return lambda: read_scores(folder, classifier, sources), failed
 
 
-def _load(args: argparse.Namespace, classifier: Any) -> Any:
-    """Load the model that the classifier takes embeddings from."""
-    import torch
-
-    from ..hear import load_model
-
-    if args.threads is not None:
-        if args.threads < 1:
-            raise ConfigError(f"--threads {args.threads}: expected at least 1")
-        torch.set_num_threads(args.threads)
-    device = (args.device or "").split(",")[0] or None
-    return load_model(**_loading(args, classifier), device=device, max_batch_windows=args.batch_windows)
-
-
 def _loading(args: argparse.Namespace, classifier: Any) -> dict[str, Any]:
+    """Return the keywords of `load_model` for the model that the classifier takes embeddings from."""
     given = {} if args.embedding_model is None else {"model_file_path": args.embedding_model}
     return {**classifier.embedding.arguments, **given}
 
@@ -165,7 +127,7 @@ def _plot(args: argparse.Namespace, classifier: Any, detections: Any) -> None:
     from ..classify.pictures import draw_detections
 
     folder = args.out.with_name(f"{args.out.name}.plots")
-    files = draw_detections(detections, _load(args, classifier), folder, args.plot)
+    files = draw_detections(detections, load(args, **_loading(args, classifier)), folder, args.plot)
     print(f"{len(files)} pictures in {folder}")
 
 
@@ -173,16 +135,16 @@ def _compute(args: argparse.Namespace, classifier: Any, sources: Any, folder: Pa
     from ..archive.run import Resources, embed_sources
     from ..classify.scores import made_by_another, score_sources
 
-    devices = tuple(filter(None, (args.device or "").split(",")))
     # What another classifier computed under this name is of no use; it is made again in its place.
     overwrite = args.overwrite or made_by_another(folder, classifier)
     resources = Resources(
-        devices=devices, workers=args.workers, retry_errors=args.retry_errors, overwrite=overwrite
+        devices=devices(args), workers=args.workers, retry_errors=args.retry_errors, overwrite=overwrite
     )
-    embed = embed_sources if args.ray is None else partial(_on_ray, _loading(args, classifier), args.ray)
+    loading = _loading(args, classifier)
+    embed = embed_sources if args.ray is None else partial(_on_ray, loading, args.ray)
     with ProgressLine(quiet=args.quiet) as line:
         summary = score_sources(
-            sources, classifier, _load(args, classifier), folder, resources=resources,
+            sources, classifier, load(args, **loading), folder, resources=resources,
             on_progress=line.update, embed=embed,
         )  # fmt: skip
     if args.ray is not None:

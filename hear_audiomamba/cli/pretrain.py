@@ -12,19 +12,14 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the verb's arguments."""
     parser.add_argument("config", help="a YAML file, or the name of a bundled one, for instance ssam_tiny")
     add_run_arguments(parser)
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what every verb that trains takes besides."""
-    parser.add_argument(
-        "overrides",
-        nargs="*",
-        metavar="key=value",
-        help="change single settings, for instance optim.batch=64",
-    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value",
+        help="change single settings, for instance optim.batch=64")  # fmt: skip
     parser.add_argument(
         "--resume", action="store_true", help="continue from the newest checkpoint in run.out"
     )

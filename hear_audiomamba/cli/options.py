@@ -1,0 +1,70 @@
+"""Options that several verbs share: which model, on which machine; and the model they ask for."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..config import parse_setting
+from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    from ..embedding.embedder import AudioEmbedder
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options that say which model; `model_arguments` reads them."""
+    add = parser.add_argument_group("model").add_argument
+    add("--model", default="", metavar="NAME_OR_FILE",
+        help="variant, weights file or hub id; `list` shows the names")  # fmt: skip
+    add("--window-seconds", type=float, metavar="S", help="length of the windows the encoder sees")
+    add("--precision", default="float32", choices=("float32", "bfloat16", "float16"))
+    add("--compat", choices=("published",), help="the authors' runtime with its quirks (docs/models.md)")
+    add("--option", action="append", default=[], metavar="KEY=VALUE",
+        help="one field of the model's configuration")  # fmt: skip
+
+
+def add_machine_options(parser: argparse.ArgumentParser, decoding: bool = True) -> Callable[..., Any]:
+    """Declare the options that say where to compute, for a verb that decodes much; return what adds more of them."""
+    add = parser.add_argument_group("machine").add_argument
+    add("--device", metavar="NAMES", help="where to compute: cpu, cuda:0, or several: cuda:0,cuda:1")
+    add("--backend", metavar="NAME", help="of the scan: cpu, torch, reference, triton, mamba_ssm")
+    add("--threads", type=int, metavar="N", help="CPU threads of the model")
+    if decoding:
+        add("--workers", type=int, metavar="N", help="decoding processes (0: decode in this one)")
+    add("--batch-windows", type=int, metavar="N", help="windows encoded at once (16; on a GPU 256)")
+    return add
+
+
+def devices(args: argparse.Namespace) -> tuple[str, ...]:
+    """Return the names of the devices given; none for the default."""
+    return tuple(name.strip() for name in (args.device or "").split(",") if name.strip())
+
+
+def load(args: argparse.Namespace, **arguments: Any) -> AudioEmbedder:
+    """Load a model on the machine that the options describe; `arguments` are those of `load_model`."""
+    if args.threads is not None and args.threads < 1:
+        raise ConfigError(f"--threads {args.threads}: expected at least 1")
+    import torch
+
+    from ..hear import load_model
+
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    return load_model(**{**machine_arguments(args), **arguments})
+
+
+def model_arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the keywords of `load_model` that say which model; its embeddings depend on them."""
+    given = {
+        "model_file_path": args.model, "window_seconds": args.window_seconds, "precision": args.precision,
+        "compat": args.compat, **dict(map(parse_setting, args.option)),
+    }  # fmt: skip
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def machine_arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the keywords of `load_model` that say how to compute, whatever the model."""
+    device = next(iter(devices(args)), None)
+    return {"device": device, "backend": args.backend, "max_batch_windows": args.batch_windows}
