@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from .errors import ConfigError, did_you_mean
+from .errors import ConfigError, did_you_mean, one_line
 
 C = TypeVar("C", bound="Config")
 
@@ -151,7 +151,7 @@ def load_config(path: str | Path) -> dict[str, Any]:
     except RecursionError:
         raise ConfigError(f"{path} cannot be parsed: its parts are nested too deeply") from None
     except (ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} cannot be parsed: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{path} cannot be parsed: {one_line(error)}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected a mapping at the top, got {type(values).__name__}")
     return values

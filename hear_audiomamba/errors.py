@@ -6,6 +6,7 @@ Each class is also the built-in error a caller would expect, so `except ValueErr
 from __future__ import annotations
 
 import difflib
+import importlib.util
 from collections.abc import Iterable
 
 
@@ -63,11 +64,6 @@ class DownloadError(AudioMambaError, OSError):
 class MissingPackageError(AudioMambaError, ImportError):
     """The call needs a package that is not installed."""
 
-    @classmethod
-    def of(cls, task: str, extra: str) -> MissingPackageError:
-        """Return the error for a task that needs the packages of an extra."""
-        return cls(f"{task} needs packages that are not installed: pip install 'hear_audiomamba[{extra}]'")
-
 
 class FirstUseWarning(UserWarning):
     """Weights without a published hash were downloaded for the first time; their hash has been recorded."""
@@ -79,6 +75,26 @@ class SettingsWarning(UserWarning):
 
 class UntrainedWeightsWarning(UserWarning):
     """The model was built from a fixed seed because no trained weights are available."""
+
+
+def require(module: str, task: str, install: str) -> None:
+    """Refuse a task whose package is not installed, before anything is done.
+
+    Args:
+        module: what the task imports, for instance "pyarrow".
+        task: in words.
+        install: what to give pip, for instance "hear_audiomamba[parquet]".
+
+    Raises:
+        MissingPackageError: says how to install it.
+    """
+    if importlib.util.find_spec(module) is None:
+        raise MissingPackageError(f"{task} needs {module}: pip install '{install}'")
+
+
+def one_line(error: Exception) -> str:
+    """Return what an error of a library says as one line, or its kind where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import CheckpointError, ConfigError, InputError, MissingPackageError
+from .errors import CheckpointError, ConfigError, InputError, one_line, require
 from .io.audio import load_audio
 
 METADATA_KEY = "hear_audiomamba"
@@ -44,10 +44,9 @@ class OnnxEmbedder:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, threads: int | None = None) -> None:
-        try:
-            import onnxruntime
-        except ImportError:
-            raise MissingPackageError.of("running ONNX models", "onnx") from None
+        require("onnxruntime", "OnnxEmbedder", "hear_audiomamba[onnx]")
+        import onnxruntime
+
         if not Path(path).is_file():
             raise CheckpointError(f"{path}: no such file")
         options = onnxruntime.SessionOptions()
@@ -58,7 +57,7 @@ class OnnxEmbedder:
         except KeyError:
             raise CheckpointError(f"{path}: is not a model that hear-audiomamba exported") from None
         except Exception as error:  # onnxruntime's errors have no common base
-            raise CheckpointError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
+            raise CheckpointError(f"{path}: cannot be read: {one_line(error)}") from None
         if values["source"] != "waveform":
             raise ConfigError(f"{path}: takes spectrograms; export it from the waveform to embed audio")
         self.about: dict[str, Any] = values

@@ -19,7 +19,7 @@ from .. import __version__
 from ..embedding.embedder import AudioEmbedder
 from ..embedding.pooling import pool_rows, smooth_rows
 from ..embedding.timestamps import rows_at
-from ..errors import ConfigError, MissingPackageError
+from ..errors import ConfigError, require
 from ..io.files import replacing
 from ..models.registry import FAMILIES
 from .lowered import decompositions
@@ -139,11 +139,8 @@ def export_onnx(
         ConfigError: the model or the length cannot be exported.
         MissingPackageError: the packages of the extra "onnx" are not installed.
     """
-    try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError:
-        raise MissingPackageError.of("exporting to ONNX", "onnx") from None
+    for package in ("onnx", "onnxscript"):
+        require(package, "exporting to ONNX", "hear_audiomamba[onnx]")
     clip = _clip_model(model, seconds, source)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of the exporter, about other packages

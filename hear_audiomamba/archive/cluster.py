@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
+from ..errors import DataError, one_line, require
 from .journal import FOLDER, Journal, Unit
 from .options import EmbedOptions
 from .progress import Progress, Summary
@@ -60,7 +60,8 @@ def embed_on_ray(
         What was done.
 
     Raises:
-        DataError: Ray is not installed or reached, or the folder is in use or holds something else.
+        MissingPackageError: Ray is not installed.
+        DataError: the cluster is not reached, or the folder is in use or holds something else.
     """
     ray = _connect(address)
     from ..hear import load_model
@@ -160,16 +161,15 @@ class _Actor:
 
 
 def _connect(address: str) -> Any:
-    try:
-        import ray
-    except ImportError:
-        raise DataError("--ray needs Ray: pip install 'hear_audiomamba[scale]'") from None
+    require("ray", "--ray", "hear_audiomamba[scale]")
+    import ray
+
     if not ray.is_initialized():
         _check_reachable(address)
         try:
             ray.init(address=None if address == "local" else address, log_to_driver=False)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise DataError(f"{address}: no Ray cluster there: {' '.join(str(error).split())}") from None
+            raise DataError(f"{address}: no Ray cluster there: {one_line(error)}") from None
     return ray
 
 

@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, one_line, require
 from .read import DAMAGE
-from .tables import import_pyarrow
 
 ROWS_AT_ONCE = 4096
 
@@ -60,7 +59,7 @@ def read_frames(folder: str | Path) -> Iterator[FramePiece]:
                     found = True
                     yield piece
             except DAMAGE as error:
-                raise DataError(f"{file}: not a file of embeddings: {' '.join(str(error).split())}") from None
+                raise DataError(f"{file}: not a file of embeddings: {one_line(error)}") from None
         if found:
             return
     raise DataError(
@@ -108,7 +107,9 @@ def _header(member: Any) -> tuple[tuple[int, ...], np.dtype]:
 
 
 def _parquet(file: Path, folder: Path) -> Iterator[FramePiece]:
-    _, parquet = import_pyarrow()
+    require("pyarrow", "parquet", "hear_audiomamba[parquet]")
+    from pyarrow import parquet
+
     held: FramePiece | None = None
     with parquet.ParquetFile(file) as table:
         for batch in table.iter_batches(ROWS_AT_ONCE, columns=["path", "start", "time_ms", "embedding"]):

@@ -7,11 +7,11 @@ import io
 from collections import Counter
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, require
 from ..io.files import replacing, write_text
 from .read import SceneTable, read_all_scenes
 
@@ -41,7 +41,7 @@ def draw_map(
         Coordinates `(n, 2)` by name: "pca" and, if wanted, the method's.
 
     Raises:
-        DataError: fewer than three clips, or a library is missing.
+        DataError: fewer than three clips. MissingPackageError: a library is not installed.
         ConfigError: the method or the picture's ending is not known.
     """
     picture = Path(picture)
@@ -105,23 +105,30 @@ def neighbour_map(points: np.ndarray, method: str, seed: int) -> np.ndarray:
     """Return coordinates `(n, 2)` by "tsne" or "umap", in which neighbours stay neighbours.
 
     Raises:
-        DataError: the library is not installed.
+        MissingPackageError: the library is not installed.
     """
     n_near = min(30, max(1, (len(points) - 1) // 3))
     if method == "tsne":
-        manifold = _import("sklearn.manifold", "scikit-learn")
-        tsne = manifold.TSNE(2, perplexity=n_near, init="pca", random_state=seed)
-        return np.asarray(tsne.fit_transform(points))
-    reducer = _import("umap", "umap-learn").UMAP(n_neighbors=max(2, min(15, n_near)), random_state=seed)
+        require("sklearn", "a map by t-SNE", "hear_audiomamba[evaluate]")
+        from sklearn.manifold import TSNE
+
+        return np.asarray(TSNE(2, perplexity=n_near, init="pca", random_state=seed).fit_transform(points))
+    require("umap", "a map by UMAP", "umap-learn")
+    from umap import UMAP
+
+    reducer = UMAP(n_neighbors=max(2, min(15, n_near)), random_state=seed)
     return np.asarray(reducer.fit_transform(points))
 
 
 def _draw(layouts: dict[str, np.ndarray], groups: list[str], picture: Path, title: str) -> None:
-    figures = _import("matplotlib.figure", "matplotlib")
-    colours = _import("matplotlib", "matplotlib").colormaps["tab20"]
+    require("matplotlib", "a map", "hear_audiomamba[evaluate]")
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    colours = colormaps["tab20"]
     names = sorted(set(groups), key=lambda name: (name == "other", name))
     labels = np.array(groups)
-    figure = figures.Figure(figsize=(6.5 * len(layouts), 6), layout="constrained")
+    figure = Figure(figsize=(6.5 * len(layouts), 6), layout="constrained")
     size = float(np.clip(4000 / len(groups), 3, 40))
     titles = {"pca": "principal components", "tsne": "t-SNE", "umap": "UMAP"}
     for axes, (name, layout) in zip(figure.subplots(1, len(layouts), squeeze=False)[0], layouts.items()):
@@ -149,12 +156,3 @@ def _write_points(
         places = [f"{value:.5g}" for layout in layouts.values() for value in layout[row]]
         writer.writerow([table.paths[index], table.start[index], groups[row], *places])
     write_text(file, text.getvalue())
-
-
-def _import(module: str, package: str) -> Any:
-    import importlib
-
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        raise DataError(f"{package} is not installed: pip install {package}") from None

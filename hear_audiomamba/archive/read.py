@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError
-from .tables import LAYOUTS, import_pyarrow, read_numbers
+from ..errors import DataError, one_line, require
+from .tables import LAYOUTS, read_numbers
 
 # What numpy, zipfile, json and pyarrow raise for damaged files.
 DAMAGE = (
@@ -70,7 +70,7 @@ def read_scenes(folder: str | Path) -> Iterator[SceneTable]:
             try:
                 table = reader(file, folder)
             except DAMAGE as error:
-                raise DataError(f"{file}: not a file of embeddings: {' '.join(str(error).split())}") from None
+                raise DataError(f"{file}: not a file of embeddings: {one_line(error)}") from None
             if len(table):
                 found = True
                 yield table
@@ -94,7 +94,9 @@ def read_all_scenes(folder: str | Path) -> SceneTable:
 
 
 def _parquet(file: Path, folder: Path) -> SceneTable:
-    _, parquet = import_pyarrow()
+    require("pyarrow", "parquet", "hear_audiomamba[parquet]")
+    from pyarrow import parquet
+
     table = parquet.read_table(file)
     column = table.column("embedding").combine_chunks()
     matrix = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32)

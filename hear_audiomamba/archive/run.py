@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from ..embedding.embedder import AudioEmbedder
-from ..errors import ConfigError, DataError, OutputError
+from ..errors import ConfigError, DataError, OutputError, require
 from .clips import SourceJob
 from .decode import Block, DecodeSettings
 from .encode import WindowEncoder
@@ -25,7 +25,7 @@ from .options import EmbedOptions
 from .progress import Progress, Summary
 from .records import Begun, Records
 from .sources import Source
-from .tables import WRITERS, import_pyarrow, text_files
+from .tables import WRITERS, text_files
 from .windows import WindowBatcher
 from .workers import Failure, decode_all, default_workers
 from .writers import Product, Provenance
@@ -249,10 +249,10 @@ def check_libraries(options: EmbedOptions, product: Product | None = None) -> No
     """Refuse a format whose library is missing.
 
     Raises:
-        DataError: says what to install.
+        MissingPackageError: says what to install.
     """
     if product is None and options.format == "parquet":
-        import_pyarrow()
+        require("pyarrow", "parquet", "hear_audiomamba[parquet]")
 
 
 def open_units(records: Records, units: Sequence[Unit], retry_errors: bool) -> list[Unit]:

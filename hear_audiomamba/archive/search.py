@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 
 from ..embedding.embedder import AudioEmbedder
-from ..errors import DataError, InputError
+from ..errors import DataError, InputError, require
 from ..io.audio import load_audio
 from .read import read_scenes
 from .run import weights_hash
@@ -77,7 +77,7 @@ def search(
         Hits, best first; equal scores in the order of the folder.
 
     Raises:
-        DataError: no embeddings, or the engine is not installed.
+        DataError: no embeddings. MissingPackageError: the engine is not installed.
         InputError: the query's width is not that of the folder, or `count` < 1.
     """
     query = np.asarray(query, dtype=np.float32)
@@ -115,32 +115,23 @@ def _nearest(
         top = tied[np.lexsort((tied, -scores[tied]))][:count]
         return scores[top], top
     if engine == "faiss":
-        library = _import("faiss", "faiss-cpu")
-        index = library.IndexFlatIP(len(query)) if metric == "cosine" else library.IndexFlatL2(len(query))
+        require("faiss", "the engine 'faiss'", "faiss-cpu")
+        import faiss
+
+        index = faiss.IndexFlatIP(len(query)) if metric == "cosine" else faiss.IndexFlatL2(len(query))
         index.add(np.ascontiguousarray(rows))
         scores, top = index.search(query[None], count)
         return (scores[0] if metric == "cosine" else -np.sqrt(scores[0])), top[0]
     if engine == "usearch":
-        library = _import("usearch.index", "usearch")
-        kind = library.MetricKind.IP if metric == "cosine" else library.MetricKind.L2sq
-        found = library.search(np.ascontiguousarray(rows), query, count, kind, exact=True)
-        distances = np.asarray(found.distances)
-        return (1 - distances if metric == "cosine" else -np.sqrt(distances)), np.asarray(found.keys).astype(
-            np.int64
-        )
+        require("usearch", "the engine 'usearch'", "usearch")
+        from usearch import index as usearch
+
+        kind = usearch.MetricKind.IP if metric == "cosine" else usearch.MetricKind.L2sq
+        found = usearch.search(np.ascontiguousarray(rows), query, count, kind, exact=True)
+        distances, keys = np.asarray(found.distances), np.asarray(found.keys, np.int64)
+        return (1 - distances if metric == "cosine" else -np.sqrt(distances)), keys
     raise InputError(f"engine: {engine!r} is not one of {', '.join(map(repr, ENGINES))}")
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12))
-
-
-def _import(module: str, package: str) -> Any:
-    import importlib
-
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        raise DataError(
-            f"{package} is not installed: pip install {package}, or use the engine 'exact'"
-        ) from None

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError
 from .writers import NewWriter, NpyWriter, NpzWriter
 
 ROWS_AT_ONCE = 16_384
@@ -66,7 +65,9 @@ class ParquetWriter(NpyWriter):
         return names
 
     def _convert(self, kind: str, path: Path) -> None:
-        arrow, parquet = import_pyarrow()
+        import pyarrow as arrow
+        from pyarrow import parquet
+
         layout = LAYOUTS[self.options.columns]
         stem = path.with_suffix("")
         rows = np.load(stem.with_suffix(".npy"), mmap_mode="r")
@@ -187,20 +188,6 @@ def read_numbers(file: Path, columns: str) -> Array:
         first = len(names) - 1 if not layout.wide else names.index(layout.end) + 1
         rows = [np.array(",".join(cells[first:]).split(","), np.float32) for cells in reader]
     return np.stack(rows)
-
-
-def import_pyarrow() -> tuple[Any, Any]:
-    """Return the modules `pyarrow` and `pyarrow.parquet`.
-
-    Raises:
-        DataError: pyarrow is not installed.
-    """
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise DataError("parquet needs pyarrow: pip install 'hear_audiomamba[parquet]'") from None
-    return pyarrow, pyarrow.parquet
 
 
 def _pieces(index: Path) -> Iterator[tuple[int, list[str], Array, Array]]:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import CheckpointError, DataError
+from ..errors import CheckpointError, DataError, one_line
 from ..io.files import replacing
 from .calibrate import choose_thresholds, fit_calibration
 from .folds import make_folds
@@ -184,7 +184,7 @@ class AudioClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 held["thresholds"],
             )  # fmt: skip
         except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise CheckpointError(f"{path}: not what AudioClassifier.save writes: {reason}") from None
         loaded.n_features_in_ = loaded._head.embedding_size
         return loaded

@@ -13,7 +13,7 @@ import numpy as np
 from ..archive.options import EmbedOptions
 from ..archive.run import describe
 from ..embedding.embedder import AudioEmbedder
-from ..errors import CheckpointError, DataError
+from ..errors import CheckpointError, DataError, one_line
 from ..io.files import replacing
 from ..io.label_checks import KINDS
 from .events import EventSettings
@@ -145,7 +145,7 @@ def load_classifier(path: str | Path) -> Classifier:
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
+        raise CheckpointError(f"{path}: cannot be read: {one_line(error)}") from None
     try:
         return _classifier(json.loads(metadata[KEY]), tensors)
     except (ValueError, KeyError, TypeError, RecursionError) as error:

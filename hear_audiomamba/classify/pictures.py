@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ..embedding.embedder import AudioEmbedder
-from ..errors import AudioReadError, DataError
+from ..errors import AudioReadError, require
 from ..io.audio import load_audio
 from ..io.files import replacing
 from .predict import Detection
@@ -54,10 +54,8 @@ def draw_detections(
 
 
 def _draw(label: str, detections: Sequence[Detection], model: AudioEmbedder, path: Path) -> None:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise DataError("pictures need matplotlib: pip install 'hear-audiomamba[classify]'") from None
+    require("matplotlib", "--plot", "hear_audiomamba[classify]")
+    from matplotlib.figure import Figure
 
     rows = -(-len(detections) // PER_ROW)
     figure = Figure(figsize=(4.2 * min(PER_ROW, len(detections)), 2.6 * rows + 0.5), layout="constrained")

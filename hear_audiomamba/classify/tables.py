@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..archive.tables import import_pyarrow
-from ..errors import ConfigError
+from ..errors import ConfigError, require
 from ..io.files import replacing, strict_json, write_text
 from .predict import Detection
 from .scores import Recording
@@ -135,7 +134,10 @@ def write_csv(out: Path, names: Sequence[str], rows: Iterable[Sequence[Any]]) ->
 
 def write_parquet(out: Path, names: Sequence[str], pieces: Iterable[Sequence[Sequence[Any]]]) -> None:
     """Write a parquet file, piece by piece."""
-    arrow, parquet = import_pyarrow()
+    require("pyarrow", "parquet", "hear_audiomamba[parquet]")
+    import pyarrow as arrow
+    from pyarrow import parquet
+
     texts = ("path", "label")
     schema = arrow.schema([(name, arrow.string() if name in texts else arrow.float64()) for name in names])
     with replacing(out) as partial, parquet.ParquetWriter(partial, schema) as writer:

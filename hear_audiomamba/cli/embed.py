@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigError, MissingPackageError
+from ..errors import ConfigError, require
 from .options import add_machine_options, add_model_options, devices, load, machine_arguments, model_arguments
 from .progress import ProgressLine, length
 
@@ -110,10 +110,7 @@ def _check_hoplite(args: argparse.Namespace) -> None:
         raise ConfigError(
             "--shard: --format hoplite writes one database; embed the shares with --format npy first"
         )
-    try:
-        import perch_hoplite  # noqa: F401
-    except ImportError:
-        raise MissingPackageError.of("--format hoplite", "hoplite") from None
+    require("perch_hoplite", "--format hoplite", "hear_audiomamba[hoplite]")
 
 
 def _timestamps(args: argparse.Namespace) -> bool:

@@ -9,7 +9,7 @@ import types
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import BackendError, ConfigError
+from ..errors import BackendError, ConfigError, require
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -100,13 +100,12 @@ def _install_kit(folder: Path, console: Console) -> int:
 
 
 def _evaluate(args: argparse.Namespace, console: Console) -> int:
-    from ..evaluate.packages import require_scipy
     from ..evaluate.study.study import Shard, Study
     from ..evaluate.tasks.demo import tasks_folder
     from ..io.files import locked
     from .study_view import StudyView
 
-    require_scipy()
+    require("scipy", "the benchmark", "hear_audiomamba[evaluate]")
     tasks_dir = tasks_folder(args.tasks_dir)
     suite, entrants = _what(args, tasks_dir)
     shard = Shard.parse(args.shard) if args.shard else None

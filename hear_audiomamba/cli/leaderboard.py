@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..errors import DataError
+from ..errors import DataError, require
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,10 +50,9 @@ def run(args: argparse.Namespace) -> int:
     from ..evaluate.board.page import page
     from ..evaluate.board.pictures import all_pictures
     from ..evaluate.board.tables import comma_separated, markdown
-    from ..evaluate.packages import require_scipy
     from ..io.files import write_text
 
-    require_scipy()
+    require("scipy", "the benchmark", "hear_audiomamba[evaluate]")
     files = _files(args.results)
     board = build_board(files, published=not args.no_published, form=args.overall)
     for reason in board.refused:

@@ -7,7 +7,6 @@ classes, made without anyone's labels.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import sys
 import warnings
@@ -18,7 +17,7 @@ import torch
 from ..embedding.embedder import AudioEmbedder
 from ..embedding.tagging import Tags, audioset_classes, no_head_error, tag_audio
 from ..encoders.base import n_classes
-from ..errors import AudioMambaError, ConfigError, UntrainedWeightsWarning
+from ..errors import AudioMambaError, ConfigError, UntrainedWeightsWarning, one_line, require
 from ..hear import load_model
 from ..io.audio import load_audio
 
@@ -44,8 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.top < 1:
         raise ConfigError(f"--top: {args.top} is less than 1")
-    if args.plot and importlib.util.find_spec("matplotlib") is None:
-        raise ConfigError("--plot needs matplotlib: pip install 'hear_audiomamba[evaluate]'")
+    if args.plot:
+        require("matplotlib", "--plot", "hear_audiomamba[evaluate]")
     model, untrained = _load(args)
     if not n_classes(model.encoder):
         raise no_head_error(model)
@@ -67,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
                 plot_tags(picture, model, audio, tags, top=args.top, title=file.name + _NOISE * untrained)
         except (AudioMambaError, OSError) as error:
             failed += 1
-            print(f"hear-audiomamba: error: {' '.join(str(error).split())}", file=sys.stderr)
+            print(f"hear-audiomamba: error: {one_line(error)}", file=sys.stderr)
     return 1 if failed else 0
 
 

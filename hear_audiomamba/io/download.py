@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..errors import DownloadError
+from ..errors import DownloadError, one_line
 from .files import sha256_of, sync, write_text
 
 logger = logging.getLogger(__name__)
@@ -210,7 +210,7 @@ def _reason(error: Exception) -> str:
         return f"the server answers {error.code} {error.reason}"
     if isinstance(error, urllib.error.URLError):
         return f"cannot be reached: {error.reason}"
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(error)
 
 
 def _validator_file(part: Path) -> Path:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError, did_you_mean
+from ..errors import DataError, did_you_mean, one_line, require
 from .audio import readable_extensions
 
 TABLE_EXTENSIONS = frozenset({".csv", ".tsv", ".parquet"})
@@ -81,7 +81,7 @@ def read_rows(labels: Path, columns: Columns, audio: Path | None) -> tuple[str, 
             return "table", list(_table(labels, columns, audio or labels.parent))
         return _text(labels, columns, audio or labels.parent)
     except (OSError, UnicodeError, csv.Error) as error:
-        raise DataError(f"{labels}: cannot be read: {' '.join(str(error).split())}") from None
+        raise DataError(f"{labels}: cannot be read: {one_line(error)}") from None
 
 
 def _folder(labels: Path, columns: Columns, audio: Path | None) -> tuple[str, list[RawRow]]:
@@ -137,15 +137,14 @@ def _table_cells(file: Path, needed: list[str]) -> Iterator[tuple[str, Mapping[s
 
 
 def _parquet_cells(file: Path, needed: list[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise DataError(f"{file}: parquet needs pyarrow: pip install 'hear_audiomamba[parquet]'") from None
+    require("pyarrow", "parquet", "hear_audiomamba[parquet]")
+    import pyarrow
+    import pyarrow.parquet
+
     try:
         table = pyarrow.parquet.read_table(file)
     except pyarrow.ArrowException as error:
-        raise DataError(f"{file}: cannot be read: {' '.join(str(error).split())}") from None
+        raise DataError(f"{file}: cannot be read: {one_line(error)}") from None
     _check_columns(table.column_names, needed, file)
     for number, row in enumerate(table.to_pylist(), 1):
         yield f"{file}, row {number}", row

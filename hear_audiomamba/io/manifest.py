@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import DataError, did_you_mean
+from ..errors import DataError, did_you_mean, one_line, require
 
 MANIFEST_EXTENSIONS = frozenset({".csv", ".jsonl", ".parquet"})
 TABLE_EXTENSIONS = MANIFEST_EXTENSIONS | {".tsv", ".json"}
@@ -173,11 +173,10 @@ def _json_row(values: Any, where: str, required: Sequence[str]) -> Row:
 
 
 def _parquet_rows(path: Path, required: Sequence[str], wanted: Sequence[str] | None) -> Iterator[Row]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise DataError(f"{path}: parquet needs pyarrow: pip install 'hear_audiomamba[parquet]'") from None
+    require("pyarrow", "parquet", "hear_audiomamba[parquet]")
+    import pyarrow
+    import pyarrow.parquet
+
     try:
         with pyarrow.parquet.ParquetFile(path) as table:
             columns = table.schema_arrow.names
@@ -189,7 +188,7 @@ def _parquet_rows(path: Path, required: Sequence[str], wanted: Sequence[str] | N
                     number += 1
                     yield Row(f"{path}, row {number}", values)
     except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
+        raise DataError(f"{path}: cannot be read: {one_line(error)}") from None
 
 
 def _check_columns(columns: Iterable[str | None], required: Sequence[str], where: object) -> None:

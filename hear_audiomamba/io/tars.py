@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from ..errors import DataError
+from ..errors import DataError, one_line
 
 # A header with a longer name or more attributes than this is an attack or damage.
 _MAX_HEADER_BYTES = 1 << 20
@@ -91,7 +91,7 @@ def tar_members(archive: str | Path) -> Iterator[TarMember]:
     except FileNotFoundError:
         raise DataError(f"{archive}: no such file") from None
     except (OSError, tarfile.TarError, ValueError, OverflowError, RecursionError, EOFError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error)
         where = f" behind {last!r}" if last else ""
         raise DataError(f"{archive}: not a readable uncompressed tar archive{where}: {reason}") from None
 

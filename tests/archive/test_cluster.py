@@ -13,7 +13,7 @@ from hear_audiomamba.archive.cluster import embed_on_ray
 from hear_audiomamba.archive.options import EmbedOptions
 from hear_audiomamba.archive.run import Resources, embed_sources
 from hear_audiomamba.archive.sources import find_sources
-from hear_audiomamba.errors import DataError
+from hear_audiomamba.errors import DataError, MissingPackageError
 
 from .conftest import TINY, digest_tree
 
@@ -23,7 +23,7 @@ ARGUMENTS = dict(TINY)
 def test_without_ray_or_a_cluster_the_error_says_so(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "ray", None)
-        with pytest.raises(DataError, match="--ray needs Ray: pip install"):
+        with pytest.raises(MissingPackageError, match="--ray needs ray: pip install"):
             embed_on_ray([], ARGUMENTS, "out", EmbedOptions(), Resources(), "local")
     pytest.importorskip("ray")
     with pytest.raises(DataError, match="no Ray cluster there"):

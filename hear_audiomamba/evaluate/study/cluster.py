@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ...errors import DataError, MissingPackageError
+from ...errors import DataError, one_line, require
 from .cell import Cell
 from .steps import Steps
 from .study import Study
@@ -63,7 +63,7 @@ def _take(study: Study, cell: Cell, step: str, get: Any) -> None:
     try:
         problem = get()
     except Exception as error:  # a worker that died as often as is allowed, or a node that is gone
-        problem = " ".join(str(error).split())[:300]
+        problem = one_line(error)[:300]
     if problem:
         study.fail(cell, step, problem)
         return
@@ -91,13 +91,12 @@ def _attempt(what: tuple[Any, Path, Path], cell: Cell, step: Any) -> str:
 
 
 def _connect(address: str) -> Any:
-    try:
-        import ray
-    except ImportError:
-        raise MissingPackageError.of("--ray", "scale") from None
+    require("ray", "--ray", "hear_audiomamba[scale]")
+    import ray
+
     if not ray.is_initialized():
         try:
             ray.init(address=None if address == "local" else address, log_to_driver=False)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise DataError(f"{address}: no Ray cluster there: {' '.join(str(error).split())}") from None
+            raise DataError(f"{address}: no Ray cluster there: {one_line(error)}") from None
     return ray

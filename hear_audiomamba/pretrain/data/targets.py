@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import ConfigError, DataError, did_you_mean
+from ...errors import ConfigError, DataError, did_you_mean, one_line, require
 from ...io.manifest import read_rows
 from ..config import DistillConfig
 from .clips import Clips
@@ -159,14 +159,13 @@ def _of_split(crops: dict[str, np.ndarray], root: Path, split: str | None) -> np
 
 
 def _read_crops(path: Path) -> dict[str, np.ndarray]:
-    try:
-        import pyarrow.parquet as parquet
-    except ImportError:
-        raise ConfigError("distill.targets needs pyarrow: pip install 'hear_audiomamba[pretrain]'") from None
+    require("pyarrow", "distill.targets", "hear_audiomamba[pretrain]")
+    from pyarrow import parquet
+
     try:
         table = parquet.read_table(path)
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
+        raise DataError(f"{path}: cannot be read: {one_line(error)}") from None
     columns = {name: table.column(name).to_numpy(zero_copy_only=False) for name in table.column_names}
     for name in ("path", "start_seconds", "seconds"):
         if name not in columns:

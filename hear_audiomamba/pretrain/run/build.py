@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from ...config import ModelConfig
 from ...encoders.base import Encoder, MaskedModel, n_classes
 from ...encoders.fbank_patches import FbankPatchEncoder
-from ...errors import ConfigError, DataError
+from ...errors import ConfigError, DataError, require
 from ...frontends.base import Frontend
 from ...models.convert import name_of
 from ...models.registry import build_modules, find_variant, with_options
@@ -29,7 +29,6 @@ from ..data.targets import Targets, load_targets
 from ..objectives.finetune import Finetuning
 from ..objectives.objectives import RECIPES, Objective
 from .optim import freeze_layers
-from .scores import check_scores
 from .start import Start, find_start, initialise, take_heads, with_grid, with_tagging_head
 
 
@@ -77,7 +76,8 @@ def build(config: PretrainConfig) -> Parts:
     if labelled is not None:
         kind, n_labels = labelled.kind, len(labelled.classes)
         objective = Finetuning(encoder, config, model.scene_pooling, kind, n_labels)
-        check_scores(kind)
+        if kind == "multi":
+            require("sklearn", "the score of several labels a clip", "hear_audiomamba[pretrain]")
     else:
         objective = RECIPES[config.recipe](encoder, config, teachers, model.scene_pooling)
     if config.distill.tags and teachers:

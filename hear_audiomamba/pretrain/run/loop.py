@@ -31,8 +31,8 @@ from .evaluation import Evaluation, Forward, on_device
 from .head_start import start_head
 from .memory import choose_micro_batch, clips_of_process, freeze_unused
 from .optim import Schedule, build_average, build_optimizer
-from .pictures import check_pictures, course_picture
-from .runlog import RunLog, check_loggers, read_log
+from .pictures import course_picture
+from .runlog import RunLog, check_packages, read_log
 
 logger = logging.getLogger(__name__)
 
@@ -101,8 +101,7 @@ class Run:
             raise ConfigError(
                 f"run.out: {self.out} already holds a run; continue with --resume or give another folder"
             )
-        check_loggers(config.run)
-        check_pictures(config)
+        check_packages(config.run)
         clips_of_process(config)
         self.parts = build(config)
         self.objective = self.parts.objective.to(device).train()

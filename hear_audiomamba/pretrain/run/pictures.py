@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,21 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...errors import ConfigError
 from ...io.files import replacing
 from ...modules.patch_embed import PatchEmbed
-from ..config import PretrainConfig
 from ..objectives.objectives import Picture
-
-
-def check_pictures(config: PretrainConfig) -> None:
-    """Refuse pictures where matplotlib is missing.
-
-    Raises:
-        ConfigError: says what to install.
-    """
-    if config.run.picture_every and importlib.util.find_spec("matplotlib") is None:
-        raise ConfigError("run.picture_every needs matplotlib: pip install matplotlib, or set it to 0")
 
 
 def patches_to_spectrogram(patches: Tensor, embed: PatchEmbed, shape: tuple[int, int]) -> Tensor:

@@ -6,7 +6,6 @@ coarser than the benchmark itself, which `hear-audiomamba evaluate` runs.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ import torch
 from ...config import ModelConfig
 from ...embedding.embedder import AudioEmbedder
 from ...encoders.base import Encoder
-from ...errors import AudioReadError, ConfigError, DataError, did_you_mean
+from ...errors import AudioReadError, ConfigError, DataError, did_you_mean, require
 from ...frontends.base import Frontend
 from ...io.audio import load_audio
 from ..config import ProbeConfig
@@ -45,7 +44,7 @@ class Probe:
         model: its configuration.
 
     Raises:
-        ConfigError: scikit-learn is missing, or a task is not there.
+        MissingPackageError: scikit-learn is not installed. ConfigError: a task is not there.
         DataError: a task's files are not as HEAR lays them out.
     """
 
@@ -56,8 +55,7 @@ class Probe:
             if config.every:
                 raise ConfigError("probe.every is set, but probe.tasks_dir is not")
             return
-        if importlib.util.find_spec("sklearn") is None:
-            raise ConfigError("probe.tasks_dir needs scikit-learn: pip install scikit-learn")
+        require("sklearn", "probe.tasks_dir", "hear_audiomamba[pretrain]")
         for folder in _task_folders(config):
             task = load_task(folder, frontend.sample_rate, config)
             if task is not None:

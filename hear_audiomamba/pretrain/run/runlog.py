@@ -9,21 +9,23 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ...errors import ConfigError
+from ...errors import require
 from ...io.files import write_text
 from ..config import PretrainConfig, RunConfig
 
 
-def check_loggers(config: RunConfig) -> None:
-    """Refuse loggers that are not installed.
+def check_packages(config: RunConfig) -> None:
+    """Refuse a run that is to be shown in ways whose packages are not installed.
 
     Raises:
-        ConfigError: names the package to install.
+        MissingPackageError: says how to install it.
     """
-    if config.tensorboard and not _installed("tensorboard"):
-        raise ConfigError("run.tensorboard is set, but tensorboard is not installed: pip install tensorboard")
-    if config.wandb is not None and not _installed("wandb"):
-        raise ConfigError("run.wandb is set, but wandb is not installed: pip install wandb")
+    if config.tensorboard:
+        require("tensorboard", "run.tensorboard", "tensorboard")
+    if config.wandb is not None:
+        require("wandb", "run.wandb", "wandb")
+    if config.picture_every:
+        require("matplotlib", "run.picture_every", "matplotlib")
 
 
 class RunLog:
@@ -43,7 +45,7 @@ class RunLog:
         self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (closed in close)
         self._board = self._wandb = self._bar = None
         run = config.run
-        if run.tensorboard or (run.tensorboard is None and _installed("tensorboard")):
+        if run.tensorboard or (run.tensorboard is None and importlib.util.find_spec("tensorboard")):
             from torch.utils.tensorboard import SummaryWriter
 
             self._board = SummaryWriter(str(out / "tensorboard"), purge_step=first_step + 1)
@@ -122,7 +124,3 @@ def read_log(path: str | Path) -> list[dict[str, Any]]:
 def _drop_after(path: Path, step: int) -> None:
     kept = [event for event in read_log(path) if event.get("step", 0) <= step]
     write_text(path, "".join(json.dumps(event) + "\n" for event in kept))
-
-
-def _installed(name: str) -> bool:
-    return importlib.util.find_spec(name) is not None

@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from ...errors import ConfigError
 from ..data.labelled import Kind
-
-
-def check_scores(kind: Kind) -> None:
-    """Refuse a run whose scores cannot be computed.
-
-    Raises:
-        ConfigError: says what to install.
-    """
-    if kind == "multi" and importlib.util.find_spec("sklearn") is None:
-        raise ConfigError("several labels a clip need scikit-learn: pip install 'hear_audiomamba[pretrain]'")
 
 
 def score_name(kind: Kind) -> str:
