@@ -27,24 +27,10 @@ from .ranges import ByteSource
 from .reader import PEAK_LIMIT, AudioReader, resampled
 
 # What a folder is searched for; a file named by the user is tried whatever its ending.
-AUDIO_EXTENSIONS = frozenset(
-    (
-        ".aif",
-        ".aifc",
-        ".aiff",
-        ".au",
-        ".caf",
-        ".flac",
-        ".mp1",
-        ".mp2",
-        ".mp3",
-        ".oga",
-        ".ogg",
-        ".opus",
-        ".rf64",
-    )
-    + (".snd", ".w64", ".wav", ".wave")
-)
+AUDIO_EXTENSIONS = frozenset({
+    ".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp1", ".mp2", ".mp3", ".oga", ".ogg", ".opus", ".rf64",
+    ".snd", ".w64", ".wav", ".wave",
+})  # fmt: skip
 BLOCK_SECONDS = 30.0
 
 __all__ = [

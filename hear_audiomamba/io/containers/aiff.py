@@ -8,33 +8,33 @@ from dataclasses import replace
 
 from ...errors import AudioReadError
 from ..ranges import ByteSource, Span
-from .chunks import ChunkStyle, ChunkWalker
+from .chunks import Chunks, ChunkStyle, ChunkWalker
 from .parts import Contents, Linear, Part, check_format, linear_part
 
 _AIFF = ChunkStyle(
     "AIFF",
     struct.Struct(">4sI"),
     b"SSND",
-    frozenset(
-        (b"MARK", b"INST", b"COMT", b"NAME", b"AUTH", b"(c) ", b"ANNO", b"ID3 ", b"APPL", b"MIDI", b"AESD")
-        + (b"COMM", b"FVER", b"PEAK", b"CHAN", b"basc", b"trns", b"cate")
-    ),
+    frozenset({
+        b"MARK", b"INST", b"COMT", b"NAME", b"AUTH", b"(c) ", b"ANNO", b"ID3 ", b"APPL", b"MIDI", b"AESD",
+        b"COMM", b"FVER", b"PEAK", b"CHAN", b"basc", b"trns", b"cate",
+    }),
     before=8,
     files=frozenset((b"FORM",)),
-)
+)  # fmt: skip
 _CAF = ChunkStyle(
     "CAF",
     struct.Struct(">4sQ"),
     b"data",
-    frozenset(
-        (b"pakt", b"info", b"chan", b"kuki", b"strg", b"mark", b"regn", b"inst", b"ovvw", b"peak", b"uuid")
-        + (b"edct", b"midi", b"umid", b"free")
-    ),
+    frozenset({
+        b"pakt", b"info", b"chan", b"kuki", b"strg", b"mark", b"regn", b"inst", b"ovvw", b"peak", b"uuid",
+        b"edct", b"midi", b"umid", b"free",
+    }),
     align=1,
     before=4,
     wraps=False,
     files=frozenset((b"caff",)),
-)
+)  # fmt: skip
 # Codec: (name for libsndfile, bytes of a sample, big-endian); sizes of whole numbers are in the header.
 _CODECS = {
     b"fl32": ("FLOAT", 4, True), b"FL32": ("FLOAT", 4, True), b"fl64": ("DOUBLE", 8, True),
@@ -86,7 +86,7 @@ def _aiff(source: ByteSource, origin: int, head: bytes) -> Contents:
         subtype, width, big = _CODECS[codec]
         linear = Linear(subtype, width, big, channels, round(rate))
     else:
-        return _as_it_is(source, origin, "AIFF", codec, found.audio, found.missing, found.trusted)
+        return _as_it_is(source, origin, "AIFF", codec, found)
     return Contents("AIFF", linear_part(spans, linear), found.missing)
 
 
@@ -110,7 +110,7 @@ def _caf(source: ByteSource, origin: int) -> Contents:
     elif codec in (b"alaw", b"ulaw"):
         linear = Linear(codec.decode().upper(), 1, True, channels, round(rate))
     else:
-        found_here = _as_it_is(source, origin, "CAF", codec, found.audio, found.missing, found.trusted)
+        found_here = _as_it_is(source, origin, "CAF", codec, found)
         packets = source.at(found.first[b"pakt"].start, 24) if b"pakt" in found.first else b""
         if len(packets) < 24 or not found_here.parts:
             return found_here
@@ -119,16 +119,14 @@ def _caf(source: ByteSource, origin: int) -> Contents:
     return Contents("CAF", linear_part(found.audio, linear), found.missing)
 
 
-def _as_it_is(
-    source: ByteSource, origin: int, kind: str, codec: bytes, spans: list[Span], missing: str, trusted: bool
-) -> Contents:
+def _as_it_is(source: ByteSource, origin: int, kind: str, codec: bytes, found: Chunks) -> Contents:
     """Return a file that a decoder has to read by its own header, which must be right for that."""
-    if not any(span.size for span in spans):
+    if not any(span.size for span in found.audio):
         return Contents(kind, ())
-    if not trusted:
+    if not found.trusted:
         raise AudioReadError(f"its length is not known, and its codec {codec!r} cannot be read without it")
     part = Part((Span(origin, source.size),), "soundfile" if codec in _SOUNDFILE else "av")
-    return Contents(kind, (part,), missing)
+    return Contents(kind, (part,), found.missing)
 
 
 def _extended(data: bytes) -> float:

@@ -119,21 +119,15 @@ def examine_rare(source: ByteSource, origin: int) -> Contents | None:
     head = source.at(origin, 132)
     for kind, magic, at, end_of in _RARE:
         if head[at : at + len(magic)] == magic:
-            end = end_of(source, origin, head)
+            end = source.size if end_of is None else end_of(source, origin, head)
             missing = f"{source.size} of {end} bytes are there" if end > source.size else ""
-            if not missing and end:
+            if not missing:
                 check_rest(source, end, "the audio")
-            return Contents(
-                kind, (Part((Span(origin, min(end, source.size) if end else source.size),)),), missing
-            )
+            return Contents(kind, (Part((Span(origin, min(end, source.size)),)),), missing)
     count = int.from_bytes(head[:4], "big")
     if head[8:12] == b"\0\2\0\0" and source.size - origin == 12 + 2 * count:
         return Contents("HTK", (Part((Span(origin, source.size),)),))
     return None
-
-
-def _open_end(source: ByteSource, origin: int, head: bytes) -> int:
-    return 0
 
 
 def _svx(source: ByteSource, origin: int, head: bytes) -> int:
@@ -153,19 +147,15 @@ def _mpc(source: ByteSource, origin: int, head: bytes) -> int:
     return origin + 42 + int.from_bytes(head[26:30], "little") * 2 * (1 + head[21])
 
 
-_RARE: tuple[tuple[str, bytes, int, Callable[[ByteSource, int, bytes], int]], ...] = (
+# Kind, the bytes that tell it and where they stand, and what returns where the file ends; None where it does not say.
+_RARE: tuple[tuple[str, bytes, int, Callable[[ByteSource, int, bytes], int] | None], ...] = (
     ("8SVX", b"8SVX", 8, _svx),
     ("16SV", b"16SV", 8, _svx),
     ("AVR", b"2BIT", 0, _avr),
     ("Psion WVE", b"ALawSoundFile**\0", 0, _wve),
     ("MPC 2000", b"\x01\x04", 0, _mpc),
-    ("PAF", b" paf", 0, _open_end),
-    ("PAF", b"fap ", 0, _open_end),
-    ("PVF", b"PVF1\n", 0, _open_end),
-    ("IRCAM", b"\x64\xa3\x01\x00", 0, _open_end),
-    ("IRCAM", b"\x64\xa3\x02\x00", 0, _open_end),
-    ("IRCAM", b"\x64\xa3\x03\x00", 0, _open_end),
-    ("IRCAM", b"\x00\x01\xa3\x64", 0, _open_end),
-    ("IRCAM", b"\x00\x02\xa3\x64", 0, _open_end),
-    ("IRCAM", b"\x00\x03\xa3\x64", 0, _open_end),
+    *(("PAF", magic, 0, None) for magic in (b" paf", b"fap ")),
+    ("PVF", b"PVF1\n", 0, None),
+    *(("IRCAM", b"\x64\xa3" + bytes([kind, 0]), 0, None) for kind in (1, 2, 3)),
+    *(("IRCAM", bytes([0, kind]) + b"\xa3\x64", 0, None) for kind in (1, 2, 3)),
 )

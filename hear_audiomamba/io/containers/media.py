@@ -10,40 +10,11 @@ from ..ranges import ByteSource, Span
 from .parts import Contents, Part, check_rest
 
 # What the second decoder adds to what libsndfile reads: other audio files, and video files with sound.
-MEDIA_EXTENSIONS = frozenset(
-    (
-        ".3gp",
-        ".aac",
-        ".ac3",
-        ".amr",
-        ".ape",
-        ".asf",
-        ".avi",
-        ".dts",
-        ".flv",
-        ".m4a",
-        ".m4b",
-        ".m4v",
-        ".mka",
-        ".mkv",
-    )
-    + (
-        ".mov",
-        ".mp4",
-        ".mpc",
-        ".mpeg",
-        ".mpg",
-        ".ogv",
-        ".spx",
-        ".tak",
-        ".ts",
-        ".tta",
-        ".webm",
-        ".wma",
-        ".wmv",
-        ".wv",
-    )
-)
+MEDIA_EXTENSIONS = frozenset({
+    ".3gp", ".aac", ".ac3", ".amr", ".ape", ".asf", ".avi", ".dts", ".flv", ".m4a", ".m4b", ".m4v", ".mka",
+    ".mkv", ".mov", ".mp4", ".mpc", ".mpeg", ".mpg", ".ogv", ".spx", ".tak", ".ts", ".tta", ".webm", ".wma",
+    ".wmv", ".wv",
+})  # fmt: skip
 _MAX_BOXES = 65_536
 # Byte of a packet of a transport stream that says that one begins, and how long it is.
 _TS_SYNC, _TS_PACKET = b"\x47", 188

@@ -14,19 +14,9 @@ MAX_CHANNELS = 1024
 MAX_SAMPLE_RATE = 3_072_000
 _MAX_PADDING = 1 << 12
 _FILES = (
-    b"RIFF",
-    b"RIFX",
-    b"RF64",
-    b"BW64",
-    b"FORM",
-    b"caff",
-    b".snd",
-    b"dns.",
-    b"fLaC",
-    b"OggS",
-    b"NIST_1A",
-    b"riff.",
-) + (b"Creative Voice", b"2BIT", b"ALawSoundFile", b"MATLAB 5.0")
+    b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b"caff", b".snd", b"dns.", b"fLaC", b"OggS", b"NIST_1A", b"riff.",
+    b"Creative Voice", b"2BIT", b"ALawSoundFile", b"MATLAB 5.0",
+)  # fmt: skip
 _MAX_ZEROS = 1 << 26
 _MAX_LYRICS = 1 << 16
 

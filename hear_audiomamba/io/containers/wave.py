@@ -10,47 +10,11 @@ from . import mpeg
 from .chunks import Chunks, ChunkStyle, ChunkWalker
 from .parts import Contents, Linear, Part, check_format, linear_part
 
-_NAMES = frozenset(
-    name.ljust(4).encode()
-    for name in [
-        "LIST",
-        "list",
-        "fact",
-        "fmt",
-        "cue",
-        "plst",
-        "smpl",
-        "inst",
-        "bext",
-        "iXML",
-        "axml",
-        "aXML",
-        "chna",
-        "PEAK",
-        "levl",
-        "id3",
-        "ID3",
-        "JUNK",
-        "junk",
-        "PAD",
-        "pad",
-        "FLLR",
-        "_PMX",
-        "cart",
-        "umid",
-        "DISP",
-        "acid",
-        "afsp",
-        "minf",
-        "elm1",
-        "elmo",
-        "regn",
-        "ovwf",
-        "strc",
-        "slnt",
-        "note",
-    ]
-)
+_NAMES = frozenset({
+    b"LIST", b"list", b"fact", b"fmt ", b"cue ", b"plst", b"smpl", b"inst", b"bext", b"iXML", b"axml", b"aXML",
+    b"chna", b"PEAK", b"levl", b"id3 ", b"ID3 ", b"JUNK", b"junk", b"PAD ", b"pad ", b"FLLR", b"_PMX", b"cart",
+    b"umid", b"DISP", b"acid", b"afsp", b"minf", b"elm1", b"elmo", b"regn", b"ovwf", b"strc", b"slnt", b"note",
+})  # fmt: skip
 _RIFF = ChunkStyle(
     "WAV", struct.Struct("<4sI"), b"data", _NAMES, files=frozenset((b"RIFF", b"RIFX", b"RF64", b"BW64"))
 )
