@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError, did_you_mean, one_line, require
+from ..errors import DataError, one_line
 from .audio import readable_extensions
+from .files import read_json
+from .manifest import read_rows
 
 TABLE_EXTENSIONS = frozenset({".csv", ".tsv", ".parquet"})
 RAVEN_BEGIN, RAVEN_END = "Begin Time (s)", "End Time (s)"
@@ -58,7 +58,7 @@ class Columns:
     group: str | None = None
 
 
-def read_rows(labels: Path, columns: Columns, audio: Path | None) -> tuple[str, list[RawRow]]:
+def read_raw_rows(labels: Path, columns: Columns, audio: Path | None) -> tuple[str, list[RawRow]]:
     """Tell how labels are written down, and read them.
 
     Args:
@@ -80,7 +80,7 @@ def read_rows(labels: Path, columns: Columns, audio: Path | None) -> tuple[str, 
         if labels.suffix.lower() in TABLE_EXTENSIONS:
             return "table", list(_table(labels, columns, audio or labels.parent))
         return _text(labels, columns, audio or labels.parent)
-    except (OSError, UnicodeError, csv.Error) as error:
+    except (OSError, UnicodeError) as error:
         raise DataError(f"{labels}: cannot be read: {one_line(error)}") from None
 
 
@@ -115,7 +115,7 @@ def _class_folder(folder: Path, group: str | None) -> Iterator[RawRow]:
 def _table(file: Path, columns: Columns, root: Path) -> Iterator[RawRow]:
     label = columns.label or "label"
     group = columns.group if columns.group not in (None, "folder") else None
-    for where, row in _table_cells(file, [columns.path, label, *([group] if group else [])]):
+    for where, row in read_rows(file, [columns.path, label, *([group] if group else [])], surplus=True):
         path = _cell(row, columns.path)
         full = os.path.join(root, path) if path else ""
         yield RawRow(
@@ -123,38 +123,6 @@ def _table(file: Path, columns: Columns, root: Path) -> Iterator[RawRow]:
             _cell(row, group) if group else (os.path.dirname(full) if columns.group else ""),
             "more cells than columns; put cells that hold a comma in quotes" if None in row else "",
         )  # fmt: skip
-
-
-def _table_cells(file: Path, needed: list[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    if file.suffix.lower() == ".parquet":
-        yield from _parquet_cells(file, needed)
-        return
-    with open(file, encoding="utf-8-sig", newline="") as text:
-        reader = csv.DictReader(text, delimiter="\t" if file.suffix.lower() == ".tsv" else ",")
-        _check_columns(reader.fieldnames or [], needed, file)
-        for row in reader:
-            yield f"{file}, line {reader.line_num}", row
-
-
-def _parquet_cells(file: Path, needed: list[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    require("pyarrow", "parquet", "hear_audiomamba[parquet]")
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        table = pyarrow.parquet.read_table(file)
-    except pyarrow.ArrowException as error:
-        raise DataError(f"{file}: cannot be read: {one_line(error)}") from None
-    _check_columns(table.column_names, needed, file)
-    for number, row in enumerate(table.to_pylist(), 1):
-        yield f"{file}, row {number}", row
-
-
-def _check_columns(names: Iterable[str], needed: list[str], file: Path) -> None:
-    names = list(names)
-    for name in needed:
-        if name not in names:
-            raise DataError(f"{file}: no column {name!r}; {did_you_mean(name, names)}")
 
 
 def _cell(row: Mapping[str, Any], column: str) -> str:
@@ -270,7 +238,7 @@ def _parent(path: str, group: bool) -> str:
 
 
 def _hear(folder: Path, audio: Path | None) -> Iterator[RawRow]:
-    metadata = _json(folder / "task_metadata.json")
+    metadata = read_json(folder / "task_metadata.json")
     splits = metadata.get("splits")
     if not isinstance(splits, list) or not splits:
         raise DataError(f"{folder / 'task_metadata.json'}: no list 'splits'")
@@ -280,7 +248,7 @@ def _hear(folder: Path, audio: Path | None) -> Iterator[RawRow]:
     root = audio or (rates[-1] if rates else folder)
     for split in map(str, splits):
         file = folder / f"{split}.json"
-        for name, labels in _json(file).items():
+        for name, labels in read_json(file).items():
             where, path = f"{file}, {name}", str(root / split / name)
             if metadata.get("embedding_type") != "event":
                 yield RawRow(where, path, ";".join(map(str, labels)) or ";", split=split)
@@ -290,13 +258,3 @@ def _hear(folder: Path, audio: Path | None) -> Iterator[RawRow]:
             for number, event in enumerate(labels, 1):
                 start, end = (repr(float(event[key]) / 1000) for key in ("start", "end"))
                 yield RawRow(f"{where} event {number}", path, str(event["label"]), start, end, split)
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{file}: not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise DataError(f"{file}: expected an object, got {type(value).__name__}")
-    return value

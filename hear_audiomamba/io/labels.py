@@ -23,7 +23,7 @@ from .label_checks import (
     check_twice,
     clamped,
 )
-from .label_formats import Columns, RawRow, read_rows
+from .label_formats import Columns, RawRow, read_raw_rows
 
 __all__ = ["SPLITS", "Columns", "Kind", "LabelError", "LabelRow", "LabelTable", "read_labels"]
 
@@ -118,7 +118,7 @@ def read_labels(
         raise ConfigError(f"kind: {kind!r} is not one of {', '.join(map(repr, KINDS))}")
     columns = columns or Columns()
     given = [labels] if isinstance(labels, (str, os.PathLike)) else list(labels)
-    read = [read_rows(Path(one), columns, None if audio is None else Path(audio)) for one in given]
+    read = [read_raw_rows(Path(one), columns, None if audio is None else Path(audio)) for one in given]
     format, raw = read[0][0], [row for _, rows in read for row in rows]
     name = ", ".join(map(str, given))
     problems: list[str] = []

@@ -44,7 +44,11 @@ class Entry:
 
 
 def read_rows(
-    table: str | os.PathLike[str], required: Sequence[str] = (), wanted: Sequence[str] | None = None
+    table: str | os.PathLike[str],
+    required: Sequence[str] = (),
+    wanted: Sequence[str] | None = None,
+    *,
+    surplus: bool = False,
 ) -> Iterator[Row]:
     """Read a table row by row.
 
@@ -53,6 +57,7 @@ def read_rows(
             one object a line, a .json with a list of objects or an object that holds one, or a .parquet.
         required: columns that must be there.
         wanted: the only columns that the caller looks at; spares reading the others of a parquet file.
+        surplus: yield rows of more cells than columns too, those cells under None; by default they are errors.
 
     Yields:
         The rows in their order.
@@ -69,12 +74,17 @@ def read_rows(
     if reader is None:
         raise DataError(f"{table}: not a table that can be read; use {', '.join(sorted(TABLE_EXTENSIONS))}")
     try:
-        yield from reader(table, required, wanted)
+        for row in reader(table, required, wanted):
+            if None in row.values and not surplus:
+                raise DataError(
+                    f"{row.where}: more cells than the {len(row.values) - 1} columns of the first line"
+                )
+            yield row
     except FileNotFoundError:
         raise DataError(f"{table}: no such file") from None
     except (OSError, UnicodeError, csv.Error, RecursionError, MemoryError) as error:
-        reason = "is not UTF-8 text" if isinstance(error, UnicodeError) else f"cannot be read: {error}"
-        raise DataError(f"{table}: {reason}") from None
+        reason = "it is not UTF-8 text" if isinstance(error, UnicodeError) else error
+        raise DataError(f"{table}: cannot be read: {reason}") from None
 
 
 def read_manifest(manifest: str | os.PathLike[str]) -> list[Entry]:
@@ -122,15 +132,13 @@ def _csv_rows(path: Path, required: Sequence[str], wanted: Sequence[str] | None)
     with open(path, encoding="utf-8-sig", newline="") as file:
         head = file.readline(csv.field_size_limit())
         file.seek(0)
-        separator = next((mark for mark in ",;\t" if mark in head), ",")
+        separator = next((mark for mark in "\t,;" if mark in head), ",")
         reader = csv.DictReader(file, delimiter=separator)
-        columns = list(reader.fieldnames or ())
-        _check_columns(columns, required, path)
+        _check_columns(list(reader.fieldnames or ()), required, path)
         for values in reader:
-            where = f"{path}, line {reader.line_num}"
-            if any(cell.strip() for cell in values.pop(None, ())):
-                raise DataError(f"{where}: more cells than the {len(columns)} columns of the first line")
-            yield Row(where, values)
+            if not any(cell.strip() for cell in values.get(None) or ()):  # a comma at the end of a line
+                values.pop(None, None)
+            yield Row(f"{path}, line {reader.line_num}", values)
 
 
 def _jsonl_rows(path: Path, required: Sequence[str], wanted: Sequence[str] | None) -> Iterator[Row]:

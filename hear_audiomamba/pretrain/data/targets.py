@@ -9,7 +9,6 @@ labels are a teacher too: with the loss "bce" a row holds a 0 or 1 for each clas
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import ConfigError, DataError, did_you_mean, one_line, require
+from ...io.files import read_json
 from ...io.manifest import read_rows
 from ..config import DistillConfig
 from .clips import Clips
@@ -94,7 +94,7 @@ def load_targets(config: DistillConfig, corpus: str, split: str | None) -> tuple
         ConfigError: a teacher is not in the folder.
     """
     folder = Path(config.targets or "").expanduser()
-    description = _read_json(folder / "targets.json")
+    description = read_json(folder / "targets.json")
     teachers = description.get("teachers", description)
     if isinstance(teachers, list):
         teachers = {entry.get("name", entry.get("teacher")): entry for entry in teachers}
@@ -171,16 +171,6 @@ def _read_crops(path: Path) -> dict[str, np.ndarray]:
         if name not in columns:
             raise DataError(f"{path}: no column {name!r}; columns are {', '.join(columns)}")
     return columns
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from None
-    if not isinstance(values, dict):
-        raise DataError(f"{path}: expected an object with 'teachers'")
-    return values
 
 
 def _read_array(path: Path, mmap: bool = False) -> np.ndarray:

@@ -6,7 +6,6 @@ coarser than the benchmark itself, which `hear-audiomamba evaluate` runs.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from ...encoders.base import Encoder
 from ...errors import AudioReadError, ConfigError, DataError, did_you_mean, require
 from ...frontends.base import Frontend
 from ...io.audio import load_audio
+from ...io.files import read_json
 from ..config import ProbeConfig
 
 
@@ -110,13 +110,13 @@ def load_task(folder: Path, sample_rate: int, config: ProbeConfig) -> Task | Non
     Raises:
         DataError: a file is missing or not of this form.
     """
-    meta = _read(folder / "task_metadata.json")
+    meta = read_json(folder / "task_metadata.json")
     if meta.get("embedding_type") != "scene":
         return None
     names = meta.get("splits") or []
     if meta.get("split_mode") == "trainvaltest" or not names:
         names = ["train", "valid", "test"]
-    labels = {name: _read(folder / f"{name}.json") for name in names}
+    labels = {name: read_json(folder / f"{name}.json") for name in names}
     if config.max_clips is not None:
         labels = {name: _thin(rows, config.max_clips // len(names)) for name, rows in labels.items()}
     vocabulary = sorted({str(label) for rows in labels.values() for row in rows.values() for label in row})
@@ -154,14 +154,6 @@ def _task_folders(config: ProbeConfig) -> list[Path]:
         if name not in folders:
             raise ConfigError(f"probe.tasks: {name!r} is not in {root}; {did_you_mean(name, folders)}")
     return [folders[name] for name in (config.tasks or folders)]
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: {error}") from None
-    return values
 
 
 def _thin(rows: dict[str, Any], most: int) -> dict[str, Any]:
