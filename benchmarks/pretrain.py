@@ -48,7 +48,6 @@ def make_step(side: str, size: str, batch: int, device: str) -> Callable[[], flo
     torch.manual_seed(0)
     _, encoder = build_modules(find_variant(f"{family}_{size}_200_16x4").config)
     objective = MaskedReconstruction(encoder, PretrainConfig())
-    objective.freeze_idle()
     objective.to(device).train()
     optimizer = build_optimizer(objective, OptimConfig(lr=1e-5))
     generator = torch.Generator().manual_seed(1)

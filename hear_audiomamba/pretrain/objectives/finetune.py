@@ -90,8 +90,6 @@ class Finetuning(Objective):
     Source: fine-tuning of AST, SSAST and SSAMBA (Gong et al., AAAI 2022; Shams et al., arXiv 2405.11831).
     """
 
-    idle = ("pred.", "mask_token", "contrast_head.", "reconstruct_head.")
-
     head: SceneHead | None
 
     def __init__(

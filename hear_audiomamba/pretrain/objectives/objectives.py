@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,8 +41,6 @@ class Objective(nn.Module):
     Attributes:
         n_masks: masks a sample needs.
         n_masked: hidden patches of each mask, where all clips have as many; None to count them.
-        idle: prefixes of encoder parameters this objective does not use; they are frozen, so that
-            distributed training does not wait for their gradients.
 
     Raises:
         ConfigError: the encoder lacks what the objective needs.
@@ -50,7 +48,6 @@ class Objective(nn.Module):
 
     n_masks = 0
     n_masked: int | None = None
-    idle: tuple[str, ...] = ()
     encoder: Encoder
     heads: TeacherHeads
 
@@ -62,23 +59,16 @@ class Objective(nn.Module):
         scene_pooling: str = "mean",
     ) -> None:
         super().__init__()
-        self.check(encoder, config)
-        self.encoder, self.config = encoder, config
-        self.scene_pooling = scene_pooling
-        self.heads = TeacherHeads(encoder.frame_embedding_size, teachers or {}, config.distill)
+        self.encoder, self.config, self.scene_pooling = encoder, config, scene_pooling
+        self.heads = TeacherHeads(encoder.frame_embedding_size, self.prepare(teachers or {}), config.distill)
 
-    def check(self, encoder: Encoder, config: PretrainConfig) -> None:
-        """Refuse an encoder that lacks what this objective needs."""
+    def prepare(self, teachers: Mapping[str, Teacher]) -> Mapping[str, Teacher]:
+        """Refuse an encoder and teachers that this objective cannot use; return the teachers that get a head."""
+        return teachers
 
     def scene(self, rows: Tensor, batch: Batch) -> Tensor:
         """Return the scene embeddings `(B, K)` of rows `(B, t, K)`, as the embedder makes them."""
         return pool_rows(rows, self.scene_pooling, batch.get("n_rows"))
-
-    def freeze_idle(self) -> None:
-        """Freeze the parameters that get no gradient."""
-        for name, parameter in self.encoder.named_parameters():
-            if self.idle and name.startswith(self.idle):
-                parameter.requires_grad_(False)
 
     def forward(self, features: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Return the losses of a batch.
@@ -108,12 +98,12 @@ class MaskedReconstruction(Objective):
     """
 
     n_masks = 1
-    idle = ("classifier.",)
     encoder: PatchPredictor
 
-    def check(self, encoder: Encoder, config: PretrainConfig) -> None:
-        if not isinstance(encoder, PatchPredictor):
-            raise ConfigError(f"recipe 'ssam': {config.model} has no head that reconstructs patches")
+    def prepare(self, teachers: Mapping[str, Teacher]) -> Mapping[str, Teacher]:
+        if not isinstance(self.encoder, PatchPredictor):
+            raise ConfigError(f"recipe 'ssam': {self.config.model} has no head that reconstructs patches")
+        return teachers
 
     def forward(self, features: Tensor, batch: Batch) -> dict[str, Tensor]:
         mask, share = batch["mask"], 1.0
@@ -181,12 +171,14 @@ class JointMaskedPatches(Objective):
     """
 
     n_masks = 2
-    idle = ("classifier.",)
     encoder: PatchDiscriminator
 
-    def check(self, encoder: Encoder, config: PretrainConfig) -> None:
-        if not isinstance(encoder, PatchDiscriminator):
-            raise ConfigError(f"recipe 'ssamba': {config.model} has no discriminative and generative heads")
+    def prepare(self, teachers: Mapping[str, Teacher]) -> Mapping[str, Teacher]:
+        if not isinstance(self.encoder, PatchDiscriminator):
+            raise ConfigError(
+                f"recipe 'ssamba': {self.config.model} has no discriminative and generative heads"
+            )
+        return teachers
 
     def forward(self, features: Tensor, batch: Batch) -> dict[str, Tensor]:
         nce, accuracy = self.discriminative(features, batch["mask"])
@@ -229,28 +221,19 @@ class Tagging(Objective):
         (arXiv 2405.13636) keeps; DASS, arXiv 2407.04082, for the teacher.
     """
 
-    idle = ("pred.", "mask_token", "contrast_head.", "reconstruct_head.")
     encoder: Tagger
 
-    def __init__(
-        self,
-        encoder: Encoder,
-        config: PretrainConfig,
-        teachers: dict[str, Teacher] | None = None,
-        scene_pooling: str = "mean",
-    ) -> None:
-        super().__init__(encoder, config, None, scene_pooling)  # no heads: the tags themselves are taught
-        if teachers and not config.distill.soft_labels:
+    def prepare(self, teachers: Mapping[str, Teacher]) -> Mapping[str, Teacher]:
+        if not isinstance(self.encoder, Tagger) or self.encoder.num_classes < 1:
+            raise ConfigError(
+                f"recipe 'tagging': {self.config.model} has no classifier; give model_options.num_classes"
+            )
+        if teachers and not self.config.distill.soft_labels:
             raise ConfigError(
                 "recipe 'tagging' learns from teachers' logits only: set distill.soft_labels=true"
             )
-        self.soft_teachers = tuple(teachers or {})
-
-    def check(self, encoder: Encoder, config: PretrainConfig) -> None:
-        if not isinstance(encoder, Tagger) or encoder.num_classes < 1:
-            raise ConfigError(
-                f"recipe 'tagging': {config.model} has no classifier; give model_options.num_classes"
-            )
+        self.soft_teachers = tuple(teachers)
+        return {}  # the tags themselves are taught
 
     def forward(self, features: Tensor, batch: Batch) -> dict[str, Tensor]:
         encoder, labels = self.encoder, batch["labels"]
@@ -277,43 +260,31 @@ class Distillation(Objective):
     same pass.
     """
 
-    idle: tuple[str, ...] = (
-        "pred.", "mask_token", "contrast_head.", "reconstruct_head.", "classifier.", "head.",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        encoder: Encoder,
-        config: PretrainConfig,
-        teachers: dict[str, Teacher] | None = None,
-        scene_pooling: str = "mean",
-    ) -> None:
-        super().__init__(encoder, config, teachers, scene_pooling)
-        self.tags = config.distill.tags
+    def prepare(self, teachers: Mapping[str, Teacher]) -> Mapping[str, Teacher]:
+        encoder, self.tags = self.encoder, self.config.distill.tags
         if self.tags is None:
-            return
-        teacher = (teachers or {}).get(self.tags)
-        if teacher is None or teacher.dim != n_classes(encoder):
+            return teachers
+        classes = n_classes(encoder)
+        if not isinstance(encoder, HierMamba) or not classes:
+            raise ConfigError(
+                f"distill.tags: {self.config.model} has no tagging head that can learn beside its rows"
+            )
+        if self.tags not in teachers or teachers[self.tags].dim != classes:
             raise ConfigError(
                 f"distill.tags: {self.tags!r} must be one of distill.teachers and have a score for each of "
-                f"the {n_classes(encoder)} classes"
+                f"the {classes} classes"
             )
-        self.idle = tuple(prefix for prefix in self.idle if prefix != "head.")
-        if config.init is None:
-            _start_at_prior(encoder, teacher)
-
-    def check(self, encoder: Encoder, config: PretrainConfig) -> None:
-        if config.distill.tags and not (isinstance(encoder, HierMamba) and n_classes(encoder)):
-            raise ConfigError(
-                f"distill.tags: {config.model} has no tagging head that can learn beside its rows"
-            )
+        if self.config.init is None:
+            _start_at_prior(encoder, teachers[self.tags])
+        return teachers
 
     def forward(self, features: Tensor, batch: Batch) -> dict[str, Tensor]:
+        own = {}
         if self.tags is not None and isinstance(self.encoder, HierMamba):
-            rows, logits = self.encoder.rows_and_tags(features)
-            loss, parts = self.heads(self.scene(rows, batch), batch, {self.tags: logits})
-            return {"loss": loss, **parts}
-        loss, parts = self.heads(self.scene(self.encoder.embed_frames(features), batch), batch)
+            rows, own[self.tags] = self.encoder.rows_and_tags(features)
+        else:
+            rows = self.encoder.embed_frames(features)
+        loss, parts = self.heads(self.scene(rows, batch), batch, own)
         return {"loss": loss, **parts}
 
 

@@ -84,7 +84,6 @@ def build(config: PretrainConfig) -> Parts:
         model = model.replace(labels=teachers[config.distill.tags].labels)
     if config.init is not None and objective.heads.names:
         take_heads(objective, Path(config.init).expanduser())
-    objective.freeze_idle()
     if config.optim.frozen_layers:
         freeze_layers(objective, config.optim.frozen_layers)
     if config.activation_checkpointing:

@@ -109,8 +109,7 @@ class Run:
         self.schedule = Schedule(config.optim, len(self.parts.train) / config.optim.batch)
         self.forward = Forward(config, self.parts, device)
         self.finetuning = isinstance(self.objective, Finetuning)
-        if self.finetuning:
-            freeze_unused(self.parts, self.forward)
+        freeze_unused(self.parts, self.forward)
         self.optimizer = build_optimizer(self.objective, config.optim)
         self.average = build_average(self.objective, self.schedule)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")

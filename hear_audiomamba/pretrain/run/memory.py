@@ -1,4 +1,4 @@
-"""How many clips of a step go through the model at once: as many as its memory takes."""
+"""What one clip tells before the first step: which parameters learn, and how many clips fit into memory at once."""
 
 from __future__ import annotations
 
@@ -86,7 +86,10 @@ def bytes_per_clip(parts: Parts, forward: Forward) -> int:
 
 
 def freeze_unused(parts: Parts, forward: Forward) -> None:
-    """Freeze parameters that a step gives no gradient: blocks that are not run, heads that nothing reads."""
+    """Freeze parameters that a step gives no gradient: blocks that are not run, heads that nothing reads.
+
+    Distributed training would wait for their gradients.
+    """
     objective = parts.objective
     was_training = objective.training
     objective.eval()
