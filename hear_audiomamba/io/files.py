@@ -109,12 +109,6 @@ def remove_unfinished(folder: Path) -> None:
             left.unlink(missing_ok=True)
 
 
-def write_bytes(path: str | Path, content: bytes) -> None:
-    """Write a file as a whole; see `replacing`."""
-    with replacing(path) as partial:
-        partial.write_bytes(content)
-
-
 def write_text(path: str | Path, text: str, *, within: Path | None = None) -> None:
     """Write a UTF-8 text file as a whole, its line ends as given; see `replacing`."""
     with replacing(path, within=within) as partial:

@@ -12,19 +12,18 @@ import itertools
 import json
 import os
 import re
-import shutil
-import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ...errors import DataError
-from ...io.files import replacing
+from ...io.download import cache_folder, download
+from ...io.files import locked
 from ...io.tars import TarMember, tar_members
 
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _MAX_NOTE_BYTES = 16 << 20
-_URL = re.compile(r"^(https?|file|s3|gs)://")
+_FETCH_SECONDS = 24 * 3600.0
 
 
 def expand_shards(pattern: str, cache: str | None) -> list[Path]:
@@ -33,15 +32,15 @@ def expand_shards(pattern: str, cache: str | None) -> list[Path]:
     Args:
         pattern: a tar, a folder of tars, a glob, with or without `{000..031}`, or URLs
             (`https://…/shards-{000..031}.tar`), which are fetched once into `cache`.
-        cache: folder for fetched shards; None takes one under the user's cache folder.
+        cache: folder for fetched shards; None takes one in `cache_folder()`.
 
     Raises:
-        DataError: nothing there, or a shard cannot be fetched.
+        DataError: nothing there. DownloadError: a shard cannot be fetched; what has arrived of it is kept.
     """
     patterns = _braces(pattern)
-    if _URL.match(pattern):
-        folder = Path(cache).expanduser() if cache else _default_cache()
-        return [_fetch(url, folder) for url in patterns]
+    if pattern.startswith(("http://", "https://")):
+        folder = Path(cache).expanduser() if cache else cache_folder() / "shards"
+        return [_fetched(url, folder) for url in patterns]
     if Path(pattern).expanduser().is_dir():
         patterns = [os.path.join(os.path.expanduser(pattern), "*.tar")]
     shards = sorted({Path(p) for text in patterns for p in glob.glob(os.path.expanduser(text))})
@@ -98,24 +97,11 @@ def _braces(pattern: str) -> list[str]:
     ]
 
 
-def _default_cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(base) / "hear_audiomamba" / "shards"
-
-
-def _fetch(url: str, folder: Path) -> Path:
-    """Return the local copy of a shard; it appears under its name only when it is complete."""
-    folder.mkdir(parents=True, exist_ok=True)
+def _fetched(url: str, folder: Path) -> Path:
+    """Return the local copy of a shard."""
     target = folder / f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{url.rsplit('/', 1)[-1]}"
     if target.is_file():
         return target
-    try:
-        with (
-            urllib.request.urlopen(url, timeout=60) as answer,
-            replacing(target) as partial,
-            open(partial, "wb") as file,
-        ):
-            shutil.copyfileobj(answer, file, 1 << 20)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{url}: cannot be fetched: {error}") from None
-    return target
+    # The processes of a run all ask for it at once.
+    with locked(f"{target}.lock", f"{url}: another process is fetching it", wait=_FETCH_SECONDS):
+        return target if target.is_file() else download(url, target)
