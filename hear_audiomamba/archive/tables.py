@@ -14,12 +14,12 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .writers import NewWriter, NpyWriter, NpzWriter
+from .npy import NpyWriter
+from .npz import NpzWriter
+from .writers import Array, NewWriter
 
 ROWS_AT_ONCE = 16_384
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,6 @@ LAYOUTS = {
 class ParquetWriter(NpyWriter):
     """Shards `scene-00000.parquet` and `timestamps-00000.parquet` with fixed-size lists of floats."""
 
-    keeps_times = True
-
     def close(self) -> list[str]:
         """Write the tables as parquet files."""
         super().close()
@@ -71,12 +69,11 @@ class ParquetWriter(NpyWriter):
         layout = LAYOUTS[self.options.columns]
         stem = path.with_suffix("")
         rows = np.load(stem.with_suffix(".npy"), mmap_mode="r")
-        times = np.load(stem.with_suffix(".times.npy"), mmap_mode="r") if kind == "timestamps" else None
         text, double = arrow.string(), arrow.float64()
         kinds = {layout.path: text, layout.start: double}
-        kinds |= {"time_ms": double} if times is not None else {layout.end: double}
+        kinds |= {"time_ms": double} if kind == "timestamps" else {layout.end: double}
         if self.options.columns == "default":
-            kinds |= {} if times is not None else {"duration": double}
+            kinds |= {} if kind == "timestamps" else {"duration": double}
             kinds |= {"model": text, "weights_sha256": text}
         number = arrow.from_numpy_dtype(self.dtype)
         schema = arrow.schema(
@@ -90,15 +87,13 @@ class ParquetWriter(NpyWriter):
             open(path, "wb") as file,
             parquet.ParquetWriter(file, schema, compression="zstd", use_dictionary=texts) as writer,
         ):
-            for first, paths, starts, durations in _pieces(stem.with_suffix(".jsonl")):
+            for first, paths, starts, durations, times in _pieces(stem.with_suffix(".jsonl")):
                 n = len(paths)
                 columns: dict[str, Any] = {
                     layout.path: paths, layout.start: starts, layout.end: starts + durations,
-                    "duration": durations, "model": [self.provenance.model] * n,
+                    "duration": durations, "time_ms": times, "model": [self.provenance.model] * n,
                     "weights_sha256": [self.provenance.weights_sha256] * n,
                 }  # fmt: skip
-                if times is not None:
-                    columns["time_ms"] = np.array(times[first : first + n])
                 flat = arrow.array(np.array(rows[first : first + n]).reshape(-1), type=number)
                 arrays = [arrow.array(columns[name], type=kind_) for name, kind_ in kinds.items()]
                 arrays.append(arrow.FixedSizeListArray.from_arrays(flat, self.width))
@@ -126,7 +121,7 @@ class TextWriter(NpyWriter):
         with open(path, "w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, delimiter=layout.separator, lineterminator="\n")
             writer.writerow([*self._places(layout, raven), *self._names(layout, raven)])
-            for first, paths, starts, durations in _pieces(stem.with_suffix(".jsonl")):
+            for first, paths, starts, durations, _ in _pieces(stem.with_suffix(".jsonl")):
                 clips = zip(paths, starts.tolist(), durations.tolist(), strict=True)
                 for row, (label, start, duration) in enumerate(clips, first):
                     numbers = [f"{value:.9g}" for value in rows[row].tolist()]  # exact in float32
@@ -190,25 +185,23 @@ def read_numbers(file: Path, columns: str) -> Array:
     return np.stack(rows)
 
 
-def _pieces(index: Path) -> Iterator[tuple[int, list[str], Array, Array]]:
-    """Yield stretches of a table from its index: the first row, and path, start and duration of each row."""
+def _pieces(index: Path) -> Iterator[tuple[int, list[str], Array, Array, Array]]:
+    """Yield stretches of a table from its index: the first row, and of each row path, start, duration and time (ms)."""
     paths: list[str] = []
-    starts: list[float] = []
-    durations: list[float] = []
+    numbers: list[tuple[float, float, float]] = []
     first = 0
     with open(index, encoding="utf-8") as file:
         next(file)  # the settings
         for line in file:
             clip = json.loads(line)
-            left = clip.get("rows", 1)
-            while left:
-                n = min(left, ROWS_AT_ONCE - len(paths))
-                paths += [clip["path"]] * n
-                starts += [clip["start"]] * n
-                durations += [clip["duration"]] * n
-                left -= n
+            for row in range(clip.get("rows", 1)):
+                time = clip["first_ms"] + row * clip["step_ms"] if "rows" in clip else 0.0
+                paths.append(clip["path"])
+                numbers.append((clip["start"], clip["duration"], time))
                 if len(paths) == ROWS_AT_ONCE:
-                    yield first, paths, np.array(starts), np.array(durations)
-                    first, paths, starts, durations = first + ROWS_AT_ONCE, [], [], []
+                    starts, durations, times = np.array(numbers).T
+                    yield first, paths, starts, durations, times
+                    first, paths, numbers = first + ROWS_AT_ONCE, [], []
     if paths:
-        yield first, paths, np.array(starts), np.array(durations)
+        starts, durations, times = np.array(numbers).T
+        yield first, paths, starts, durations, times

@@ -13,10 +13,10 @@ import pytest
 
 from hear_audiomamba.archive import sources as source_module
 from hear_audiomamba.archive.journal import Journal, _evenly
+from hear_audiomamba.archive.npz import NpzWriter
 from hear_audiomamba.archive.options import EmbedOptions
 from hear_audiomamba.archive.run import Resources, embed_sources
 from hear_audiomamba.archive.sources import Source, find_sources, windows_name
-from hear_audiomamba.archive.writers import NpzWriter
 from hear_audiomamba.errors import ConfigError, DataError
 
 from .conftest import TINY, write_noise
