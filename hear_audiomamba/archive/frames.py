@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import DataError, one_line, require
-from .read import DAMAGE
+from ..errors import require
+from .read import read_files
 
 ROWS_AT_ONCE = 4096
 
@@ -47,25 +47,8 @@ def read_frames(folder: str | Path) -> Iterator[FramePiece]:
     Raises:
         DataError: there are no timestamp embeddings, or a file is damaged.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder")
-    readers = (("timestamps-*.parquet", _parquet), ("timestamps-*.npy", _npy), ("**/*.npz", _npz))
-    for pattern, reader in readers:
-        found = False
-        for file in sorted(folder.glob(pattern)):
-            try:
-                for piece in reader(file, folder):
-                    found = True
-                    yield piece
-            except DAMAGE as error:
-                raise DataError(f"{file}: not a file of embeddings: {one_line(error)}") from None
-        if found:
-            return
-    raise DataError(
-        f"{folder}: holds no timestamp embeddings; make some with "
-        f"`hear-audiomamba embed … --timestamps --out {folder}`"
-    )
+    readers = {"timestamps-*.parquet": _parquet, "timestamps-*.npy": _npy, "**/*.npz": _npz}
+    return read_files(folder, readers, "timestamp embeddings", "embed … --timestamps")
 
 
 def _npy(file: Path, folder: Path) -> Iterator[FramePiece]:

@@ -7,18 +7,20 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ..errors import DataError, one_line, require
 from .tables import LAYOUTS, read_numbers
 
+T = TypeVar("T")
 # What numpy, zipfile, json and pyarrow raise for damaged files.
-DAMAGE = (
+_DAMAGE = (
     OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, EOFError, SyntaxError, OverflowError,
     MemoryError, RecursionError, NotImplementedError, struct.error, tokenize.TokenError, zipfile.BadZipFile,
     zlib.error,
@@ -58,27 +60,39 @@ def read_scenes(folder: str | Path) -> Iterator[SceneTable]:
     Raises:
         DataError: there are no scene embeddings, or a file is damaged.
     """
+    tables = {pattern: partial(_table_of, reader) for pattern, reader in READERS.items()}
+    return read_files(folder, tables, "scene embeddings", "embed …")
+
+
+def read_files(
+    folder: str | Path, readers: Mapping[str, Callable[[Path, Path], Iterator[T]]], what: str, verb: str
+) -> Iterator[T]:
+    """Yield what the first reader gives that finds any of its files in an output folder.
+
+    Args:
+        folder: an output folder.
+        readers: by the pattern of their files; each takes a file and the folder.
+        what: is looked for, in words.
+        verb: of the command line that makes it.
+
+    Raises:
+        DataError: there is nothing of that kind, or a file is damaged.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
-    for pattern, reader in READERS.items():
-        files = sorted(folder.glob(pattern))
-        if not files:
-            continue
+    for pattern, reader in readers.items():
         found = False
-        for file in files:
+        for file in sorted(folder.glob(pattern)):
             try:
-                table = reader(file, folder)
-            except DAMAGE as error:
+                for piece in reader(file, folder):
+                    found = True
+                    yield piece
+            except _DAMAGE as error:
                 raise DataError(f"{file}: not a file of embeddings: {one_line(error)}") from None
-            if len(table):
-                found = True
-                yield table
         if found:
             return
-    raise DataError(
-        f"{folder}: holds no scene embeddings; make some with `hear-audiomamba embed … --out {folder}`"
-    )
+    raise DataError(f"{folder}: holds no {what}; make some with `hear-audiomamba {verb} --out {folder}`")
 
 
 def read_all_scenes(folder: str | Path) -> SceneTable:
@@ -91,6 +105,12 @@ def read_all_scenes(folder: str | Path) -> SceneTable:
         np.concatenate([table.embeddings for table in tables]),
         tables[0].provenance,
     )
+
+
+def _table_of(reader: Callable[[Path, Path], SceneTable], file: Path, folder: Path) -> Iterator[SceneTable]:
+    table = reader(file, folder)
+    if len(table):
+        yield table
 
 
 def _parquet(file: Path, folder: Path) -> SceneTable:
