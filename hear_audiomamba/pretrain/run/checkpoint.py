@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from ...config import ModelConfig
 from ...errors import CheckpointError
-from ...io.files import remove_unfinished, replacing_folder, write_text
+from ...io.files import remove_unfinished, replacing, replacing_folder, write_text
 from ...models.weights import read_safetensors, save_weights
 from .optim import WeightAverage
 
@@ -113,6 +113,11 @@ class Checkpoints:
         except OSError as error:
             raise CheckpointError(f"{target}: cannot be written: {error}") from None
         return target
+
+    def publish(self, step: int) -> None:
+        """Make a checkpoint's model the run's; a reader never sees half of one."""
+        with replacing(self.out / "model.safetensors") as partial:
+            shutil.copyfile(self.path(step) / "model.safetensors", partial)
 
     def remove_old(self) -> None:
         """Remove all but the newest `keep` checkpoints and the best one, and what a killed run left."""

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import shutil
-import signal
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 import yaml
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 
 from ...errors import AudioMambaError, CheckpointError, ConfigError
-from ...io.files import replacing, write_text
+from ...io.files import write_text
 from ...ops import use_backend
 from ..config import PretrainConfig
 from ..data.dataset import training_batches
@@ -27,12 +23,14 @@ from ..settings import changed_settings
 from . import distributed
 from .build import build, check_disk
 from .checkpoint import Checkpoints, provenance
-from .evaluation import Evaluation, Forward, on_device
+from .evaluation import Evaluation, Forward
 from .head_start import start_head
 from .memory import choose_micro_batch, clips_of_process, freeze_unused
-from .optim import Schedule, build_average, build_optimizer
+from .optim import Schedule
 from .pictures import course_picture
 from .runlog import RunLog, check_packages, read_log
+from .step import Stepper, add_to
+from .stopping import StopRequest
 
 logger = logging.getLogger(__name__)
 
@@ -110,36 +108,25 @@ class Run:
         self.forward = Forward(config, self.parts, device)
         self.finetuning = isinstance(self.objective, Finetuning)
         freeze_unused(self.parts, self.forward)
-        self.optimizer = build_optimizer(self.objective, config.optim)
-        self.average = build_average(self.objective, self.schedule)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
+        self.stepper = Stepper(config, self.objective, self.forward, self.schedule)
         self.step, self.seconds = 0, 0.0
         self.waited = 0  # validations since the best score
         self.best: float | None = None
         before = self._restore() if resume and self.checkpoints.steps() else None
         self.micro = choose_micro_batch(config, self.parts, self.forward, before)
-        self.evaluation = Evaluation(
-            config, self.parts, self.forward, self.average, self.micro, probing=self.main
-        )
+        average = self.stepper.average
+        self.evaluation = Evaluation(config, self.parts, self.forward, average, self.micro, probing=self.main)
         if self.step == 0:
             start_head(config, self.parts, self.forward, self.micro)
-            if self.average is not None:
-                self.average.load(dict(self.objective.named_parameters()))
-        self.parallel: DistributedDataParallel | None = None
-        if distributed.world_size() > 1:
-            ids = [device.index] if device.type == "cuda" else None
-            self.parallel = DistributedDataParallel(self.objective, device_ids=ids)
-        self.model: nn.Module = self.parallel or self.objective
-        if config.compile:
-            # Compiled last: the compiler then cuts the graph where gradients are exchanged.
-            self.model = cast(nn.Module, torch.compile(self.model))
+            if average is not None:
+                average.load(dict(self.objective.named_parameters()))
+        self.stepper.join()
         self.log: RunLog | None = None
         # One criterion for the whole run: a validation loss and a probe's score cannot be compared.
         self._criterion = "probe" if config.probe.every else "score" if self.finetuning else "valid_loss"
         self._valid_every = config.run.valid_every
         if self.finetuning and not self._valid_every:
             self._valid_every = max(1, round(self.schedule.steps_per_epoch))
-        self._stop: str | None = None
         self._skipped: set[str] = set()
 
     def train(self) -> Outcome:
@@ -150,25 +137,25 @@ class Run:
             text = yaml.safe_dump(self.config.to_dict(), sort_keys=False)
             write_text(self.out / "config.yaml", text)
             self.log = RunLog(self.out, self.config, self.step, total)
-        loss = None
+        loss, stop = None, StopRequest(self.config.run.max_seconds)
         try:
-            with self._signals():
+            with stop.on_signals():
                 self._announce(total)
                 if self.step == 0 and self.config.probe.tasks_dir and self.config.probe.at_start:
                     self._probe()
                 if self.step == 0 and self.finetuning and self.config.finetune.head_start == "probe":
                     self._keep_start()
                 if not self._out_of_patience():
-                    loss = self._loop(total)
+                    loss = self._loop(total, stop)
                 finished = self.step >= total or self._out_of_patience()
                 scores = self._finish() if finished and self.finetuning else {}
-            self._event("end", reason="finished" if finished else self._stop, seconds=self.seconds)
+            self._event("end", reason="finished" if finished else stop.reason, seconds=self.seconds)
         finally:
             if self.log is not None:
                 self.log.close()
         return Outcome(self.out, self.step, finished, loss, scores)
 
-    def _loop(self, total: int) -> float | None:
+    def _loop(self, total: int, stop: StopRequest) -> float | None:
         run, probe_every = self.config.run, self.config.probe.every
         batches = iter(
             training_batches(
@@ -182,14 +169,15 @@ class Run:
         sums: dict[str, Tensor] = {}
         since, loss = 0, None
         while self.step < total:
-            lr = self.schedule.lr(self.step)
-            _add(sums, self._train_step(batches, lr))
+            losses, skipped = self.stepper.step(self.step, batches, self.micro)
+            add_to(sums, losses)
+            self._count_skipped(skipped)
             self.step += 1
             since += 1
             self.seconds = round(before + time.monotonic() - begin, 3)
-            ends = self.step == total or self._must_stop(begin)
+            ends = self.step == total or stop.asked()
             if ends or _due(run.log_every, self.step):
-                loss = self._log(sums, since, lr, time.monotonic() - mark)
+                loss = self._log(sums, since, time.monotonic() - mark)
                 sums, since, mark = {}, 0, time.monotonic()
             if not ends and not self._anything_due():
                 continue
@@ -214,40 +202,7 @@ class Run:
         intervals = (self._valid_every, run.picture_every, run.checkpoint_every, self.config.probe.every)
         return any(_due(every, self.step) for every in intervals)
 
-    def _train_step(self, batches: Iterator[dict[str, Any]], lr: float) -> dict[str, Tensor]:
-        """Do one step of the optimiser; return the means of its losses."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr * group["rate"]
-        # Whatever draws from torch's own generator (stochastic depth) depends on the step alone.
-        torch.manual_seed((self.config.seed * 1_000_003 + self.step) * 4099 + distributed.rank())
-        sums: dict[str, Tensor] = {}
-        parts = self.config.optim.batch // (self.micro * distributed.world_size())
-        for part in range(parts):
-            batch = next(batches)
-            self._count_skipped(batch.pop("skipped"))
-            wait = self.parallel is not None and part < parts - 1
-            with self.parallel.no_sync() if self.parallel and wait else contextlib.nullcontext():
-                losses = self.forward(on_device(batch, self.device), self.model)
-                torch.autograd.backward(self.scaler.scale(losses["loss"] / parts))
-            _add(sums, {name: value.detach().float() / parts for name, value in losses.items()})
-        self.scaler.unscale_(self.optimizer)
-        sums["grad_norm"] = self._clip()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.average is not None:
-            self.average.update(self.objective, self.step)
-        return sums
-
-    def _clip(self) -> Tensor:
-        gradients = [p.grad for p in self.objective.parameters() if p.grad is not None]
-        norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-        limit = self.config.optim.clip_norm
-        if limit is not None:
-            torch._foreach_mul_(gradients, (limit / (norm + 1e-6)).clamp(max=1.0))
-        return norm
-
-    def _log(self, sums: dict[str, Tensor], since: int, lr: float, seconds: float) -> float:
+    def _log(self, sums: dict[str, Tensor], since: int, seconds: float) -> float:
         """Log the means since the last time; return the mean loss."""
         names = sorted(sums)
         values = distributed.mean(torch.stack([sums[name] for name in names]) / since).tolist()
@@ -258,6 +213,7 @@ class Run:
                 f"the loss is {loss} at step {self.step}: try a lower optim.lr, optim.clip_norm=1 or "
                 "precision=float32; the last checkpoint is kept"
             )
+        lr = self.schedule.lr(self.step - 1)
         speed = since * self.config.optim.batch / max(seconds, 1e-9)
         hours = speed * self.config.data.crop_seconds / 3600
         epoch = round(self.step * self.config.optim.batch / len(self.parts.train), 4)
@@ -305,7 +261,7 @@ class Run:
         best = self.checkpoints.best() if self.main else None
         step = distributed.from_main(best["step"] if best is not None else self.step)
         if self.main:
-            self._publish(self.checkpoints.path(step))
+            self.checkpoints.publish(step)
         if self.parts.test is None:
             return {}
         self.checkpoints.load_kept(step, self.objective)
@@ -341,26 +297,27 @@ class Run:
             }
             state = {
                 "config": config,
-                "scaler": self.scaler.state_dict(),
+                "scaler": self.stepper.scaler.state_dict(),
                 "seconds": self.seconds,
                 "micro_batch": self.micro,
                 "waited": self.waited,
                 "best": self.best,
             }
             path = self.checkpoints.save(
-                self.step, self.objective, self.optimizer, self.average, self.parts.model, notes, state
+                self.step,
+                self.objective,
+                self.stepper.optimizer,
+                self.stepper.average,
+                self.parts.model,
+                notes,
+                state,
             )
             if score is not None:
                 self.checkpoints.note_metric(self.step, self._criterion, score)
             self.checkpoints.remove_old()
-            self._publish(path)
+            self.checkpoints.publish(self.step)
             self._event("checkpoint", path=str(path.relative_to(self.out)))
         distributed.barrier()
-
-    def _publish(self, checkpoint: Path) -> None:
-        """Make a checkpoint's model the run's; a reader never sees half of one."""
-        with replacing(self.out / "model.safetensors") as partial:
-            shutil.copyfile(checkpoint / "model.safetensors", partial)
 
     def _restore(self) -> int | None:
         """Go on from the newest checkpoint; return the micro-batch it was made with."""
@@ -375,8 +332,8 @@ class Run:
         changed = changed_settings(stored["config"], now)
         if changed and self.main:
             logger.warning("resumed with other settings, so not the same run: %s", ", ".join(changed))
-        self.checkpoints.load(step, self.objective, self.optimizer, self.average)
-        self.scaler.load_state_dict(stored["scaler"])
+        self.checkpoints.load(step, self.objective, self.stepper.optimizer, self.stepper.average)
+        self.stepper.scaler.load_state_dict(stored["scaler"])
         self.step, self.seconds = step, stored["seconds"]
         self.waited, self.best = stored.get("waited", 0), stored.get("best")
         return stored.get("micro_batch")
@@ -409,37 +366,6 @@ class Run:
         if self.log is not None:
             self.log.say(text)
 
-    def _must_stop(self, begin: float) -> bool:
-        limit = self.config.run.max_seconds
-        if limit is not None and time.monotonic() - begin >= limit:
-            self._stop = self._stop or "run.max_seconds"
-        if distributed.any_true(self._stop is not None):
-            self._stop = self._stop or "another process was stopped"
-        return self._stop is not None
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Turn SIGTERM and SIGINT into a stop after the current step, with a checkpoint."""
-        before = {}
-        with contextlib.suppress(ValueError):  # not in the main thread, where signals do not arrive
-            for number in (signal.SIGTERM, signal.SIGINT):
-                before[number] = signal.signal(number, self._on_signal)
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _on_signal(self, number: int, frame: object) -> None:
-        if self._stop is not None:
-            raise KeyboardInterrupt  # asked twice: at once
-        self._stop = signal.Signals(number).name
-
 
 def _due(every: int, step: int) -> bool:
     return every > 0 and step % every == 0
-
-
-def _add(sums: dict[str, Tensor], values: dict[str, Tensor]) -> None:
-    for name, value in values.items():
-        sums[name] = sums[name] + value if name in sums else value
