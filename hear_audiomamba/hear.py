@@ -33,6 +33,7 @@ from .models.registry import (
     all_blocks,
     build_modules,
     find_variant,
+    sizes_of,
     with_options,
 )
 from .models.weights import load_strict
@@ -214,7 +215,7 @@ def _find(path: str, variant: str | None) -> tuple[ModelConfig, dict[str, Tensor
     found, state, _ = read_checkpoint(file)
     if variant and path:
         config = find_variant(variant.partition(".")[0]).config
-    if config is not None and not _same_model(found, config):
+    if config is not None and _kind_of(found) != _kind_of(config):
         raise CheckpointError(f"{file} looks like {name_of(found)}, not {config.variant}")
     return found, state, str(file)
 
@@ -240,13 +241,11 @@ def _file_of(path: str) -> Path | None:
     raise CheckpointError(f"{path}: no such file, folder or model{hint}")
 
 
+def _kind_of(config: ModelConfig) -> tuple[object, ...]:
+    """Return what the variants of all families differ in."""
+    return config.family, sizes_of(config.encoder)
+
+
 def _tensors_of(config: ModelConfig) -> tuple[Config, Config]:
     """Return what the tensors of a model depend on."""
     return all_blocks(config.encoder), config.features
-
-
-def _same_model(found: ModelConfig, wanted: ModelConfig) -> bool:
-    keys = ("embed_dim", "depth", "depths")
-    return found.family == wanted.family and all(
-        getattr(found.encoder, key, None) == getattr(wanted.encoder, key, None) for key in keys
-    )

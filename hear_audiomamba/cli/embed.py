@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError, require
 from .options import add_machine_options, add_model_options, devices, load, machine_arguments, model_arguments
-from .progress import ProgressLine, length
+from .progress import ProgressLine, length, terminated_as_interrupted
 
 if TYPE_CHECKING:
     from ..archive.progress import Summary
@@ -92,16 +89,6 @@ def run(args: argparse.Namespace) -> int:
         write_database(args.out, name=args.model)
         print(f"{' and '.join(DATABASE_FILES)} written in {args.out}")
     return 1 if summary.failed and not args.skip_errors else 0
-
-
-@contextmanager
-def terminated_as_interrupted() -> Iterator[None]:
-    """Let the signal of a batch system that ends a job do what Ctrl-C does: keep what is finished."""
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 def _check_hoplite(args: argparse.Namespace) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import subprocess
-import types
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BackendError, ConfigError, require
+from .progress import terminated_as_interrupted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -133,17 +132,13 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
         if args.check:
             console.print(view.table())
             return 1 if problems else 0
-        previous = signal.signal(signal.SIGTERM, _interrupt)
-        try:
-            with view:
-                if args.ray:
-                    from ..evaluate.study.cluster import run_on_ray
+        with terminated_as_interrupted(), view:
+            if args.ray:
+                from ..evaluate.study.cluster import run_on_ray
 
-                    run_on_ray(study, args.ray)
-                else:
-                    study.run()
-        finally:
-            signal.signal(signal.SIGTERM, previous)
+                run_on_ray(study, args.ray)
+            else:
+                study.run()
     console.print(view.table())
     return _report(console, study.cells, problems, args.out)
 
@@ -185,7 +180,3 @@ def _plain(text: str) -> str:
     from rich.markup import escape
 
     return escape(text)
-
-
-def _interrupt(signum: int, frame: types.FrameType | None) -> None:
-    raise KeyboardInterrupt

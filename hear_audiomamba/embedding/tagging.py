@@ -16,7 +16,7 @@ from ..encoders.base import Tagger
 from ..errors import ConfigError, InputError
 from ..models.registry import VARIANTS, has_tagging_head
 from .embedder import AudioEmbedder
-from .inputs import check_audio
+from .inputs import check_audio, check_sample_rate
 
 CLIP_SECONDS = 10.0  # AudioSet's clips, which most tagging heads were trained on
 _WINDOWS_AT_ONCE = 4
@@ -98,11 +98,7 @@ def tag_audio(model: AudioEmbedder, audio: Tensor | np.ndarray, sample_rate: int
     if not isinstance(tagger, Tagger) or not tagger.num_classes:
         raise no_head_error(model)
     classes = tagger.num_classes
-    if sample_rate != model.sample_rate:
-        raise InputError(
-            f"sample_rate: {sample_rate} Hz, but {model.config.variant} takes {model.sample_rate} Hz; "
-            "resample the audio (hear_audiomamba.io.audio.load_audio does)"
-        )
+    check_sample_rate(sample_rate, model.sample_rate)
     samples = torch.as_tensor(audio)
     if samples.dim() != 1:
         raise InputError(f"audio: shape {tuple(samples.shape)}, expected (n_samples,)")

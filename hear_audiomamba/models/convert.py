@@ -16,7 +16,7 @@ from torch import Tensor
 from ..config import ModelConfig
 from ..errors import CheckpointError, ConfigError, SettingsWarning
 from ..io.audio import AUDIO_EXTENSIONS
-from .registry import FAMILIES, VARIANTS, all_blocks, build_modules, width_of
+from .registry import FAMILIES, VARIANTS, all_blocks, build_modules, sizes_of
 from .weights import own_metadata, read_safetensors, save_weights
 
 # Names that training arguments pickled beside the weights refer to. Each is replaced by a class that
@@ -106,7 +106,7 @@ def own_names(state: Mapping[str, Tensor]) -> ModelConfig | None:
     """
     width = next((len(state[key]) for key in _WIDTHS if key in state), 0)
     for variant in VARIANTS.values():
-        if width_of(variant.config.encoder) != width:  # building each to compare it takes its time
+        if sizes_of(variant.config.encoder)[0] != width:  # building each to compare it takes its time
             continue
         config = variant.config.replace(encoder=_resized(variant.config.encoder, state))
         try:
@@ -169,8 +169,9 @@ def name_of(config: ModelConfig) -> str:
     for name, variant in VARIANTS.items():
         if variant.config.family == config.family and variant.config.encoder == all_blocks(config.encoder):
             return name
-    sizes = {key: getattr(config.encoder, key, None) for key in ("embed_dim", "depth", "depths")}
-    return f"{config.family} ({', '.join(f'{k} {v}' for k, v in sizes.items() if v is not None)})"
+    width, depths = sizes_of(config.encoder)
+    sizes = f"embed_dim {width}, depth {depths[0]}" if len(depths) == 1 else f"depths {depths}"
+    return f"{config.family} ({sizes})"
 
 
 def convert(source: str | Path, target: str | Path, *, dtype: torch.dtype | None = None) -> ModelConfig:

@@ -244,11 +244,12 @@ def all_blocks(encoder: Config) -> Config:
     return encoder.replace(trained_depth=None) if isinstance(encoder, _DEEPENED) else encoder
 
 
-def width_of(encoder: Config) -> int:
-    """Return the width of an encoder's first block."""
+def sizes_of(encoder: Config) -> tuple[int, tuple[int, ...]]:
+    """Return the width of an encoder's first block, and the number of blocks in each of its stages."""
     if isinstance(encoder, HierMambaConfig):
-        return encoder.dim
-    return encoder.embed_dim if isinstance(encoder, (LogMelPatchConfig, FbankPatchConfig)) else 0
+        return encoder.dim, encoder.depths
+    assert isinstance(encoder, (LogMelPatchConfig, FbankPatchConfig)), "encoders are of these three kinds"
+    return encoder.embed_dim, (encoder.depth,)
 
 
 def has_tagging_head(config: ModelConfig) -> bool:

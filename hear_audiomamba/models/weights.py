@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from ..config import ModelConfig
 from ..errors import CheckpointError
 from ..io.files import replacing
+from .catalogue import METADATA_KEY
 from .registry import config_from_dict
-
-METADATA_KEY = "hear_audiomamba"
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -64,20 +63,15 @@ def save_weights(
         raise CheckpointError(
             f"{path}: weights are saved as safetensors; give a name that ends in .safetensors"
         )
-    tensors = {
-        # Cloned, since safetensors stores no two tensors that share memory.
-        key: (value.to(dtype) if dtype and value.is_floating_point() else value)
-        .detach()
-        .cpu()
-        .clone()
-        .contiguous()
-        for key, value in state.items()
-    }
+    tensors = {key: value.detach().cpu() for key, value in state.items()}
+    if dtype is not None:
+        tensors = {key: v.to(dtype) if v.is_floating_point() else v for key, v in tensors.items()}
+    # Cloned, since safetensors stores no two tensors that share memory.
+    tensors = {key: value.clone().contiguous() for key, value in tensors.items()}
     metadata = {METADATA_KEY: json.dumps({"config": config.to_dict(), "notes": dict(notes or {})})}
     with replacing(path) as partial:
-        mode = (
-            partial.stat().st_mode
-        )  # as the user's umask wants it; safetensors puts a private file in its place
+        # As the user's umask wants it; safetensors puts a private file in its place.
+        mode = partial.stat().st_mode
         save_file(tensors, partial, metadata)
         partial.chmod(mode)
     return path

@@ -184,7 +184,7 @@ def test_nothing_of_a_long_clip_is_cut(seconds):
 
 
 def test_another_rate_is_refused_and_the_right_one_named():
-    with pytest.raises(InputError, match="16000 Hz, but hiermamba_tiny takes 32000 Hz"):
+    with pytest.raises(InputError, match="16000 Hz, but the model takes 32000 Hz"):
         tag_audio(small_model(), noise(1.0), 16000)
     with pytest.raises(InputError, match=r"expected \(n_samples,\)"):
         tag_audio(small_model(), torch.zeros(1, 100), 32000)
