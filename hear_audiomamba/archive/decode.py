@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, NamedTuple, cast
+from itertools import islice
+from typing import BinaryIO, NamedTuple, TypeVar, cast
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from ..errors import AudioReadError
 from ..io.audio import BLOCK_SECONDS, iter_audio
 from ..io.ranges import ByteSource, JoinedPieces, Span
 from .sources import Source
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -62,17 +65,13 @@ def decode_source(source: Source, settings: DecodeSettings) -> Iterator[Block]:
         raise AudioReadError(f"{source.label}: {source.fault}")
     missing: list[str] = []
     samples = _blocks(source, settings, missing)
-    if settings.segment_seconds is not None:
-        blocks = _segments(samples, round(settings.segment_seconds * settings.sample_rate))
+    blocks: Iterator[Block]
+    if settings.segment_seconds is None:
+        blocks = (Block(part, 0, last) for part, last in _with_last(samples))
     else:
-        blocks = _marked(samples)
-    held: Block | None = None
-    for block in blocks:
-        if held is not None:
-            yield held
-        held = block
-    if held is not None:
-        yield held._replace(missing="".join(missing[:1]))
+        blocks = _segments(samples, round(settings.segment_seconds * settings.sample_rate))
+    for block, last in _with_last(blocks):
+        yield block._replace(missing="".join(missing[:1])) if last else block
 
 
 def _blocks(source: Source, settings: DecodeSettings, missing: list[str]) -> Iterator[np.ndarray]:
@@ -94,15 +93,14 @@ def _blocks(source: Source, settings: DecodeSettings, missing: list[str]) -> Ite
         raise AudioReadError(f"{source.label}: {error.strerror}") from None
 
 
-def _marked(blocks: Iterator[np.ndarray]) -> Iterator[Block]:
-    """Tell the last block from the others by holding each one back until the next is there."""
-    held = None
-    for samples in blocks:
-        if held is not None:
-            yield Block(held, 0, False)
-        held = samples
-    if held is not None:
-        yield Block(held, 0, True)
+def _with_last(items: Iterator[T]) -> Iterator[tuple[T, bool]]:
+    """Yield each item, held back until the next is there, and whether it is the last one."""
+    held = list(islice(items, 1))
+    for following in items:
+        yield held.pop(), False
+        held.append(following)
+    for item in held:
+        yield item, True
 
 
 def _segments(blocks: Iterator[np.ndarray], size: int) -> Iterator[Block]:

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
+from enum import Enum
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -112,7 +113,7 @@ class _Worker:
                 yield message
                 continue
             source = self._asked.popleft()
-            if isinstance(message, _Died):
+            if message is _End.DECODER:
                 yield Failure(f"{source.label}: the decoder died on it ({self._how_it_died()})")
                 self._restart()
             elif isinstance(message, Failure):
@@ -170,15 +171,14 @@ if sys.platform == "win32":
     _APART = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
 
 
-class _Died:
-    """The end of the pipe."""
+class _End(Enum):
+    """What ends the blocks of a source, besides a failure."""
+
+    SOURCE = "it is complete"
+    DECODER = "its decoder died"
 
 
-class _End:
-    """The end of a source."""
-
-
-Message = Block | Failure | _Died | _End
+Message = Block | Failure | _End
 
 
 def _collect(pipe: IO[bytes], ready: queue.Queue[Message], stopping: threading.Event) -> None:
@@ -186,14 +186,14 @@ def _collect(pipe: IO[bytes], ready: queue.Queue[Message], stopping: threading.E
         try:
             message = _receive(pipe)
         except (EOFError, OSError, ValueError, KeyError, TypeError):
-            message = _Died()
+            message = _End.DECODER
         while not stopping.is_set():
             try:
                 ready.put(message, timeout=0.5)
                 break
             except queue.Full:
                 continue
-        if stopping.is_set() or isinstance(message, _Died):
+        if stopping.is_set() or message is _End.DECODER:
             return
 
 
@@ -202,7 +202,7 @@ def _receive(pipe: IO[bytes]) -> Message:
     if "failure" in held:
         return Failure(held["failure"])
     if "end" in held:
-        return _End()
+        return _End.SOURCE
     samples = np.empty(int(held["samples"]), np.float32)
     if pipe.readinto(samples) != samples.nbytes:  # type: ignore[attr-defined]  # a BufferedReader
         raise EOFError

@@ -12,6 +12,7 @@ import torch
 
 from hear_audiomamba import get_scene_embeddings, get_timestamp_embeddings, load_model
 from hear_audiomamba.cli.program import main
+from hear_audiomamba.config import HierMambaConfig
 from hear_audiomamba.embedding.embedder import AudioEmbedder
 from hear_audiomamba.errors import CheckpointError
 from hear_audiomamba.models.convert import recognise
@@ -24,7 +25,7 @@ from ..golden import published_file
 def shallow(name: str) -> dict:
     """Options that keep every kind of layer of a variant and make it quick."""
     config = VARIANTS[name].config.encoder
-    return {"depths": (1, 1, 1, 1)} if hasattr(config, "depths") else {"depth": 2}
+    return {"depths": (1, 1, 1, 1)} if isinstance(config, HierMambaConfig) else {"depth": 2}
 
 
 def first_of_each_family() -> list[str]:
