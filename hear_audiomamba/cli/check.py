@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from .. import hear
 from ..embedding.check import Check, check_module
-from ..errors import InputError, did_you_mean
-from ..hear import load_model
+from ..errors import InputError, did_you_mean, one_line
 from ..models.registry import ALIASES, VARIANTS
 
 _COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
@@ -39,14 +39,10 @@ def run(args: argparse.Namespace) -> int:
 def _checks(name: str, weights: str) -> Iterator[Check]:
     base = name.partition(".")[0]
     if base in VARIANTS or base in ALIASES or Path(name).is_file():
-        return check_module("hear_audiomamba", lambda: load_model(name, device="cpu"))
+        return check_module(hear, lambda: hear.load_model(name, device="cpu"))
     try:
-        known = importlib.util.find_spec(name) is not None
-    except (ImportError, ValueError):
-        known = False
-    if not known:
-        raise InputError(
-            f"{name!r} is no importable module and no model; {did_you_mean(name, [*VARIANTS, *ALIASES])}"
-        )
-    module = importlib.import_module(name)
+        module = importlib.import_module(name)
+    except (ImportError, ValueError) as error:
+        hint = did_you_mean(name, [*VARIANTS, *ALIASES])
+        raise InputError(f"{name!r} is no model ({hint}) and cannot be imported: {one_line(error)}") from None
     return check_module(module, lambda: module.load_model(weights) if weights else module.load_model())

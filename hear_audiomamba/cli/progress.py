@@ -8,27 +8,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..archive.progress import Progress
 
 _REDRAWS_A_SECOND = 5
 _SECONDS_A_LINE = 60.0
-
-
-class Countable(Protocol):
-    """What a run reports: `archive.progress.Progress`."""
-
-    n_sources: int
-    n_done: int
-    audio_seconds: float
-    error: str | None
-
-    @property
-    def times_real_time(self) -> float:
-        """Seconds of audio a second."""
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Time left; None if it is not known yet."""
 
 
 class ProgressLine:
@@ -53,7 +39,7 @@ class ProgressLine:
     def __exit__(self, *error: object) -> None:
         self._clear()
 
-    def update(self, progress: Countable) -> None:
+    def update(self, progress: Progress) -> None:
         """Show where a run is."""
         if progress.error:
             self._clear()
@@ -88,7 +74,7 @@ def terminated_as_interrupted() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
-def describe(progress: Countable) -> str:
+def describe(progress: Progress) -> str:
     """Return the state of a run in words."""
     text = (
         f"{progress.n_done}/{progress.n_sources} files, {length(progress.audio_seconds)} of audio, "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
@@ -10,8 +9,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-
-from ..errors import InputError
 
 SAMPLE_RATES = (16000, 22050, 32000, 44100, 48000)
 # One clip shorter than a window, one near it, one beyond: those of hear-validator.
@@ -28,31 +25,23 @@ class Check:
     detail: str
 
 
-def check_module(module: ModuleType | str, load: Callable[[], Any] | None = None) -> Iterator[Check]:
+def check_module(module: ModuleType, load: Callable[[], Any]) -> Iterator[Check]:
     """Check a HEAR module, one result after the other.
 
     Args:
-        module: with `load_model`, `get_scene_embeddings` and `get_timestamp_embeddings`, or its name.
-        load: how to load the model; by default `module.load_model()`.
+        module: with `load_model`, `get_scene_embeddings` and `get_timestamp_embeddings`.
+        load: loads its model.
 
     Yields:
         The checks, in the order of hear-validator, and those it cannot make: a clip's embedding must not
         depend on its neighbours, nor change from run to run. Ends early at an error that hides the rest.
-
-    Raises:
-        InputError: the module cannot be imported.
     """
-    if isinstance(module, str):
-        try:
-            module = importlib.import_module(module)
-        except ImportError as error:
-            raise InputError(f"module {module!r} cannot be imported: {error}") from None
     functions = ("load_model", "get_scene_embeddings", "get_timestamp_embeddings")
     absent = [name for name in functions if not callable(getattr(module, name, None))]
     yield _result("functions", not absent, f"missing {', '.join(absent)}", "all three are there")
     if absent:
         return
-    model = (load or module.load_model)()
+    model = load()
     is_module = isinstance(model, nn.Module)
     yield _result(
         "load_model", is_module, f"returned {type(model).__name__}, not a torch.nn.Module", "torch.nn.Module"
