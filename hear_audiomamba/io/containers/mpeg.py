@@ -9,11 +9,10 @@ Source: ISO/IEC 11172-3, section 2.4; the LAME tag specification, revision 1.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import NamedTuple
 
 from ...errors import AudioReadError
 from ..ranges import ByteSource, Piece, Span, Zeros
+from .mpeg_frame import Frame, frame_at, frame_from, frame_of
 from .parts import MAX_PARTS, Contents, MpegFrames, Part, check_rest, end_of_tags
 
 MARK_EVERY = 64
@@ -23,25 +22,6 @@ _LEADING_JUNK = 1 << 16
 # Frames decoded ahead of a place in the middle, for what they sound on.
 _LEAD = 4
 _BLOCK = 1 << 16
-_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
-_KBITS = {
-    (True, 1): (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
-    (True, 2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
-    (True, 3): (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
-    (False, 1): (0, 32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
-    (False, 2): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
-    (False, 3): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
-}
-
-
-class _Frame(NamedTuple):
-    """What a frame's header says: bytes, samples of a channel, what stays the same within a file, and where
-    an information frame has its name."""
-
-    size: int
-    samples: int
-    like: tuple[int, int, int, bool]
-    info_at: int
 
 
 @dataclass
@@ -67,10 +47,10 @@ def find_first(source: ByteSource, origin: int, anywhere: bool) -> int:
         origin: first byte behind the tags at its beginning.
         anywhere: look behind up to 64 KiB of other bytes as well.
     """
-    first = _frame_at(source, origin, source.size)
+    first = frame_at(source, origin, source.size)
     if first is not None:
         behind = origin + first.size
-        following = _frame_at(source, behind, source.size)
+        following = frame_at(source, behind, source.size)
         if (following is not None and following.like == first.like) or behind >= source.size:
             return origin
         if end_of_tags(source, behind) > behind:
@@ -120,7 +100,7 @@ def frames_from(source: ByteSource, part: Part, first: int) -> tuple[tuple[Piece
     at = frames.marks[number // MARK_EVERY]
     bits = b""
     while number < target:
-        frame = _frame_at(source, at, span.end)
+        frame = frame_at(source, at, span.end)
         if frame is None:
             raise AudioReadError(f"has changed while it was read, at byte {at}")
         if target - number <= MARK_EVERY:
@@ -133,7 +113,7 @@ def frames_from(source: ByteSource, part: Part, first: int) -> tuple[tuple[Piece
     return (silence, Span(at, span.end), behind), surplus
 
 
-def _side_info_end(head: bytes, frame: _Frame) -> int:
+def _side_info_end(head: bytes, frame: Frame) -> int:
     return frame.info_at + (0 if head[1] & 1 else 2)
 
 
@@ -141,7 +121,7 @@ def _silent_frame(header: bytes, bits: bytes) -> bytes:
     """Return the longest frame of layer III that fits a header, without sound but with the bits that the
     frame behind it looks back for; nothing for other layers."""
     word = int.from_bytes(header, "big") & ~0xF200 | 0x1_E000
-    frame = _frame(word >> 6)
+    frame = frame_from(word >> 6)
     if frame is None or frame.like[1] != 3:
         return b""
     room = frame.size - frame.info_at
@@ -155,7 +135,7 @@ def _runs(source: ByteSource, span: Span) -> tuple[list[_Run], str]:
     run: _Run | None = None
     names = _InfoNames(source, span)
     while at < end:
-        frame = _frame_at(source, at, end)
+        frame = frame_at(source, at, end)
         if frame is None:
             behind = min(end_of_tags(source, at), end)
             if behind > at:
@@ -204,7 +184,7 @@ def _follow(source: ByteSource, at: int, end: int, info: int, run: _Run) -> int:
             head = block[:4]
             if len(head) < 4:
                 break
-        frame = _frame_of(head)
+        frame = frame_of(head)
         if frame is None or frame[2] != like:
             break
         size = frame[0]
@@ -234,7 +214,7 @@ class _InfoNames:
         self._places = {name: self._find(name, span.start) for name in (b"Xing", b"Info", b"VBRI")}
         self.following = min(self._places.values())
 
-    def inside(self, at: int, frame: _Frame) -> bool:
+    def inside(self, at: int, frame: Frame) -> bool:
         """Tell whether the frame at a byte is one; called for frames in their order."""
         end = at + frame.size
         found = False
@@ -309,39 +289,9 @@ def _resync(source: ByteSource, start: int, end: int, in_a_row: int) -> int:
 def _leads_on(source: ByteSource, at: int, in_a_row: int) -> bool:
     like = None
     for _ in range(in_a_row):
-        frame = _frame_at(source, at, source.size)
+        frame = frame_at(source, at, source.size)
         if frame is None or (like is not None and frame.like != like):
             return False
         like = frame.like
         at += frame.size
     return at <= source.size
-
-
-def _frame_at(source: ByteSource, at: int, end: int) -> _Frame | None:
-    head = source.at(at, 4)
-    return _frame_of(head) if len(head) == 4 and at + 4 <= end else None
-
-
-@lru_cache(1 << 12)
-def _frame_of(head: bytes) -> _Frame | None:
-    if head[0] != 0xFF or head[1] < 0xE0:
-        return None
-    return _frame(int.from_bytes(head, "big") >> 6)
-
-
-def _frame(bits: int) -> _Frame | None:
-    """Return what a header says, without its last six bits; None for no header."""
-    version, layer = bits >> 13 & 3, 4 - (bits >> 11 & 3)
-    rate_index, rate_of = bits >> 4 & 3, bits >> 6 & 15
-    if version == 1 or layer == 4 or rate_index == 3 or rate_of in (0, 15):
-        return None
-    first = version == 3
-    rate, kbits = _RATES[version][rate_index], _KBITS[first, layer][rate_of]
-    padded, mono = bits >> 3 & 1, bits & 3 == 3
-    if layer == 1:
-        size, samples = (12_000 * kbits // rate + padded) * 4, 384
-    else:
-        samples = 1152 if first or layer == 2 else 576
-        size = samples // 8 * 1000 * kbits // rate + padded
-    side = (17 if mono else 32) if first else (9 if mono else 17)
-    return _Frame(size, samples, (version, layer, rate_index, mono), 4 + side)
