@@ -103,7 +103,7 @@ def _run(
     n_gpus = int(ray.cluster_resources().get("GPU", 0))
     n_actors = n_actors or max(1, min(len(todo), n_gpus or int(ray.cluster_resources().get("CPU", 1))))
     actor_options = actor_options or ({"num_gpus": 1} if n_gpus else {"num_cpus": 1})
-    # Ray Data takes up the work of an actor that dies; a unit done twice gives the same files.
+    # Ray Data repeats the work of an actor that dies; a unit done twice gives the same files.
     context = data.DataContext.get_current()
     context.max_errored_blocks = 0
     rows = [
@@ -145,7 +145,7 @@ class _Actor:
             row = json.loads(str(text))
             unit = Unit(row["unit"], tuple(Source(**source) for source in row["sources"]))
             # The process that planned the run holds the lock. This folder is the actor's alone: another
-            # one may still be at the same unit, taken for dead.
+            # one, believed dead, may still be at the same unit.
             journal = self._out / FOLDER
             tmp = journal / "tmp-all" / f"{unit.number:05d}-{secrets.token_hex(6)}"
             records = Records(self._out, journal / "units", tmp / "parts", tmp)

@@ -7,7 +7,7 @@ Below the output folder, `.hear-audiomamba/` holds
 - `units/`, `parts/`: which units are complete, and how far the others are (`records.py`);
 - `lock…`, `tmp-…/`: who works here, and files that only this process needs.
 
-What a source's batches hold depends on nothing outside its unit, and a unit is taken up again only where
+What a source's batches hold depends on nothing outside its unit, and a unit is continued only where
 no batch was open: that is why a run that was killed and started again ends with the same bytes as one
 that was not.
 """

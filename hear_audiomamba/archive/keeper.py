@@ -76,7 +76,7 @@ class Keeper:
             self._keep()
 
     def save(self) -> None:
-        """Put on record what is finished, as the run ends; as much of it as the disk still takes."""
+        """Put on record what is finished, as the run ends and as far as the disk has room."""
         with suppress(OSError):
             self._keep()
 
@@ -92,7 +92,7 @@ class Keeper:
         self._note()
 
     def _note(self) -> None:
-        """Remember the state at the last border that everything before is settled of."""
+        """Remember the state at the latest border before which every source is written or has failed."""
         if not self._borders or self._borders[0] != self._n_settled:
             return
         self._borders.popleft()

@@ -41,7 +41,7 @@ class NpzWriter(UnitWriter):
         return {}
 
     def resume(self, mark: Mark) -> None:
-        """Go on with the next source's file."""
+        """Continue with the next source's file."""
 
     def _store_all(self, archive: zipfile.ZipFile, clips: Sequence[Clip]) -> None:
         scenes = (clip.scene.astype(self.dtype) for clip in clips)

@@ -2,7 +2,7 @@
 
 Below the journal's folder, `units/00000.json` is the record of a unit whose files are in their places.
 `parts/00000/` holds what there is of a unit under way, and `progress.json` in it says from where it can
-be taken up again.
+be continued.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def find_sources(paths: Iterable[str | os.PathLike[str]]) -> list[Source]:
 
     Returns:
         Sources with unique names: a folder's files keep their place below it; where several folders are
-        given each keeps its own name in front; names that still meet get a short hash of their folder.
+        given each keeps its own name in front; names that are still equal get a short hash of their folder.
         A file that does not exist, a sub-folder that cannot be searched and the damaged end of a tar
         archive stay in the list, so that they are reported with what else cannot be read.
 
@@ -115,7 +115,7 @@ def find_sources(paths: Iterable[str | os.PathLike[str]]) -> list[Source]:
 
 
 def _advice(passed_over: Counter[str]) -> str:
-    """Return the words for files that were passed over, by their endings, and how to get them read."""
+    """Return the message about files that were passed over, by their endings, and how to have them read."""
     if not passed_over:
         return ""
     count = passed_over.total()

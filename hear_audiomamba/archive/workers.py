@@ -82,7 +82,7 @@ def default_workers(device_type: str, n_sources: int) -> int:
     if n_sources < 24:  # starting a process takes longer than decoding so few
         return 0
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    # On the CPU the model wants the cores itself, and one process decodes faster than it can embed.
+    # On the CPU the model needs the cores itself, and one process decodes faster than it can embed.
     return 1 if device_type == "cpu" else max(1, min(16, cores - 1))
 
 
@@ -124,7 +124,7 @@ class _Worker:
         self._stopping.set()
         self._process.terminate()
         self._process.wait()
-        # The process's death ends the thread's reading; a pipe closed under its hands would fail there.
+        # The process's death ends the thread's reading; closing the pipe while it reads would fail.
         self._thread.join()
         for pipe in (self._input, self._output):
             with suppress(OSError):  # what was not sent yet has nowhere to go
@@ -138,7 +138,7 @@ class _Worker:
             [sys.executable, "-m", __name__],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, roots))},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # the MP3 decoder writes its doubts there
+            stderr=subprocess.DEVNULL,  # the MP3 decoder writes warnings there
             **_APART,
         )  # fmt: skip
         assert self._process.stdin is not None and self._process.stdout is not None

@@ -87,7 +87,7 @@ class UnitWriter(ABC):
         """Have everything up to the latest mark on disk; nothing to do where files are never half done."""
 
     def resume(self, mark: Mark) -> None:
-        """Go on where a writer of the same folder was when it gave this mark; nothing was added yet."""
+        """Continue where a writer of the same folder was when it gave this mark; nothing was added yet."""
         raise NotImplementedError
 
     def _seconds(self, clip: Clip) -> float:

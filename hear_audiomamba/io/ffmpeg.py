@@ -77,7 +77,7 @@ class AvDecoder:
         self._check_length(at)
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file."""
         self._container.close()
 
     def _check_length(self, decoded: int) -> None:

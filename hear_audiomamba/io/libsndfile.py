@@ -67,7 +67,7 @@ class SoundfileDecoder:
             yield block
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file."""
         self._sound.close()
 
     def _opened(self, pieces: tuple[Piece, ...]) -> tuple[DecoderFile, _Sound]:

@@ -79,7 +79,7 @@ class AudioReader:
         return sum(self._length(index) for index in range(len(self._contents.parts)))
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file."""
         if self._decoder is not None:
             self._decoder.close()
         self._decoder = None

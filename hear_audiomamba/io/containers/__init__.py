@@ -28,7 +28,7 @@ def examine(source: ByteSource, ending: str = "") -> Contents:
         The parts to be decoded one behind the other, and what is missing.
 
     Raises:
-        AudioReadError: the file is damaged, or holds more than can be told to be audio or not.
+        AudioReadError: the file is damaged, or holds bytes that may be audio or not.
     """
     origin = end_of_tags(source, 0)
     head = source.at(origin, 16)

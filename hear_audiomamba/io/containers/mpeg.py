@@ -251,7 +251,7 @@ def _part(run: _Run) -> tuple[Part | None, str]:
     if n_frames <= 0:
         return None, missing
     pieces: list[Piece] = [Span(run.marks[0], run.end)]
-    if run.count == 1:  # a decoder wants to see a second one
+    if run.count == 1:  # a decoder needs a second one
         pieces.append(pieces[0])
     # The decoder guesses the length from the first frame and the size, and stops there: let it guess too much.
     pieces.append(Zeros(max(0, run.count * run.largest - (run.end - run.marks[0])) + 64 * run.largest))

@@ -135,7 +135,7 @@ def _streams(source: ByteSource, origin: int) -> tuple[list[_Stream], str]:
 
 
 def _not_ended(link: dict[int, _Stream | None]) -> str:
-    """Return the words for a link whose audio does not end as it should."""
+    """Return the message for a link whose audio does not end as it should."""
     cut = any(stream is not None and not stream.ended for stream in link.values())
     return "no page is marked as the end of its stream" if cut else ""
 

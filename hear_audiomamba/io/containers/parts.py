@@ -117,7 +117,7 @@ def check_format(channels: int, sample_rate: float) -> None:
 
 
 def short_of(stated: int, held: int) -> str:
-    """Return the words for audio of which the header promises more than is there."""
+    """Return the message for audio of which the header promises more than is there."""
     return f"the header says {stated} bytes of audio, {held} are there"
 
 

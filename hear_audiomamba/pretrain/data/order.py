@@ -12,7 +12,7 @@ import numpy as np
 
 from ...errors import ConfigError, did_you_mean
 
-TRAIN, VALID, SUBSTITUTE, MIX = range(4)  # streams of random numbers that must not meet
+TRAIN, VALID, SUBSTITUTE, MIX = range(4)  # streams of random numbers, each independent of the others
 
 
 def generator(seed: int, stream: int, *position: int) -> np.random.Generator:

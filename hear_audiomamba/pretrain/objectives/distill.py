@@ -94,10 +94,10 @@ class TeacherHeads(nn.Module):
             target = batch[f"target_{name}"]
             known = ~target.isnan().any(dim=1)
             prediction = own[name].float() if name in own else self.heads[name](scene.float()).float()
-            # Unknown rows get a target of no consequence, so that every head has a gradient at every step.
+            # Unknown rows get any target and no weight, so that every head has a gradient at every step.
             each = teacher_loss(prediction, torch.where(known[:, None], target, 0.0), self.losses[name])
-            # Divided by how many rows are known on average, so that a teacher who knows few crops is not
-            # louder in a batch that has but one of them, and a batch is the mean of its parts.
+            # Divided by how many rows are known on average and not in this batch: a teacher who knows few crops
+            # then has the same weight in every batch, and the loss of a batch is the mean of its parts.
             loss = (each * known).sum() / (len(known) * self.coverage[name])
             parts[f"teacher_{name}"] = loss.detach()
             total = total + self.weights[name] * loss

@@ -44,12 +44,12 @@ class SceneHead(nn.Module):
     def standardise(self, scenes: Tensor) -> None:
         """Take mean and deviation from scene embeddings `(n, K)`."""
         deviation = scenes.double().std(dim=0, correction=0)
-        # A dimension that hardly moves must not become the loudest.
+        # A dimension that hardly varies must not dominate.
         self.scale.copy_(deviation.clamp_min(1e-3 * deviation.median().clamp_min(1e-6)))
         self.mean.copy_(scenes.double().mean(dim=0))
 
     def fit(self, scenes: Tensor, loss: Callable[[Tensor], Tensor], penalty: float) -> None:
-        """Become the classifier with the least loss on these scenes; go on from the present one.
+        """Become the classifier with the least loss on these scenes, starting from the present one.
 
         It is solved in float64 on the CPU, so that what rounding does to embeddings is not made larger.
 

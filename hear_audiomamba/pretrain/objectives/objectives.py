@@ -297,7 +297,7 @@ RECIPES: dict[str, Callable[..., Objective]] = {
 
 
 def _start_at_prior(encoder: Encoder, teacher: Teacher) -> None:
-    """Set a tagging head's bias to the mean scores, so that training does not begin by unlearning halves."""
+    """Set a tagging head's bias to the mean scores, so that it does not begin with one half for every class."""
     rows = np.asarray(teacher.values[:: max(1, len(teacher.values) // 20000)], dtype=np.float32)
     prior = torch.from_numpy(np.nanmean(rows, axis=0)).clamp(1e-4, 1 - 1e-4)
     with torch.no_grad():

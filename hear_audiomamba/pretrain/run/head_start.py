@@ -16,7 +16,7 @@ from .scores import score
 
 # Neither moments nor a probe get better with more.
 _MOST_CLIPS = 10_000
-# From strong to weak, so that each fit goes on from the one before it.
+# From strong to weak: each fit starts from the one before it.
 _PENALTIES = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
 
 
@@ -71,7 +71,7 @@ def _fit_probe(
         head.fit(scenes, lambda logits: objective.loss_of(logits, wanted), penalty)
         with torch.no_grad():
             logits = head(unseen).cpu()
-        # Of two alike, the surer one, as in validation.
+        # Of two equal scores, the one with the lower loss, as in validation.
         found = (score(logits, truth, objective.kind), -float(objective.loss_of(logits, truth)))
         if best is None or found > best:
             best, state = found, {name: value.clone() for name, value in head.state_dict().items()}

@@ -238,7 +238,7 @@ class Run:
         found = {"valid_loss": -losses["loss"]}
         if self.finetuning:
             name = next(name for name in losses if name != "loss")
-            # Few clips have few scores; of two alike, the one that is surer of itself is the better.
+            # Few clips have few scores; of two equal ones, that with the lower loss is the better.
             found["score"] = losses[name] - 1e-6 * min(losses["loss"], 1e3)
         return found
 
@@ -320,7 +320,7 @@ class Run:
         distributed.barrier()
 
     def _restore(self) -> int | None:
-        """Go on from the newest checkpoint; return the micro-batch it was made with."""
+        """Continue from the newest checkpoint; return the micro-batch it was made with."""
         step = self.checkpoints.steps()[-1]
         stored = self.checkpoints.facts(step)
         now = self.config.to_dict()

@@ -41,7 +41,7 @@ def choose_micro_batch(config: PretrainConfig, parts: Parts, forward: Forward, b
         config: of the run.
         parts: model and data; the model lies on the device.
         forward: from a batch to its losses.
-        before: the choice of the run that is gone on with; the order of a sum depends on it.
+        before: the choice of the run that is resumed; the order of a sum depends on it.
 
     Returns:
         `optim.micro_batch` where it is set; or else the largest divisor of a process's clips of a step

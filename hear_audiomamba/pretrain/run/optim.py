@@ -187,7 +187,7 @@ class WeightAverage:
         torch._foreach_lerp_(list(self.values.values()), [new[k].detach() for k in self.values], weight)
 
     def load(self, values: Mapping[str, Tensor]) -> None:
-        """Go on from stored values."""
+        """Continue from stored values."""
         for name, value in self.values.items():
             value.copy_(values[name])
 
