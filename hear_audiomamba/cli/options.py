@@ -39,7 +39,7 @@ def add_machine_options(parser: argparse.ArgumentParser, decoding: bool = True) 
 
 def devices(args: argparse.Namespace) -> tuple[str, ...]:
     """Return the names of the devices given; none for the default."""
-    return tuple(name.strip() for name in (args.device or "").split(",") if name.strip())
+    return () if args.device is None else tuple(name.strip() for name in args.device.split(","))
 
 
 def load(args: argparse.Namespace, **arguments: Any) -> AudioEmbedder:

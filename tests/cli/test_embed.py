@@ -199,7 +199,7 @@ def test_a_missing_library_is_found_before_the_work(folder, tmp_path, capsys, mo
         (["--device", "cpu,gpu"], "device: 'gpu' is not the name of a device; did you mean 'cuda'?"),
         (["--device", "meta"], "device: 'meta' does not exist"),
         (["--device", "hpu"], "device: 'hpu' does not exist"),
-        (["--device", ""], "device: '' is not the name of a device"),
+        (["--device", "cpu,"], "device: '' is not the name of a device"),
     ],
 )
 def test_bad_wishes_leave_a_folder_that_takes_others(folder, tmp_path, capsys, words, message):
@@ -224,7 +224,7 @@ def test_names_that_begin_with_a_dash_stand_behind_two(tmp_path, monkeypatch, ca
 
 
 @pytest.mark.parametrize(
-    "words", [["--out", ""], ["--out="], ["--out", "made", "--model", ""], ["--out", "made", ""]]
+    "words", [["--out", ""], ["--out="], ["--out", "made", "--device", ""], ["--out", "made", ""]]
 )
 def test_an_empty_word_is_an_unset_variable(folder, tmp_path, monkeypatch, capsys, words):
     monkeypatch.chdir(tmp_path)
