@@ -38,12 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     report.add_argument(
         "--cpu-rehearsal", action="store_true", help="run its steps on the CPU at small sizes"
     )
-    report.add_argument(
-        "--task-embeddings",
-        type=Path,
-        metavar="DIR",
-        help="embeddings of a HEAR task, for the predictions engine",
-    )
+    report.add_argument("--task-embeddings", type=Path, metavar="DIR",
+        help="embeddings of a HEAR task, for the predictions engine")  # fmt: skip
     report.add_argument("--steps", nargs="+", default=(), metavar="STEP", help="only these steps")
 
 

@@ -18,58 +18,32 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--tasks-dir",
-        type=Path,
-        help='folder of HEAR tasks; "demo": two tiny ones that ship with the package',
-    )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("evaluation"),
-        help="where everything is kept; run again to resume (default: evaluation)",
-    )
-    parser.add_argument(
-        "--suite",
-        help="YAML file, or one of demo, hear10, hear10_fast, hear19 (default: the ten HEAR tasks of the papers)",
-    )
-    parser.add_argument(
-        "--variants",
-        nargs="+",
-        metavar="MODEL",
+    add = parser.add_argument
+    add("--tasks-dir", type=Path,
+        help='folder of HEAR tasks; "demo": two tiny ones that ship with the package')  # fmt: skip
+    add("--out", type=Path, default=Path("evaluation"),
+        help="where everything is kept; run again to resume (default: evaluation)")  # fmt: skip
+    add("--suite",
+        help="YAML file, or one of demo, hear10, hear10_fast, hear19 (default: the papers' ten tasks)")  # fmt: skip
+    add("--variants", nargs="+", metavar="MODEL",
         help="names of `hear-audiomamba list`; or NAME=MODULE, NAME=MODULE@WEIGHTS, NAME=@WEIGHTS, each with JSON "
-        'options behind it: mine=@w.safetensors{"window_seconds": 4} (default: the suite\'s, or the default model)',
-    )
-    parser.add_argument(
-        "--tasks", nargs="+", metavar="TASK", help='task ids; "all": every task in the folder'
-    )
-    parser.add_argument(
-        "--seeds", type=int, help="runs a task, with seeds from 42 on (default: the suite's, 10)"
-    )
-    parser.add_argument("--grid", choices=("default", "fast", "faster"), help="the kit's grids")
-    parser.add_argument("--grid-points", type=int, help="points of the grid tried (default: 8)")
-    parser.add_argument(
+        'options behind it: mine=@w.safetensors{"window_seconds": 4} '
+        "(default: the suite's, or the default model)")  # fmt: skip
+    add("--tasks", nargs="+", metavar="TASK", help='task ids; "all": every task in the folder')
+    add("--seeds", type=int, help="runs a task, with seeds from 42 on (default: the suite's, 10)")
+    add("--grid", choices=("default", "fast", "faster"), help="the kit's grids")
+    add("--grid-points", type=int, help="points of the grid tried (default: 8)")
+    add(
         "--engine", choices=("fast", "heareval"), help="this package's runners (default), or HEAR's own tools"
     )
-    parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
-    parser.add_argument(
-        "--shard", metavar="I/N", help="run the I-th of N equal parts, I from 0; all parts share one --out"
-    )
-    parser.add_argument("--ray", metavar="ADDRESS", help='run on a Ray cluster; "local" starts one here')
-    parser.add_argument(
-        "--allow-untrained",
-        action="store_true",
-        help="evaluate models with random weights too, marked as such",
-    )
-    parser.add_argument(
-        "--check", action="store_true", help="show only what would be evaluated and what is missing"
-    )
-    parser.add_argument(
-        "--install-kit",
-        type=Path,
-        metavar="DIR",
-        help="make an environment with HEAR's own tools in DIR, then stop (for --engine heareval)",
-    )
+    add("--jobs", type=int, default=1, help="processes at a time")
+    add("--shard", metavar="I/N", help="run the I-th of N equal parts, I from 0; all parts share one --out")
+    add("--ray", metavar="ADDRESS", help='run on a Ray cluster; "local" starts one here')
+    add("--allow-untrained", action="store_true",
+        help="evaluate models with random weights too, marked as such")  # fmt: skip
+    add("--check", action="store_true", help="show only what would be evaluated and what is missing")
+    add("--install-kit", type=Path, metavar="DIR",
+        help="make an environment with HEAR's own tools in DIR, then stop (for --engine heareval)")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:

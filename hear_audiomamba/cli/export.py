@@ -7,17 +7,14 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", help="a variant of `hear-audiomamba list`, a weights file, or a hub id")
-    parser.add_argument(
-        "--format", choices=("onnx", "torch-export"), default="onnx", help="which file (default: onnx)"
-    )
-    parser.add_argument("--out", type=Path, help="the file to write (default: MODEL.onnx or MODEL.pt2 here)")
-    parser.add_argument(
-        "--seconds", type=float, help="length of the clips it will take (default: the model's window)"
-    )
-    parser.add_argument("--from", dest="source", choices=("waveform", "spectrogram"), default="waveform",
+    add = parser.add_argument
+    add("model", help="a variant of `hear-audiomamba list`, a weights file, or a hub id")
+    add("--format", choices=("onnx", "torch-export"), default="onnx", help="which file (default: onnx)")
+    add("--out", type=Path, help="the file to write (default: MODEL.onnx or MODEL.pt2 here)")
+    add("--seconds", type=float, help="length of the clips it will take (default: the model's window)")
+    add("--from", dest="source", choices=("waveform", "spectrogram"), default="waveform",
         help="what it will take (default: waveform)")  # fmt: skip
-    parser.add_argument("--int8", action="store_true", help="ONNX: weights and products in eight bits")
+    add("--int8", action="store_true", help="ONNX: weights and products in eight bits")
 
 
 def run(args: argparse.Namespace) -> int:

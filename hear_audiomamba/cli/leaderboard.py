@@ -10,37 +10,20 @@ from ..errors import DataError, require
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--results",
-        type=Path,
-        nargs="+",
-        default=[],
-        metavar="DIR",
-        help="folders of studies or of results, or single files",
-    )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("leaderboard"),
-        help="folder for tables, pictures and page (default: leaderboard)",
-    )
-    parser.add_argument("--no-published", action="store_true", help="leave out the published rows")
-    parser.add_argument(
-        "--overall",
-        choices=("naive", "min-max"),
-        default="naive",
-        help="s(m) from HEAR-Naive to the best (default), or from the lowest to the best model",
-    )
-    parser.add_argument("--title", default="HEAR leaderboard", help="of the page")
-    parser.add_argument(
-        "--tasks", nargs="+", default=[], metavar="TASK", help="only these columns, in this order"
-    )
-    parser.add_argument("--models", nargs="+", default=[], metavar="MODEL", help="only these rows")
-    parser.add_argument("--transpose", action="store_true", help="LaTeX: models as columns")
-    parser.add_argument("--caption", help="LaTeX: caption of the table")
-    parser.add_argument(
-        "--compare", nargs=2, metavar=("A", "B"), help="also the paired differences of two models of a study"
-    )
+    add = parser.add_argument
+    add("--results", type=Path, nargs="+", default=[], metavar="DIR",
+        help="folders of studies or of results, or single files")  # fmt: skip
+    add("--out", type=Path, default=Path("leaderboard"),
+        help="folder for tables, pictures and page (default: leaderboard)")  # fmt: skip
+    add("--no-published", action="store_true", help="leave out the published rows")
+    add("--overall", choices=("naive", "min-max"), default="naive",
+        help="s(m) from HEAR-Naive to the best (default), or from the lowest to the best model")  # fmt: skip
+    add("--title", default="HEAR leaderboard", help="of the page")
+    add("--tasks", nargs="+", default=[], metavar="TASK", help="only these columns, in this order")
+    add("--models", nargs="+", default=[], metavar="MODEL", help="only these rows")
+    add("--transpose", action="store_true", help="LaTeX: models as columns")
+    add("--caption", help="LaTeX: caption of the table")
+    add("--compare", nargs=2, metavar=("A", "B"), help="also the paired differences of two models of a study")
 
 
 def run(args: argparse.Namespace) -> int:

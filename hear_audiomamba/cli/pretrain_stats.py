@@ -12,12 +12,13 @@ _COLUMNS = ("kind", "split", "licence")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("corpus", type=Path, help="a folder of audio, a manifest, or tars")
-    parser.add_argument("--model", default="ssam_tiny_200_16x4", help="model whose spectrogram is measured")
-    parser.add_argument("--split", help="only this split of the manifest")
-    parser.add_argument("--workers", type=int, default=1, help="files decoded at once")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything here, each mel bin too")
-    parser.add_argument("--no-features", action="store_true",
+    add = parser.add_argument
+    add("corpus", type=Path, help="a folder of audio, a manifest, or tars")
+    add("--model", default="ssam_tiny_200_16x4", help="model whose spectrogram is measured")
+    add("--split", help="only this split of the manifest")
+    add("--workers", type=int, default=1, help="files decoded at once")
+    add("--json", type=Path, metavar="FILE", help="write everything here, each mel bin too")
+    add("--no-features", action="store_true",
         help="read the manifest only: hours of each kind, split and licence")  # fmt: skip
 
 

@@ -26,18 +26,17 @@ _NOISE = "  [untrained weights: these labels are noise]"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("files", nargs="+", metavar="FILE", type=Path, help="audio files of any rate")
-    parser.add_argument("--model", default=DEFAULT_MODEL,
+    add = parser.add_argument
+    add("files", nargs="+", metavar="FILE", type=Path, help="audio files of any rate")
+    add("--model", default=DEFAULT_MODEL,
         help="a variant or weights file with a tagging head [%(default)s]")  # fmt: skip
-    parser.add_argument("--top", type=int, default=5, metavar="K", help="labels to show [%(default)s]")
-    parser.add_argument("--json", action="store_true", help="print JSON, one line for each file")
-    parser.add_argument(
-        "--plot", type=Path, metavar="PNG", help="draw spectrogram and labels; a folder for several files"
-    )
-    parser.add_argument("--allow-untrained", action="store_true",
+    add("--top", type=int, default=5, metavar="K", help="labels to show [%(default)s]")
+    add("--json", action="store_true", help="print JSON, one line for each file")
+    add("--plot", type=Path, metavar="PNG", help="draw spectrogram and labels; a folder for several files")
+    add("--allow-untrained", action="store_true",
         help="tag with random weights, for trying out: the labels are noise")  # fmt: skip
-    parser.add_argument("--device", help="where to compute [a GPU if there is one]")
-    parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16", "float16"))
+    add("--device", help="where to compute [a GPU if there is one]")
+    add("--precision", default="float32", choices=("float32", "bfloat16", "float16"))
 
 
 def run(args: argparse.Namespace) -> int:

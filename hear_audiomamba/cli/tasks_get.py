@@ -10,21 +10,13 @@ from .tasks_words import StepProgress, add_folder, add_jobs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "names",
-        nargs="*",
-        metavar="TASK",
-        help="ids or their first word (esc50), hear10 (default), hear19, or demo",
-    )
+    parser.add_argument("names", nargs="*", metavar="TASK",
+        help="ids or their first word (esc50), hear10 (default), hear19, or demo")  # fmt: skip
     add_folder(parser)
     add_jobs(parser)
-    parser.add_argument(
-        "--from",
-        dest="source",
-        metavar="PLACE",
+    parser.add_argument("--from", dest="source", metavar="PLACE",
         help="a Zenodo record, a web folder or a local folder with the archives (default: HEAR's record, "
-        "https://zenodo.org/records/5887964)",
-    )
+        "https://zenodo.org/records/5887964)")  # fmt: skip
     parser.add_argument("--keep-archives", action="store_true", help="leave the downloaded archives")
 
 

@@ -224,7 +224,14 @@ def test_names_that_begin_with_a_dash_stand_behind_two(tmp_path, monkeypatch, ca
 
 
 @pytest.mark.parametrize(
-    "words", [["--out", ""], ["--out="], ["--out", "made", "--device", ""], ["--out", "made", ""]]
+    "words",
+    [
+        ["--out", ""],
+        ["--out="],
+        ["--out", "made", "--model", ""],
+        ["--out", "made", "--device", ""],
+        ["--out", "made", ""],
+    ],
 )
 def test_an_empty_word_is_an_unset_variable(folder, tmp_path, monkeypatch, capsys, words):
     monkeypatch.chdir(tmp_path)
