@@ -8,7 +8,7 @@ import pytest
 
 from hear_audiomamba import list_models, model_info
 from hear_audiomamba.config import LogMelConfig, SSAMConfig, load_config
-from hear_audiomamba.errors import ConfigError, VariantError, did_you_mean
+from hear_audiomamba.errors import ConfigError, MissingPackageError, VariantError, did_you_mean, require
 from hear_audiomamba.models.registry import VARIANTS, config_from_dict, find_variant, with_options
 
 
@@ -69,6 +69,13 @@ def test_did_you_mean_falls_back_to_the_list():
     assert did_you_mean("zzz", ["b", "a"]) == "known: a, b"
     with pytest.raises(VariantError, match="did you mean 'ssam_base'"):
         model_info("ssam_bas")
+
+
+def test_a_missing_package_is_said_with_what_to_install():
+    require("json", "reading", "json")
+    with pytest.raises(MissingPackageError, match=r"a map needs no_such_package: pip install 'x\[y\]'"):
+        require("no_such_package", "a map", "x[y]")
+    assert issubclass(MissingPackageError, ImportError)
 
 
 def test_every_variant_is_described():

@@ -60,6 +60,7 @@ def check_files(rows: Sequence[LabelRow], problems: list[str]) -> dict[str, floa
 
 
 def clamped(row: LabelRow, durations: dict[str, float], problems: list[str]) -> LabelRow:
+    """Return a row that ends with its file where it ends a little later; one that ends much later is a problem."""
     seconds = durations.get(row.path)
     if seconds is None or row.start is None or row.end is None or row.end <= seconds:
         return row
@@ -151,6 +152,7 @@ def _place(other: LabelRow, row: LabelRow) -> str:
 
 
 def check_splits(rows: Sequence[LabelRow], problems: list[str]) -> None:
+    """Look for rows without a split, files in two of them, and splits that cannot be trained and tested on."""
     named = [row for row in rows if row.split is not None]
     if not named:
         return
@@ -183,6 +185,7 @@ def check_splits(rows: Sequence[LabelRow], problems: list[str]) -> None:
 def check_rare(
     rows: Sequence[LabelRow], rare: str, problems: list[str]
 ) -> tuple[list[LabelRow], tuple[str, ...]]:
+    """Look for classes of one row; return the rows without them, if they are to be dropped, and their names."""
     counts = Counter(label for row in rows for label in row.labels)
     few = sorted(label for label, count in counts.items() if count == 1 and rare != "keep")
     if rare == "refuse":

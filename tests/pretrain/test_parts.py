@@ -16,6 +16,9 @@ from hear_audiomamba.pretrain import pretrain
 from hear_audiomamba.pretrain.config import AugmentConfig, OptimConfig, ProbeConfig
 from hear_audiomamba.pretrain.data.augment import add_at_snr, augment, coloured_noise, draw_speed, reverberate
 from hear_audiomamba.pretrain.data.inputs import rows_within, spec_augment, spectrogram
+from hear_audiomamba.pretrain.run.build import build
+from hear_audiomamba.pretrain.run.evaluation import Forward
+from hear_audiomamba.pretrain.run.memory import freeze_unused
 from hear_audiomamba.pretrain.run.optim import Schedule, WeightAverage, parameter_groups
 from hear_audiomamba.pretrain.run.probe import Probe
 
@@ -49,6 +52,16 @@ def test_biases_norms_tokens_and_time_constants_do_not_decay(variant):
     assert not any(n.endswith(("bias", "token", "pos_embed")) or "A_log" in n or "norm" in n for n in decayed)
     assert all(dict(encoder.named_parameters())[n].ndim >= 2 for n in decayed)
     assert any("in_proj" in n for n in decayed) and any("A_log" in n for n in free)
+
+
+def test_blocks_that_are_not_run_do_not_learn(config):
+    run = config("model_options={embed_dim: 32, depth: 2, d_state: 4, expand: 2, trained_depth: 1}")
+    parts = build(run)
+    freeze_unused(parts, Forward(run, parts, torch.device("cpu")))
+    learning = {name for name, p in parts.encoder.named_parameters() if p.requires_grad}
+    assert {"mask_token", "cls_token", "pred.0.weight", "blocks.0.mixer.A_log"} <= learning
+    assert not any(name.startswith("blocks.1.") for name in learning)
+    assert all(p.grad is None for p in parts.objective.parameters())
 
 
 def test_the_average_follows_the_weights():
