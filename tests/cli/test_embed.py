@@ -8,8 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +17,6 @@ import soundfile
 from hear_audiomamba.cli import main
 
 RECORDINGS = Path(__file__).parents[2] / "examples" / "audio"
-# Slow enough to be stopped on the way, on a fast and idle machine too.
-SLOWER = ["--option", "depth=8", "--option", "embed_dim=96"]
 SMALL = ["--option", "depth=1", "--option", "embed_dim=24", "--device", "cpu", "--quiet"]
 
 
@@ -102,60 +98,79 @@ def test_two_shares_on_the_command_line(folder, tmp_path, capsys):
     assert (tmp_path / "out" / "summary-1-of-2.json").exists()
 
 
-def start(*words) -> subprocess.Popen[str]:
-    """Start `embed` as a process of its own."""
-    command = [sys.executable, "-m", "hear_audiomamba", "embed", *SMALL[:-1], *map(str, words)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+# `embed` as a process of its own, which gets a signal as the so-many-th file of one kind is put in its place. What is
+# finished is put on record at once, so that a run of a second has something to go on with.
+STOPPED = """
+import os, sys
+from hear_audiomamba.archive import keeper
+from hear_audiomamba.cli import main
+signal, ending, left = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+keeper.KEEP_SECONDS = 0.0
+def look(event, arguments):
+    global left
+    if event == "os.rename" and str(arguments[1]).endswith(ending):
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal)
+sys.addaudithook(look)
+sys.exit(main(["embed", *sys.argv[4:]]))
+"""
+N_FILES = 206  # 6 recordings and copies of one that has two windows
 
 
-def wait_for(process: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
+def embed_until(number: int, ending: str, count: int, *words) -> str:
+    """Embed until `count` files with this ending are in their places; return what an interrupted run said."""
+    words = [number, ending, count, *words, *SMALL]
+    done = subprocess.run(
+        [sys.executable, "-c", STOPPED, *map(str, words)], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 130 and "Traceback" not in done.stderr, done.stderr
+    return done.stderr
+
+
+@pytest.fixture
+def many(folder):
+    for index in range(N_FILES - 6):
+        shutil.copy(folder / "speech_english.wav", folder / f"copy{index}.wav")
+    return folder
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_leaves_every_finished_file(folder, tmp_path, number, capsys):
-    for index in range(400):
-        shutil.copy(folder / "speech_english.wav", folder / f"copy{index}.wav")
+def test_an_interrupt_leaves_every_finished_file(many, tmp_path, number, capsys):
     out = tmp_path / "out"
-    process = start(folder, "--out", out, *SLOWER)  # all files are in one unit
-    wait_for(process, lambda: len(list(out.rglob("*.npz"))) >= 50)
-    process.send_signal(number)
-    _, shown = process.communicate(timeout=60)
-    assert process.returncode == 130 and "Traceback" not in shown, shown
-    said = re.search(r"interrupted: (\d+) of 406 done; the same command continues", shown)
+    shown = embed_until(number, ".npz", 50, many, "--out", out)  # all files are in one unit
+    said = re.search(rf"interrupted: (\d+) of {N_FILES} done; the same command continues", shown)
     assert said, shown
     # On disk at least: a file may have been put in its place just before it was counted.
-    assert 50 <= int(said[1]) <= len(list(out.rglob("*.npz"))) < 406
+    assert 50 <= int(said[1]) <= len(list(out.rglob("*.npz"))) < N_FILES
     for path in out.rglob("*.npz"):
         with np.load(path) as held:
             assert np.isfinite(held["scene"]).all()
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.npz")}
-    assert embed(folder, out, *SLOWER) == 0
-    kept = re.search(r"406 of 406 files .* (\d+) of them in earlier runs", capsys.readouterr().out)
+    assert embed(many, out) == 0
+    kept = re.search(
+        rf"{N_FILES} of {N_FILES} files .* (\d+) of them in earlier runs", capsys.readouterr().out
+    )
     unchanged = sum(path.stat().st_mtime_ns == time for path, time in before.items())
     assert kept and 0 < int(kept[1]) <= unchanged
     # What is done again are the files of the batches that were open: four of 16 windows, a window each.
     assert int(said[1]) - int(kept[1]) <= 2 * 64
-    assert len(list(out.rglob("*.npz"))) == 406
+    assert len(list(out.rglob("*.npz"))) == N_FILES
 
 
 @pytest.mark.parametrize("format", ["npy", "parquet"])
-def test_interrupted_shards_go_on_where_they_were(folder, tmp_path, format, capsys):
-    for index in range(400):
-        shutil.copy(folder / "speech_english.wav", folder / f"copy{index}.wav")
+def test_interrupted_shards_go_on_where_they_were(many, tmp_path, format, capsys):
     out, whole = tmp_path / "out", tmp_path / "whole"
-    process = start(folder, "--out", out, "--format", format, "--timestamps", *SLOWER)
-    progress = out / ".hear-audiomamba" / "parts" / "00000" / "progress.json"
-    wait_for(process, lambda: progress.exists() and json.loads(progress.read_text())["done"] > 0)
-    process.send_signal(signal.SIGINT)
-    _, shown = process.communicate(timeout=60)
-    assert process.returncode == 130 and "the same command continues" in shown, shown
+    words = ("--format", format, "--timestamps")
+    shown = embed_until(signal.SIGINT, "progress.json", 2, many, "--out", out, *words)
+    assert "the same command continues" in shown
     assert not list(out.glob(f"*.{format}"))
-    assert embed(folder, out, "--format", format, "--timestamps", *SLOWER) == 0
-    assert re.search(r"406 of 406 files .* (\d+) of them in earlier runs", capsys.readouterr().out)
-    assert embed(folder, whole, "--format", format, "--timestamps", *SLOWER) == 0
+    assert embed(many, out, *words) == 0
+    kept = re.search(
+        rf"{N_FILES} of {N_FILES} files .* (\d+) of them in earlier runs", capsys.readouterr().out
+    )
+    assert kept and 0 < int(kept[1]) < N_FILES
+    assert embed(many, whole, *words) == 0
     for path in whole.glob(f"*.{format}"):
         assert (out / path.name).read_bytes() == path.read_bytes()
 
