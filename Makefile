@@ -14,11 +14,15 @@ BUILD_INPUTS := setup.py build_kernel.py $(wildcard hear_audiomamba/ops/csrc/*)
 demo: $(VENV)/.installed
 	$(PY) -m hear_audiomamba embed examples/audio --out embeddings/examples --overwrite
 
+# A process a core, one thread each; WORKERS=0 runs the tests one after another in one process.
+WORKERS ?= logical
+PYTEST := $(PY) -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist loadfile
+
 test: lint $(HEAREVAL_VENV)/.heareval-installed
-	$(PY) -m pytest
+	$(PYTEST)
 
 test-all: $(VENV)/.installed-test $(HEAREVAL_VENV)/.heareval-installed
-	$(PY) -m pytest -m "slow or not slow"
+	$(PYTEST) -m "slow or not slow"
 
 heareval: $(HEAREVAL_VENV)/.heareval-installed
 

@@ -89,6 +89,7 @@ EXTRAS["cuda"] = EXTRAS["gpu"]
 EXTRAS["test"] = sorted(
     {
         "pytest",
+        "pytest-xdist",
         "hypothesis",
         *EXTRAS["onnx"],
         "kaldi-native-fbank",

@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
 
 ROOT = Path(__file__).parents[2]
-HAS_TRITON = pytest.mark.skipif(
-    subprocess.run([sys.executable, "-c", "import triton"], capture_output=True).returncode != 0,
-    reason="triton is not installed",
-)
+HAS_TRITON = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
 
 COMPILE = """
 import sys
