@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..ops import causal_conv1d, linear, selective_scan
+from ..ops.mixer import Direction, can_mix, mixer
 from ..ops.prepared import prepared
 
 Bidirectional = Literal["v1", "v2"] | None
@@ -34,16 +35,6 @@ class MixerState(NamedTuple):
 
 class StepSize(nn.Linear):
     """The projection to step sizes. The scan adds its bias, inside the softplus, so it stays float32."""
-
-
-class _Direction(NamedTuple):
-    """The parameters of one direction of a mixer."""
-
-    conv: nn.Conv1d
-    x_proj: nn.Linear
-    dt_proj: StepSize
-    a_log: Tensor
-    d: Tensor
 
 
 class MambaMixer(nn.Module):
@@ -131,19 +122,21 @@ class MambaMixer(nn.Module):
         Returns:
             `(batch, L, d_model)` in x's dtype.
         """
-        xz = linear(x, self.in_proj.weight)
+        in_proj, out_proj, ways = self.in_proj.weight, self.out_proj.weight, self._directions()
+        if self.bidirectional != "v1" and can_mix(x, in_proj, out_proj, ways, self.backend):
+            y = mixer(x, in_proj, out_proj, ways, reverse)
+            return y.mul_(0.5) if len(ways) == 2 and self.halve else y
+        xz = linear(x, in_proj)
         x, z = xz.split(self.d_inner, dim=-1)
-        ahead = self._ahead()
-        x_ahead = self._convolve(x, ahead, reverse)
-        y = self._scan(x_ahead, z, ahead, reverse)
+        x_ahead = self._convolve(x, ways[0], reverse)
+        y = self._scan(x_ahead, z, ways[0], reverse)
         if self.bidirectional == "v1":
-            y = y + self._scan(x_ahead, z, ahead._replace(a_log=self.A_b_log), not reverse)
+            y = y + self._scan(x_ahead, z, ways[0]._replace(a_log=self.A_b_log), not reverse)
         elif self.bidirectional == "v2":
-            back = _Direction(self.conv1d_b, self.x_proj_b, self.dt_proj_b, self.A_b_log, self.D_b)
-            y = y + self._scan(self._convolve(x, back, not reverse), z, back, not reverse)
+            y = y + self._scan(self._convolve(x, ways[1], not reverse), z, ways[1], not reverse)
             if self.halve:
                 y = y.mul_(0.5)
-        return linear(y, self.out_proj.weight)
+        return linear(y, out_proj)
 
     def step(self, x: Tensor, state: MixerState | None) -> tuple[Tensor, MixerState]:
         """Mix the next piece of a sequence, continuing from where the last piece ended.
@@ -161,39 +154,50 @@ class MambaMixer(nn.Module):
         """
         if self.bidirectional is not None:
             raise ConfigError("a bidirectional mixer cannot go step by step: it needs the whole sequence")
+        (way,) = self._directions()
         xz = linear(x, self.in_proj.weight)
         x, z = xz.split(self.d_inner, dim=-1)
         x, conv_state = causal_conv1d(
-            x, prepared(self.conv1d.weight, _taps), self.conv1d.bias,
+            x, prepared(_taps, way.conv), way.conv_bias,
             initial_state=None if state is None else state.conv, return_last_state=True,
             backend=self.backend,
         )  # fmt: skip
-        delta, b, c = self._project(x, self._ahead())
+        delta, b, c = self._project(x, way)
         y, scan_state = selective_scan(
-            x, delta, prepared(self.A_log, _decay_rates), b, c, self.D.float(), z,
-            self.dt_proj.bias.float(), True,
+            x, delta, prepared(_decay_rates, way.a_log), b, c, way.d.float(), z, way.dt_bias.float(), True,
             initial_state=None if state is None else state.scan, return_last_state=True,
             backend=self.backend,
         )  # fmt: skip
         return linear(y, self.out_proj.weight), MixerState(conv_state, scan_state)
 
-    def _ahead(self) -> _Direction:
-        return _Direction(self.conv1d, self.x_proj, self.dt_proj, self.A_log, self.D)
+    def _directions(self) -> tuple[Direction, ...]:
+        """Return the parameters of the directions that have parameters of their own: one or two."""
+        ahead = Direction(
+            self.conv1d.weight, self.conv1d.get_parameter("bias"), self.x_proj.weight,
+            self.dt_proj.weight, self.dt_proj.bias, self.A_log, self.D,
+        )  # fmt: skip
+        if self.bidirectional != "v2":
+            return (ahead,)
+        back = Direction(
+            self.conv1d_b.weight, self.conv1d_b.get_parameter("bias"), self.x_proj_b.weight,
+            self.dt_proj_b.weight, self.dt_proj_b.bias, self.A_b_log, self.D_b,
+        )  # fmt: skip
+        return ahead, back
 
-    def _convolve(self, x: Tensor, way: _Direction, reverse: bool) -> Tensor:
+    def _convolve(self, x: Tensor, way: Direction, reverse: bool) -> Tensor:
         return causal_conv1d(
-            x, prepared(way.conv.weight, _taps), way.conv.bias, reverse=reverse, backend=self.backend
+            x, prepared(_taps, way.conv), way.conv_bias, reverse=reverse, backend=self.backend
         )
 
-    def _project(self, x: Tensor, way: _Direction) -> tuple[Tensor, Tensor, Tensor]:
-        projected = linear(x, way.x_proj.weight)
+    def _project(self, x: Tensor, way: Direction) -> tuple[Tensor, Tensor, Tensor]:
+        projected = linear(x, way.x_proj)
         dt, b, c = projected.split([self.dt_rank, self.d_state, self.d_state], dim=-1)
-        return linear(dt, way.dt_proj.weight), b, c
+        return linear(dt, way.dt_proj), b, c
 
-    def _scan(self, x: Tensor, z: Tensor, way: _Direction, reverse: bool) -> Tensor:
+    def _scan(self, x: Tensor, z: Tensor, way: Direction, reverse: bool) -> Tensor:
         delta, b, c = self._project(x, way)
         return selective_scan(
-            x, delta, prepared(way.a_log, _decay_rates), b, c, way.d.float(), z, way.dt_proj.bias.float(), True,
+            x, delta, prepared(_decay_rates, way.a_log), b, c, way.d.float(), z, way.dt_bias.float(), True,
             reverse=reverse, backend=self.backend,
         )  # fmt: skip
 

@@ -42,7 +42,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return F.linear(x, weight, bias)
     recorded = records_gradients(x, weight, bias)
     if x.dtype == torch.bfloat16 and not recorded and isinstance(weight, nn.Parameter) and _packs_weights():
-        return _onednn(x, prepared(weight, _packed), bias)
+        return _onednn(x, prepared(_packed, weight), bias)
     if x.dtype == torch.float32 and onednn_is_faster():
         if not recorded:
             return _onednn(x, weight, bias)

@@ -7,6 +7,7 @@ import functools
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,13 +45,20 @@ class View(ctypes.Structure):
         return cls(tensor.data_ptr(), DTYPES[tensor.dtype], strides[0], strides[1], group)
 
 
+_KINDS: dict[str, Any] = {
+    "size": ctypes.c_int64,
+    "view": View,
+    "floats": ctypes.c_void_p,
+    "weights": ctypes.c_void_p,
+}
+
+
 def _struct(name: str, fields: str) -> type[ctypes.Structure]:
     """Make a Structure from "kind: field field; kind: …", kinds as in the header."""
-    kinds = {"size": ctypes.c_int64, "view": View, "floats": ctypes.c_void_p}
     pairs = []
     for part in fields.split(";"):
         kind, names = part.split(":")
-        pairs += [(field, kinds[kind.strip()]) for field in names.split()]
+        pairs += [(field, _KINDS[kind.strip()]) for field in names.split()]
     return type(name, (ctypes.Structure,), {"_fields_": pairs})
 
 
@@ -70,6 +78,13 @@ ConvArgs = _struct(
     "ConvArgs", "size: batch length channels taps reverse silu; view: x y; floats: weight bias initial_state"
 )
 ConvGradients = _struct("ConvGradients", "view: dy dx; floats: dweight dbias dinitial_state")
+MixerDirection = _struct("MixerDirection", "floats: taps conv_bias dt_proj dt_bias decay D; weights: x_proj")
+_KINDS["way"] = MixerDirection
+MixerArgs = _struct(
+    "MixerArgs",
+    "size: batch length width channels states rank reverse directions;"
+    "view: x y; weights: in_proj out_proj; way: ahead back",
+)
 
 
 def run(function: str, *arguments: ctypes.Structure) -> None:
@@ -130,7 +145,7 @@ def load() -> ctypes.CDLL:
     library.audiomamba_set_openmp.argtypes = [ctypes.c_void_p]
     library.audiomamba_set_openmp.restype = None
     library.audiomamba_channels_per_item.restype = ctypes.c_int64
-    for kernel in ("scan_forward", "scan_backward", "conv_forward", "conv_backward"):
+    for kernel in ("scan_forward", "scan_backward", "conv_forward", "conv_backward", "mixer"):
         getattr(library, f"audiomamba_{kernel}").restype = None
     library.audiomamba_set_openmp(_torch_thread_pool())
     library.audiomamba_chosen.restype = ctypes.c_char_p
@@ -145,6 +160,11 @@ def isa() -> str:
         BackendError: the library cannot be loaded.
     """
     return str(load().audiomamba_chosen().decode())
+
+
+def mixes(dtype: torch.dtype) -> bool:
+    """Tell whether the kernels have a mixer for inputs of a type: in bfloat16 only by AMX."""
+    return dtype in DTYPES and bool(load().audiomamba_mixes(ctypes.c_int64(DTYPES[dtype])))
 
 
 def choose_isa(name: str | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, MutableMapping
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,29 +12,39 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from .eager import plain_call
 
-Make = Callable[[Tensor], Tensor]
+T = TypeVar("T")
 State = tuple[int, int, tuple[int, ...]]
 
-_kept: MutableMapping[Tensor, dict[Make, tuple[State, Tensor]]] = WeakTensorKeyDictionary()
+_kept: MutableMapping[Tensor, dict[Callable[..., Any], tuple[list[State], Any]]] = WeakTensorKeyDictionary()
 
 
-def prepared(weight: Tensor, make: Make) -> Tensor:
-    """Return `make(weight)`, computed once for as long as the weight lives and stays as it is.
+def prepared(make: Callable[..., T], *weights: Tensor) -> T:
+    """Return `make(*weights)`, computed once for as long as the weights live and stay as they are.
 
     Where gradients are recorded or anything watches the call, and away from the CPU, it is computed again.
+    The weights themselves may be replaced in any way: by a load, a cast, an edit in place, `weight.data`.
 
     Args:
-        weight: a parameter: the tensor itself, since a view made for the call would not be found again.
         make: a function of the module level, which is part of the key.
+        weights: parameters: the tensors themselves, since views made for the call would not be found again.
     """
-    if not plain_call(weight) or weight.device.type != "cpu" or weight.is_inference():
-        return make(weight)
-    state = _state(weight)
-    kept = _kept.setdefault(weight, {})
-    if make not in kept or kept[make][0] != state:
+    if not plain_call(*weights) or weights[0].device.type != "cpu":
+        return make(*weights)
+    return kept(make, *weights)
+
+
+def kept(make: Callable[..., T], *weights: Tensor) -> T:
+    """Return what `prepared` does, for a caller who has seen that `plain_call` holds, on the CPU."""
+    first = weights[0]
+    if first.is_inference():  # torch counts no changes of such tensors
+        return make(*weights)
+    states = [_state(weight) for weight in weights]
+    results = _kept.setdefault(first, {})
+    if make not in results or results[make][0] != states:
         with torch.no_grad():
-            kept[make] = (state, make(weight.detach()))
-    return kept[make][1]
+            results[make] = (states, make(*(weight.detach() for weight in weights)))
+    result: T = results[make][1]
+    return result
 
 
 def _state(weight: Tensor) -> State:

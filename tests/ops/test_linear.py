@@ -96,9 +96,9 @@ def test_what_is_prepared_is_made_once_and_dies_with_its_weight():
 
     weight = torch.nn.Parameter(torch.zeros(5, 3))
     with torch.no_grad():
-        assert all(torch.equal(prepared(weight, make), weight + 1) for _ in range(3))
+        assert all(torch.equal(prepared(make, weight), weight + 1) for _ in range(3))
         assert len(made) == 1
-    assert prepared(weight, make).requires_grad and len(made) == 2  # training sees the weight itself
+    assert prepared(make, weight).requires_grad and len(made) == 2  # training sees the weight itself
     kept = len(_kept)
     del weight
     gc.collect()

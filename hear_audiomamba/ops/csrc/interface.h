@@ -57,6 +57,28 @@ struct ConvGradients {
   float* dinitial_state;  // (batch, channels, taps - 1) or null
 };
 
+// One direction of a mixer. Matrices are laid out for the kernel: taps (4, channels), dt_proj (rank, channels),
+// decay (states, channels) with log2(e) as a factor; x_proj in panels (see product.h), its columns dt, B and C.
+struct MixerDirection {
+  const float *taps, *conv_bias, *dt_proj, *dt_bias, *decay, *D;
+  const void* x_proj;
+};
+
+struct MixerArgs {
+  int64_t batch, length, width, channels, states, rank;
+  int64_t reverse;     // of the first direction; the second one runs against it
+  int64_t directions;  // 1 or 2
+  View x, y;
+  const void *in_proj, *out_proj;  // in panels, of the dtype of x
+  MixerDirection ways[2];  // the second one is empty where there is one direction
+};
+
+// The threads that share one clip: `run` calls work(self, part) for each part, on a thread of its own.
+struct Team {
+  int64_t threads;
+  void (*run)(int64_t threads, void (*work)(const void* self, int64_t part), const void* self);
+};
+
 // One entry per instruction set: how many independent items a call has, and functions that do one of them.
 struct Kernels {
   const char* name;
@@ -70,6 +92,8 @@ struct Kernels {
   void (*conv_forward)(const ConvArgs&, int64_t item);
   int64_t (*conv_items)(const ConvArgs&);
   void (*conv_backward)(const ConvArgs&, const ConvGradients&, int64_t item);
+  void (*mix)(const MixerArgs&, int64_t clip, const Team&);
+  bool (*mixes)(int64_t dtype);
 };
 
 }  // namespace audiomamba

@@ -1,5 +1,6 @@
 // Compiled once per instruction set, each time with another AUDIOMAMBA_ISA and other machine flags.
 #include "conv.h"
+#include "mixer.h"
 #include "scan_backward.h"
 #include "scan_forward.h"
 
@@ -22,6 +23,8 @@ const Kernels kernels = {
     conv_forward,
     conv_items,
     conv_backward,
+    mix,
+    mixes,
 };
 
 }  // namespace AUDIOMAMBA_ISA

@@ -58,6 +58,10 @@ void run_items(int64_t items, int64_t threads, const Work& work) {
     gomp_parallel(Shared::loop, &shared, unsigned(team), 0);
 }
 
+void run_parts(int64_t threads, void (*work)(const void*, int64_t), const void* self) {
+  run_items(threads, threads, [=](int64_t part) { work(self, part); });
+}
+
 }  // namespace
 }  // namespace audiomamba
 
@@ -106,6 +110,16 @@ AUDIOMAMBA_EXPORT void audiomamba_conv_forward(const ConvArgs* a, int64_t thread
 
 AUDIOMAMBA_EXPORT void audiomamba_conv_backward(const ConvArgs* a, const ConvGradients* g, int64_t threads) {
   run_items(chosen->conv_items(*a), threads, [a, g](int64_t i) { chosen->conv_backward(*a, *g, i); });
+}
+
+// Whether a mixer can run on tensors of a Dtype: not 0 if so.
+AUDIOMAMBA_EXPORT int64_t audiomamba_mixes(int64_t dtype) { return chosen->mixes(dtype); }
+
+// As many clips as give each thread the same number go one to a thread; all threads share each of the rest.
+AUDIOMAMBA_EXPORT void audiomamba_mixer(const MixerArgs* a, int64_t threads) {
+  const int64_t alone = a->batch - a->batch % threads;
+  run_items(alone, threads, [a](int64_t clip) { chosen->mix(*a, clip, Team{1, run_parts}); });
+  for (int64_t clip = alone; clip < a->batch; ++clip) chosen->mix(*a, clip, Team{threads, run_parts});
 }
 
 }  // extern "C"

@@ -1,0 +1,231 @@
+// A whole Mamba mixer without gradients: in_proj, convolution, x_proj, dt_proj, scan, gate and out_proj. It runs
+// over a sequence piece by piece, so that what lies between the products stays in the cache.
+#pragma once
+#include <cstdlib>
+
+#include "amx.h"
+#include "product.h"
+#include "scan_forward.h"
+
+namespace audiomamba {
+namespace AUDIOMAMBA_ISA {
+
+constexpr int kTaps = 4;
+// Tokens of a piece, a multiple of every tile's rows: for a thread with a clip of its own, and for all together.
+constexpr int64_t kPieceOfOne = 96, kPieceOfTeam = 288;
+constexpr int kMostRank = 256;
+
+// The share of `part` in `count` things, in steps of `step`.
+struct Share {
+  int64_t first, last;
+  Share(int64_t count, int64_t step, int64_t part, int64_t parts) {
+    const int64_t steps = ceil_div(count, step);
+    first = steps * part / parts * step;
+    last = steps * (part + 1) / parts * step;
+    if (last > count) last = count;
+  }
+};
+
+// One clip on its way through a mixer. Tensors named in capital letters in the comments are (panels, rows, 32).
+template <class Kind>
+class Mixer {
+ public:
+  typedef typename Kind::Stored Stored;
+
+  Mixer(const MixerArgs& args, int64_t clip, const Team& team) : a_(args), clip_(clip), team_(team) {
+    const int64_t piece = team.threads > 1 ? kPieceOfTeam : kPieceOfOne;
+    const int64_t whole = ceil_div(a_.length, kPieceOfOne) * kPieceOfOne;
+    // The second direction starts where the first one ends: both need the whole sequence at once.
+    rows_ = a_.directions > 1 || whole < piece ? whole : piece;
+    projected_ = ceil_div(a_.rank + 2 * a_.states, kPanel) * kPanel;
+    const int64_t inner = rows_ * a_.channels, carried = a_.channels * (kTaps - 1 + a_.states);
+    const int64_t floats = 2 * inner + rows_ * projected_ + carried;
+    const int64_t stored = rows_ * a_.width + a_.directions * inner;
+    memory_ = std::malloc(floats * sizeof(float) + stored * sizeof(Stored) + 64);
+    float* at = reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(memory_) + 63) / 64 * 64);
+    x_ = at;
+    z_ = x_ + inner;
+    weights_ = z_ + inner;
+    past_ = weights_ + rows_ * projected_;
+    states_ = past_ + a_.channels * (kTaps - 1);
+    input_ = reinterpret_cast<Stored*>(past_ + carried);
+    u_ = input_ + rows_ * a_.width;
+    y_ = a_.directions > 1 ? u_ + inner : u_;
+  }
+  ~Mixer() { std::free(memory_); }
+  Mixer(const Mixer&) = delete;
+
+  void run() {
+    const int64_t pieces = ceil_div(a_.length, rows_);
+    for (int64_t i = 0; i < pieces; ++i) {
+      start_ = (a_.reverse ? pieces - 1 - i : i) * rows_;
+      count_ = a_.length - start_ < rows_ ? a_.length - start_ : rows_;
+      tiles_ = ceil_div(count_, Kind::kRows) * Kind::kRows;
+      if (team_.threads > 1) share([=](int64_t part) { read(part); });
+      for (int64_t way = 0; way < a_.directions; ++way) {
+        const bool fresh = i == 0;
+        share([=](int64_t part) { enter(part, way, fresh); });
+        share([=](int64_t part) { project(part, way); });
+        share([=](int64_t part) { scan(part, way, fresh); });
+      }
+      share([=](int64_t part) { leave(part); });
+    }
+  }
+
+ private:
+  template <class Work>
+  void share(const Work& work) {
+    if (team_.threads == 1) return work(0);
+    team_.run(team_.threads, [](const void* self, int64_t part) { (*static_cast<const Work*>(self))(part); }, &work);
+  }
+  int64_t at(int64_t channel) const { return channel / kPanel * rows_ * kPanel + channel % kPanel; }
+  bool backwards(int64_t way) const { return (a_.reverse != 0) != (way != 0); }
+
+  // Copy the piece's rows of x into panels.
+  void read(int64_t part) {
+    const Share rows(count_, 1, part, team_.threads);
+    const Stored* from = reinterpret_cast<const Stored*>(a_.x.data) + clip_ * a_.x.batch + start_ * a_.x.row;
+    for (int64_t t = rows.first; t < rows.last; ++t)
+      for (int64_t k = 0; k < a_.width; k += kPanel)
+        std::memcpy(input_ + at(k) + t * kPanel, from + t * a_.x.row + k, kPanel * sizeof(Stored));
+  }
+
+  // in_proj and the convolution, for a share of the channels.
+  void enter(int64_t part, int64_t way, bool fresh) {
+    DenormalsOff quiet;
+    if (team_.threads == 1 && way == 0) read(0);
+    const Share own(a_.channels, kPanel, part, team_.threads);
+    [[maybe_unused]] const typename Kind::Session session;
+    for (int64_t channel = own.first; channel < own.last; channel += kPanel) {
+      if (way == 0) {
+        multiply_into(channel, x_ + at(channel));
+        multiply_into(a_.channels + channel, z_ + at(channel));
+      }
+      for (int64_t c = channel; c < channel + kPanel; c += kLanes) convolve(c, a_.ways[way], backwards(way), fresh);
+    }
+  }
+  void multiply_into(int64_t column, float* to) {
+    const Stored* weights = static_cast<const Stored*>(a_.in_proj) + column * a_.width;
+    for (int64_t t = 0; t < tiles_; t += Kind::kRows)
+      Kind::multiply(input_ + t * kPanel, rows_ * kPanel, a_.width, weights, to + t * kPanel);
+  }
+  void convolve(int64_t channel, const MixerDirection& way, bool reverse, bool fresh) {
+    const float* x = x_ + at(channel);
+    Stored* u = u_ + at(channel);
+    vfloat taps[kTaps], past[kTaps - 1];
+    for (int k = 0; k < kTaps; ++k) taps[k] = load(way.taps + k * a_.channels + channel);
+    for (int k = 0; k < kTaps - 1; ++k) past[k] = fresh ? splat(0.0f) : load(past_ + k * a_.channels + channel);
+    const vfloat bias = load(way.conv_bias + channel);
+    for (int64_t t = 0; t < count_; ++t) {
+      const int64_t row = (reverse ? count_ - 1 - t : t) * kPanel;
+      const vfloat input = load(x + row);
+      vfloat sum = (taps[0] * past[0] + bias) + taps[1] * past[1];
+      sum = (taps[2] * past[2] + sum) + taps[3] * input;
+      Kind::write(u + row, silu(sum));
+      past[0] = past[1];
+      past[1] = past[2];
+      past[2] = input;
+    }
+    for (int k = 0; k < kTaps - 1; ++k) store(past_ + k * a_.channels + channel, past[k]);
+  }
+
+  // x_proj, for a share of the tokens.
+  void project(int64_t part, int64_t way) {
+    DenormalsOff quiet;
+    const Share own(tiles_, Kind::kRows, part, team_.threads);
+    [[maybe_unused]] const typename Kind::Session session;
+    const Stored* weights = static_cast<const Stored*>(a_.ways[way].x_proj);
+    float tile[Kind::kRows * kPanel];
+    for (int64_t t = own.first; t < own.last; t += Kind::kRows)
+      for (int64_t column = 0; column < projected_; column += kPanel) {
+        Kind::multiply(u_ + t * kPanel, rows_ * kPanel, a_.channels, weights + column * a_.channels, tile);
+        for (int i = 0; i < Kind::kRows; ++i)
+          std::memcpy(weights_ + (t + i) * projected_ + column, tile + i * kPanel, sizeof(float) * kPanel);
+      }
+  }
+
+  // dt_proj, the scan and the gate, for a share of the channels.
+  void scan(int64_t part, int64_t way, bool fresh) {
+    DenormalsOff quiet;
+    const Share own(a_.channels, kLanes, part, team_.threads);
+    for (int64_t channel = own.first; channel < own.last; channel += kLanes) {
+      vfloat decay[kMaxStates], states[kMaxStates], steps[kMostRank];
+      for (int64_t n = 0; n < a_.states; ++n) {
+        decay[n] = load(a_.ways[way].decay + n * a_.channels + channel);
+        states[n] = fresh ? splat(0.0f) : load(states_ + n * a_.channels + channel);
+      }
+      for (int64_t r = 0; r < a_.rank; ++r) steps[r] = load(a_.ways[way].dt_proj + r * a_.channels + channel);
+      for (int64_t start = 0; start < count_; start += kBlock)
+        scan_tokens(start, channel, way, decay, states, steps);
+      for (int64_t n = 0; n < a_.states; ++n) store(states_ + n * a_.channels + channel, states[n]);
+    }
+  }
+  void scan_tokens(int64_t start, int64_t channel, int64_t way, const vfloat* decay, vfloat* states,
+                   const vfloat* steps) {
+    const int count = int(count_ - start < kBlock ? count_ - start : kBlock);
+    const vfloat bias = load(a_.ways[way].dt_bias + channel), skip = load(a_.ways[way].D + channel);
+    const float *B[kBlock], *C[kBlock];
+    int64_t rows[kBlock];
+    ForwardTokens k;
+    for (int t = 0; t < count; ++t) {
+      const int64_t row = backwards(way) ? count_ - 1 - (start + t) : start + t;
+      const float* weights = weights_ + row * projected_;
+      B[t] = weights + a_.rank;
+      C[t] = B[t] + a_.states;
+      rows[t] = at(channel) + row * kPanel;
+      vfloat step = bias;
+      for (int64_t r = 0; r < a_.rank; ++r) step += splat(weights[r]) * steps[r];
+      const vfloat u = Kind::read(u_ + rows[t]);
+      k.delta[t] = softplus(step);
+      k.weighted[t] = k.delta[t] * u;
+      k.y[t] = skip * u;
+    }
+    advance_all(count, a_.states, decay, states, k.delta, k.weighted, B, C, k.y);
+    for (int t = 0; t < count; ++t) {
+      vfloat y = k.y[t] * silu(load(z_ + rows[t]));
+      if (way != 0) y += Kind::read(y_ + rows[t]);
+      Kind::write(y_ + rows[t], y);
+    }
+  }
+
+  // out_proj, for a share of the tokens.
+  void leave(int64_t part) {
+    DenormalsOff quiet;
+    const Share own(tiles_, Kind::kRows, part, team_.threads);
+    [[maybe_unused]] const typename Kind::Session session;
+    const Stored* weights = static_cast<const Stored*>(a_.out_proj);
+    Stored* to = reinterpret_cast<Stored*>(a_.y.data) + clip_ * a_.y.batch + start_ * a_.y.row;
+    float tile[Kind::kRows * kPanel];
+    for (int64_t t = own.first; t < own.last; t += Kind::kRows)
+      for (int64_t column = 0; column < a_.width; column += kPanel) {
+        Kind::multiply(y_ + t * kPanel, rows_ * kPanel, a_.channels, weights + column * a_.channels, tile);
+        for (int64_t i = 0; i < Kind::kRows && t + i < count_; ++i)
+          for (int j = 0; j < kPanel; j += kLanes)
+            Kind::write(to + (t + i) * a_.y.row + column + j, load(tile + i * kPanel + j));
+      }
+  }
+
+  const MixerArgs& a_;
+  const int64_t clip_;
+  const Team team_;
+  int64_t rows_, projected_;        // rows in memory of each tensor; columns of x_proj's result
+  int64_t start_, count_, tiles_;   // of the piece at hand: first token, tokens, and tokens in whole tiles
+  void* memory_;
+  Stored* input_;    // X (width)
+  float *x_, *z_;    // X and Z (channels)
+  Stored *u_, *y_;   // U and Y (channels), one and the same where there is one direction
+  float* weights_;   // (rows, projected): dt, B and C
+  float *past_, *states_;  // (3, channels) and (states, channels), carried from piece to piece
+};
+
+inline bool mixes(int64_t dtype) { return dtype == kFloat32 || (dtype == kBFloat16 && amx::usable()); }
+
+inline void mix(const MixerArgs& a, int64_t clip, const Team& team) {
+  if (a.x.dtype == kFloat32)
+    Mixer<Float32>(a, clip, team).run();
+  else
+    Mixer<amx::BFloat16>(a, clip, team).run();
+}
+
+}  // namespace AUDIOMAMBA_ISA
+}  // namespace audiomamba

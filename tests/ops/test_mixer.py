@@ -1,0 +1,189 @@
+"""A mixer in one call of the compiled kernel gives what the operators one by one give, in float64."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import pickle
+
+import pytest
+import torch
+
+from hear_audiomamba.errors import InputError
+from hear_audiomamba.modules.compute import cast_products
+from hear_audiomamba.modules.mamba import MambaMixer
+from hear_audiomamba.ops import mixer as module
+from hear_audiomamba.ops import native, use_backend
+
+from .cases import assert_close
+
+KINDS = [None, "v2"]
+
+
+def make_mixer(width=32, bidirectional=None, seed=0, **sizes) -> MambaMixer:
+    """Return a mixer whose parameters are all random."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        mixer = MambaMixer(width, bidirectional=bidirectional, **sizes)
+        for parameter in (mixer.D, mixer.A_log):
+            parameter.data += 0.3 * torch.randn_like(parameter)
+    return mixer
+
+
+def sequence(batch: int, length: int, width: int = 32) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(batch * 1000 + length)
+    return torch.randn(batch, length, width, generator=generator)
+
+
+@torch.no_grad()
+def exact(mixer: MambaMixer, x: torch.Tensor, reverse: bool = False) -> torch.Tensor:
+    with use_backend("reference"):
+        return copy.deepcopy(mixer).double()(x.double(), reverse)
+
+
+@torch.no_grad()
+def fused(mixer: MambaMixer, x: torch.Tensor, reverse: bool = False) -> torch.Tensor:
+    """Return the result of the one call, and see to it that it is the one."""
+    ways = mixer._directions()
+    assert module.can_mix(x, mixer.in_proj.weight, mixer.out_proj.weight, ways, mixer.backend)
+    return mixer(x, reverse)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 11, 12, 13, 95, 96, 97, 251, 300])
+@pytest.mark.parametrize("bidirectional", KINDS)
+def test_every_length(isa, bidirectional, length):
+    mixer = make_mixer(bidirectional=bidirectional)
+    x = sequence(1, length)
+    for reverse in (False, True):
+        assert_close([fused(mixer, x, reverse)], [exact(mixer, x, reverse)])
+
+
+@pytest.mark.parametrize(
+    "sizes", [{"d_state": 1}, {"d_state": 24, "expand": 3}, {"dt_rank": 33, "d_state": 5}, {"expand": 1}]
+)
+@pytest.mark.parametrize("bidirectional", KINDS)
+def test_every_size(isa, threads, bidirectional, sizes):
+    mixer = make_mixer(64, bidirectional, **sizes)
+    x = sequence(2, 130, 64)
+    assert_close([fused(mixer, x)], [exact(mixer, x)])
+
+
+@pytest.mark.parametrize("bidirectional", KINDS)
+def test_same_bits_for_any_threads_and_batch(bidirectional):
+    mixer, x = make_mixer(bidirectional=bidirectional), sequence(5, 310)
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads, batch in itertools.product((1, 2, 3), (1, 2, 5)):
+            torch.set_num_threads(threads)
+            results.append(fused(mixer, x[:batch]))
+    finally:
+        torch.set_num_threads(before)
+    for result in results:
+        assert torch.equal(result, results[2][: len(result)])
+
+
+@pytest.mark.parametrize("length", [1, 31, 33, 97, 300])
+@pytest.mark.parametrize("bidirectional", KINDS)
+@torch.no_grad()
+def test_bfloat16_rounds_only_what_enters_a_product(isa, threads, bidirectional, length):
+    if not native.mixes(torch.bfloat16):
+        pytest.skip(f"no bfloat16 mixer for {isa} on this processor")
+    mixer = make_mixer(64, bidirectional, d_state=24)
+    cast_products(mixer, torch.bfloat16)
+    x = sequence(3, length, 64).bfloat16()
+    # Inputs and results of three products are rounded, each to a relative 2^-9 at most.
+    assert_close([fused(mixer, x)], [exact(mixer, x)], limit=3 * 2**-9)
+
+
+def test_rows_and_clips_apart_in_memory():
+    mixer, wide = make_mixer(), sequence(3, 140, 80)
+    x = wide[:, 5:135, 7:39]
+    assert torch.equal(fused(mixer, x), fused(mixer, x.contiguous()))
+    backwards_in_memory = wide.transpose(1, 2)[:, :32].contiguous().transpose(1, 2)
+    assert torch.equal(fused(mixer, backwards_in_memory), fused(mixer, backwards_in_memory.contiguous()))
+
+
+def test_a_row_that_is_not_a_number_spoils_no_row_before_it_and_no_other_clip():
+    mixer, x = make_mixer(), sequence(2, 100)
+    clean = fused(mixer, x)
+    x[0, 50] = torch.nan
+    spoiled = fused(mixer, x)
+    assert torch.equal(spoiled[0, :50], clean[0, :50]) and torch.equal(spoiled[1], clean[1])
+    assert spoiled[0, 50:].isnan().all()
+
+
+def test_no_clips():
+    with torch.no_grad():
+        assert make_mixer()(torch.ones(0, 5, 32)).shape == (0, 5, 32)
+
+
+@torch.no_grad()
+def test_an_input_of_another_width_or_rank_is_refused_as_by_any_layer():
+    for shape in ((2, 5, 64), (2, 5, 31), (5, 32), (1, 2, 5, 32)):
+        with pytest.raises((InputError, RuntimeError)):
+            make_mixer()(torch.ones(shape))
+
+
+@torch.no_grad()
+def test_products_of_two_precisions_are_refused_as_by_any_layer():
+    mixer = make_mixer()
+    mixer.x_proj.weight.data = mixer.x_proj.weight.data.bfloat16()
+    with pytest.raises(RuntimeError, match="dtype"):
+        mixer(sequence(1, 20))
+
+
+CHANGES = {
+    "in place": lambda p: p.mul_(1.5),
+    "behind torch's count": lambda p: p.data.mul_(1.5),
+    "other memory": lambda p: setattr(p, "data", 1.5 * p.detach()),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@torch.no_grad()
+def test_every_parameter_that_changes_is_followed(change):
+    mixer, x = make_mixer(bidirectional="v2"), sequence(1, 20)
+    fused(mixer, x)
+    for parameter in mixer.parameters():
+        CHANGES[change](parameter)
+        assert_close([fused(mixer, x)], [exact(mixer, x)])
+
+
+@torch.no_grad()
+def test_loaded_copied_and_pickled_mixers_have_weights_of_their_own():
+    mixer, other, x = make_mixer(), make_mixer(seed=1), sequence(1, 20)
+    results = [fused(mixer, x), fused(other, x)]
+    copies = copy.deepcopy(mixer), pickle.loads(pickle.dumps(mixer))
+    mixer.load_state_dict(other.state_dict())
+    assert torch.equal(fused(mixer, x), results[1])
+    assert all(torch.equal(fused(each, x), results[0]) for each in copies)
+
+
+def test_what_cannot_be_fused_runs_operator_by_operator():
+    x = sequence(1, 20)
+    mixers = {
+        "one A for two ways": make_mixer(bidirectional="v1"),
+        "width": make_mixer(40),
+        "taps": make_mixer(d_conv=3),
+        "other backend": make_mixer(),
+    }
+    mixers["other backend"].backend = "torch"
+    for mixer in mixers.values():
+        x = sequence(1, 20, mixer.in_proj.in_features)
+        with torch.no_grad():
+            assert_close([mixer(x)], [exact(mixer, x)])
+    mixer, x = make_mixer(), sequence(1, 20)
+    assert mixer(x).requires_grad
+    with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
+        assert mixer(x).dtype == torch.bfloat16
+
+
+@pytest.mark.skipif(native.why_not(torch.empty(0)) is not None, reason="the compiled kernel is not built")
+def test_gradients_of_a_mixer_are_those_of_its_operators():
+    mixer, x = make_mixer(), sequence(1, 20)
+    with torch.no_grad():
+        inferred = mixer(x)
+    trained = mixer(x)
+    torch.testing.assert_close(inferred, trained.detach(), rtol=1e-5, atol=1e-6)
+    trained.sum().backward()
+    assert all(parameter.grad is not None for parameter in mixer.parameters())
