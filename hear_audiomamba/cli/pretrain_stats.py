@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     for path, reason in found.skipped:
         print(f"skipped {path}: {reason}", file=sys.stderr)
     if args.json:
-        write_json(args.json, found.to_dict())
+        write_json(args.json, vars(found))
     return 1 if found.skipped else 0
 
 

@@ -220,12 +220,6 @@ def published_parameters() -> dict[str, int]:
         return {row["model"]: int(row["parameters"]) for row in csv.DictReader(file)}
 
 
-def published_overall() -> dict[str, float]:
-    """Return s(m) as published, by model, for the rows that have it."""
-    with (DATA / "published_scores.csv").open(encoding="utf-8", newline="") as file:
-        return {r["model"]: float(r["score"]) for r in csv.DictReader(file) if r["task"] == "s(m)"}
-
-
 def task_name(task: str) -> str:
     """Return the published name of a HEAR task id; other ids without their version."""
     known = hear_task_list().get(task)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -68,10 +67,6 @@ class CorpusStatistics:
     frames: int
     hours_by_kind: dict[str, float]
     skipped: list[tuple[str, str]]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the statistics as plain values, fit for JSON."""
-        return dict(vars(self))
 
 
 def corpus_statistics(
