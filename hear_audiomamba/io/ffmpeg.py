@@ -18,9 +18,10 @@ from .ranges import ByteSource, DecoderFile
 # The length that a container states may count what encoders put around the sound: two frames and a little.
 _SLACK_FRAMES = 2304
 _SLACK_SECONDS = 0.01
-# Containers with a table of contents; of the others FFmpeg guesses the length from the bit rate.
+# Containers with a table of contents; of the others FFmpeg guesses the length from the bit rate. A CAF file's
+# packets were counted before.
 _STATING = frozenset(
-    ("mov", "mp4", "matroska", "webm", "wv", "tta", "ape", "tak", "mpc", "mpc8", "caf", "wav", "ogg")
+    ("mov", "mp4", "matroska", "webm", "wv", "tta", "ape", "tak", "mpc", "mpc8", "wav", "ogg")
 )
 
 
@@ -115,4 +116,8 @@ def _stated_seconds(container: Any, stream: Any) -> float | None:
         return None
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
-    return None if container.duration is None else float(container.duration / av.time_base)
+    if container.duration is None or len(container.streams) > 1:
+        return None  # the picture may last longer than the sound
+    # In Matroska the length is counted from 0, wherever the sound begins.
+    late = stream.start_time * stream.time_base if stream.start_time and stream.time_base else 0
+    return max(0.0, float(container.duration / av.time_base - late))

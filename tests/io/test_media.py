@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import struct
 import subprocess
 import sys
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -152,6 +154,41 @@ def test_a_video_gives_its_sound(tmp_path):
                 out.mux(packet)
     with pytest.raises(AudioReadError, match=r"silent\.mp4: holds no audio"):
         load_audio(silent, RATE)
+
+
+@pytest.mark.parametrize("late", [0.0, 0.7])
+@pytest.mark.parametrize("picture", [False, True])
+def test_sound_that_begins_late_or_ends_before_the_picture_is_whole(late, picture):
+    signal = (zoo.signal(1, COUNT) * 32767).round() / 32768
+    held = io.BytesIO()
+    with av.open(held, "w", format="matroska") as out:
+        sound = out.add_stream("flac", rate=RATE, layout="mono")
+        video = None
+        if picture:
+            video = out.add_stream("mpeg4", rate=10)
+            video.width, video.height, video.pix_fmt = 32, 32, "yuv420p"
+        frame = av.AudioFrame.from_ndarray(np.float32(signal.T), format="fltp", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = RATE, round(late * RATE), Fraction(1, RATE)
+        for packet in [*sound.encode(frame), *sound.encode(None)]:
+            out.mux(packet)
+        if video is not None:
+            for _ in range(40):
+                for packet in video.encode(av.VideoFrame(32, 32, "yuv420p")):
+                    out.mux(packet)
+            out.mux(video.encode(None))
+    np.testing.assert_allclose(read_all(held.getvalue(), "late.mkv"), signal[:, 0], rtol=0, atol=1.01 / 32768)
+
+
+def test_a_caf_whose_header_counts_whole_packets():
+    data, signal = encoded("caf", "alac")
+    at = data.index(b"pakt") + 12
+    count, valid, priming, _ = struct.unpack(">QQII", data[at : at + 24])
+    assert valid == COUNT and priming == 0
+    data = data[:at] + struct.pack(">QQII", count, count * 4096, 0, 0) + data[at + 24 :]
+    samples = read_all(data, "clip.caf")
+    np.testing.assert_allclose(samples, signal, rtol=0, atol=1.01 / 32768)
+    with pytest.raises(AudioReadError, match="truncated"):
+        read_all(data[: len(data) // 2], "clip.caf")
 
 
 @pytest.mark.parametrize(("container", "codec", "channels"), list(zoo.whole_files()), ids=lambda v: str(v))

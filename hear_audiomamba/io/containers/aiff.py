@@ -95,7 +95,7 @@ def _caf(source: ByteSource, origin: int) -> Contents:
     desc = source.at(found.first[b"desc"].start, 32) if b"desc" in found.first else b""
     if len(desc) < 32:
         raise AudioReadError("its header is broken: no desc chunk")
-    rate, codec, flags, packet, _, channels, bits = struct.unpack(">d4sIIIII", desc)
+    rate, codec, flags, packet, in_packet, channels, bits = struct.unpack(">d4sIIIII", desc)
     if not math.isfinite(rate):
         raise AudioReadError(f"sample rate {rate} Hz")
     check_format(channels, rate)
@@ -114,7 +114,10 @@ def _caf(source: ByteSource, origin: int) -> Contents:
         packets = source.at(found.first[b"pakt"].start, 24) if b"pakt" in found.first else b""
         if len(packets) < 24 or not found_here.parts:
             return found_here
-        _, valid, priming, _ = struct.unpack(">QQII", packets)
+        count, valid, priming, _ = struct.unpack(">QQII", packets)
+        if codec == b"alac" and not priming and valid == count * in_packet:
+            # Whole packets were counted, as FFmpeg did before 6; the last one says itself that it is shorter.
+            return replace(found_here, parts=(replace(found_here.parts[0], decoder="av"),))
         return replace(found_here, parts=(replace(found_here.parts[0], n_frames=valid, skip=priming),))
     return Contents("CAF", linear_part(found.audio, linear), found.missing)
 
