@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     if args.compare:
         print(texts["comparison.md"])
     own = sum(row.own for row in board.rows)
-    print(f"{own} results and {len(board.rows) - own} published rows: {args.out / 'index.html'}")
+    print(f"models evaluated here: {own}, published rows: {len(board.rows) - own}; {args.out / 'index.html'}")
     return 1 if board.refused else 0
 
 

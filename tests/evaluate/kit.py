@@ -22,7 +22,7 @@ def kit_python() -> str:
     pytest.skip(f"HEAR's tools are not installed (make heareval): no {python}")
 
 
-def run_kit(*arguments: str | Path, cwd: Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+def run_kit(*arguments: str | Path, cwd: Path, timeout: float = 1200) -> subprocess.CompletedProcess[str]:
     """Run something in the environment of HEAR's tools and return what it printed."""
     return subprocess.run(
         [kit_python(), *map(str, arguments)],

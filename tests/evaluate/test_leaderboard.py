@@ -269,12 +269,44 @@ def test_pictures_are_whole_svg_without_labels_on_one_another(ten: Path) -> None
                 assert apart, (text, other)
 
 
+# Signs that Markdown, HTML or LaTeX take for their own.
+ODD_NAME = r"50%_of #1 & {x}~^\<b>|$ü"
+
+
+def test_any_sign_in_a_name_is_plain_in_every_table(tmp_path: Path) -> None:
+    odd = results(tmp_path / "odd.json", ODD_NAME, {"a_task-v1": [0.7, 0.8, 0.9]}, seeds=3)
+    board = build_board([odd], published=False)
+    table = markdown(board).split("\n\n")[0].splitlines()
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in table} == {5} and r"\<b>\|" in table[-1]
+    assert next(csv.DictReader(io.StringIO(comma_separated(board))))["model"] == ODD_NAME
+    text = latex(board).split("\n% ")[0]
+    plain = (
+        r"50\%\_of \#1 \& \{x\}\textasciitilde{}\textasciicircum{}\textbackslash{}\textless{}b\textgreater{}"
+    )
+    assert f"{plain}|\\$ü" in text
+
+
+def test_a_study_in_bfloat16_is_another_protocol(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        path = results(tmp_path / f"{name}.json", name, {"a-v1": [0.7, 0.8]})
+        if name == "second":
+            report = json.loads(path.read_text())
+            report["protocol"] |= {"engine": "fast", "precision": "bfloat16"}
+            path.write_text(json.dumps(report))
+    files = sorted(tmp_path.glob("*.json"))
+    assert "fast engine in bfloat16" in "".join(build_board(files, published=False).protocols.values())
+    files[0].write_text(files[0].read_text().replace("heareval", "fast"))
+    with pytest.raises(DataError, match="precision is float32 and bfloat16"):
+        compare(files, "first", "second")
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 @pytest.mark.parametrize("more", [[], ["--transpose", "--models", "ours", "SSAM-Base"]])
 def test_the_latex_table_compiles(ten: Path, tmp_path: Path, more: list[str]) -> None:
     import subprocess
 
-    assert main(["leaderboard", "--results", str(ten), "--out", str(tmp_path / "out"), *more]) == 0
+    results(ten.parent / "odd.json", ODD_NAME, {"a_task-v1": [0.7, 0.8, 0.9]}, seeds=3)
+    assert main(["leaderboard", "--results", str(ten.parent), "--out", str(tmp_path / "out"), *more]) == 0
     page = (
         r"\documentclass{article}\usepackage{booktabs}\usepackage{graphicx}\begin{document}"
         + (tmp_path / "out" / "leaderboard.tex").read_text()

@@ -305,6 +305,10 @@ def test_suites_and_the_list_of_tasks() -> None:
         Suite(engine="faster")
     with pytest.raises(ConfigError, match="seeds"):
         Suite(seeds=0)
+    with pytest.raises(ConfigError, match="float32, bfloat16"):
+        Suite(precision="float16")
+    with pytest.raises(ConfigError, match="float32 only"):
+        Suite(engine="heareval", precision="bfloat16")
 
 
 def test_what_is_wrong_with_a_task_is_said(tmp_path: Path) -> None:
@@ -316,7 +320,7 @@ def test_what_is_wrong_with_a_task_is_said(tmp_path: Path) -> None:
     soundfile.write(clip, np.zeros(800), 8000)
     assert check_task(folder, 16000).problems == ["fold00/fold00-0.wav has 8000 Hz, not 16000"]
     clip.unlink()
-    assert check_task(folder, 16000).problems == ["1 of 3 clips of fold00 are missing: fold00-0.wav…"]
+    assert check_task(folder, 16000).problems == ["1 of 3 clips of fold00 are missing: fold00-0.wav"]
     labels = json.loads((folder / "fold01.json").read_text())
     labels["fold01-0.wav"] = ["high"]
     (folder / "fold01.json").write_text(json.dumps(labels))
@@ -325,6 +329,9 @@ def test_what_is_wrong_with_a_task_is_said(tmp_path: Path) -> None:
     assert any("fold02.json cannot be used" in p for p in check_task(folder, 16000).problems)
     (folder / "task_metadata.json").write_text("{}")
     assert "task_metadata.json cannot be used" in check_task(folder, 16000).problems[0]
+    (folder / "task_metadata.json").unlink()
+    assert "not a whole one" in check_task(folder, 16000).problems[0]
+    assert "tasks get nothing-v1" in check_task(tmp_path / "nothing-v1", 16000).problems[0]
 
 
 @pytest.mark.slow

@@ -279,6 +279,8 @@ def _row(path: Path, report: dict[str, Any]) -> Row:
     engine = (
         "heareval's own runners" if protocol["engine"] == "heareval" else "heareval's protocol, fast engine"
     )
+    if (precision := protocol.get("precision", "float32")) != "float32":
+        engine += f" in {precision}"
     points = f"{protocol['grid']} grid, {protocol['grid_points']} points"
     described = f"{engine}, {points}, 95% t-interval over runs"
     asked = tuple(task_name(task) for task in report["tasks"])

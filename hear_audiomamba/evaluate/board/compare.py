@@ -66,11 +66,11 @@ def compare(files: Sequence[Path], first: str, second: str) -> list[Difference]:
 
 def _compare(reports: Mapping[str, Any], first: str, second: str) -> list[Difference]:
     a, b = (_report(reports, name) for name in (first, second))
-    for key in ("engine", "grid", "grid_points", "grid_seed"):
-        if a["protocol"][key] != b["protocol"][key]:
-            raise DataError(
-                f"{first} and {second} do not compare: {key} is {a['protocol'][key]} and {b['protocol'][key]}"
-            )
+    protocols = [{"precision": "float32", **report["protocol"]} for report in (a, b)]
+    for key in ("engine", "grid", "grid_points", "grid_seed", "precision"):
+        of_a, of_b = (protocol[key] for protocol in protocols)
+        if of_a != of_b:
+            raise DataError(f"{first} and {second} do not compare: {key} is {of_a} and {of_b}")
     generator = np.random.default_rng(_SEED)
     found: list[Difference] = []
     sampled: list[NDArray[np.float64]] = []

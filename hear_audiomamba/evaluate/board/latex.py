@@ -10,6 +10,15 @@ from .tables import FEW_RUNS, cell, notes, overall_heads, overall_values, sorted
 
 CAPTION = "Scores in percent on the tasks of HEAR."
 _NEEDS = "% \\usepackage{booktabs} \\usepackage{graphicx}"
+_PLAIN = {sign: f"\\{sign}" for sign in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "±": r"\(\pm\)",
+    "–": "--",
+}
 
 
 def latex(board: Board, *, transpose: bool = False, caption: str = CAPTION, label: str = "tab:hear") -> str:
@@ -105,6 +114,4 @@ def _line(cells: Iterable[str]) -> str:
 
 def tex(text: str) -> str:
     """Return text with what LaTeX takes for commands made plain."""
-    for sign in "&%$#_{}":
-        text = text.replace(sign, "\\" + sign)
-    return text
+    return "".join(_PLAIN.get(sign, sign) for sign in text)

@@ -163,4 +163,4 @@ def _weights(row: Row) -> str:
 
 
 def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(c.replace("|", r"\|") for c in cells) + " |"
+    return "| " + " | ".join(c.replace("|", r"\|").replace("<", r"\<") for c in cells) + " |"

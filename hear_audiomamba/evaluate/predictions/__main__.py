@@ -16,8 +16,8 @@ import torch
 from ...errors import AudioMambaError
 from ...io.files import write_json
 from ..child import exit_with_parent, tell_progress
-from .engine import PRECISIONS, Engine
-from .protocol import GRID_POINTS, GRIDS, KIT_SEED
+from .engine import Engine
+from .protocol import GRID_POINTS, GRIDS, KIT_SEED, PRECISIONS
 
 
 def main() -> int:
@@ -33,7 +33,12 @@ def main() -> int:
     parser.add_argument("--grid-seed", default=str(KIT_SEED), help='of the choice of points, or "seed"')
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, help="CPU threads")
-    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of products in training")
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="float32",
+        help="of matrix products in training and validation",
+    )
     parser.add_argument(
         "--seeds-together", type=int, help="seeds trained at once (CPU: one a thread; GPU: all)"
     )

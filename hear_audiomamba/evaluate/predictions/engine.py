@@ -21,7 +21,16 @@ from ...errors import ConfigError, DataError
 from .data import SplitData, TaskData
 from .judge import Judge
 from .mlp import Dropout, MLPStack, initial_state
-from .protocol import GRID_POINTS, KIT_SEED, Point, Split, model_seed, sample_points, task_splits
+from .protocol import (
+    GRID_POINTS,
+    KIT_SEED,
+    PRECISIONS,
+    Point,
+    Split,
+    model_seed,
+    sample_points,
+    task_splits,
+)
 from .train import Check, Model, Trained, best_first, train_stack
 
 logger = logging.getLogger(__name__)
@@ -29,8 +38,6 @@ logger = logging.getLogger(__name__)
 CPU_STACK_BYTES = 2**20
 """Parameters of a stack on a CPU: stacking spares the cost of calls for small models; a model that fills the caches
 by itself is fastest alone."""
-
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -54,8 +61,8 @@ class Engine:
         device: where to train.
         threads: CPU threads; default: torch's.
         stack_models: most models in a stack; default: what fits.
-        precision: `float32`, or `bfloat16` for the factors of matrix products while training: faster on processors
-            that have it, and no longer the kit's arithmetic.
+        precision: `float32`; or `bfloat16` for activations and the factors of matrix products in training and
+            validation, faster on processors that have it, and no longer the kit's arithmetic. Tests are float32.
 
     Raises:
         DataError: the folder is incomplete or holds values that cannot be used.
@@ -76,7 +83,7 @@ class Engine:
     ) -> None:
         if precision not in PRECISIONS:
             raise ConfigError(f"precision {precision!r}: use one of {', '.join(PRECISIONS)}")
-        self.dtype = PRECISIONS[precision]
+        self.dtype: torch.dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
         self.data = TaskData(folder, device)
         self.judge = Judge(self.data.metadata, self.data.labels)
         self.splits = task_splits(self.data.metadata)

@@ -94,7 +94,8 @@ class MLPStack:
         drop_probability: of a hidden unit.
         multilabel: binary cross-entropy over classes instead of softmax cross-entropy.
         device: where to train.
-        dtype: of the factors of matrix products while training; everything else is float32.
+        dtype: float32; or bfloat16 for activations and the factors of matrix products. Parameters, running
+            statistics, moments, losses and the last layer of `logits` are float32 all the same.
     """
 
     def __init__(
@@ -111,16 +112,17 @@ class MLPStack:
     ) -> None:
         self.dtype = dtype
         self.values = {k: torch.stack([s[k] for s in states]).to(device) for k in states[0]}
-        self.trained = [k for k in self.values if not k.endswith((".mean", ".variance"))]
-        self.first_moments = {k: torch.zeros_like(self.values[k]) for k in self.trained}
-        self.second_moments = {k: torch.zeros_like(self.values[k]) for k in self.trained}
+        trained = [k for k in self.values if not k.endswith((".mean", ".variance"))]
+        self.first_moments = {k: torch.zeros_like(self.values[k]) for k in trained}
+        self.second_moments = {k: torch.zeros_like(self.values[k]) for k in trained}
+        self.steps = {k: torch.zeros(len(states), device=device) for k in trained}
         self.learning_rates = list(learning_rates)
-        self.steps = {k: torch.zeros(len(states), device=device) for k in self.trained}
         self.hidden_layers = hidden_layers
         self.dropout = dropout
         self.inverse_keep = 1.0 / (1.0 - drop_probability) if drop_probability < 1 else 0.0
         self.drop_probability = drop_probability
         self.multilabel = multilabel
+        self._arrange()
 
     def __len__(self) -> int:
         return len(self.learning_rates)
@@ -129,8 +131,8 @@ class MLPStack:
         """Take one step of Adam on the mean loss of a batch.
 
         Args:
-            inputs: embeddings, (n, d).
-            targets: (n, K).
+            inputs: embeddings, (n, d), in the stack's dtype.
+            targets: (n, K) float32.
 
         Raises:
             DataError: the batch has one row only, whose variance batch normalisation needs.
@@ -140,14 +142,16 @@ class MLPStack:
                 "a batch of one row cannot be normalised: the training rows are one more than whole batches"
             )
         gradients = self._gradients(inputs, targets)
-        for i, rate in enumerate(self.learning_rates):
+        for i, (rate, (values, first, second, steps)) in enumerate(
+            zip(self.learning_rates, self._of_model, strict=True)
+        ):
             adam(
-                [self.values[k][i] for k in self.trained],
-                [gradients[k][i] for k in self.trained],
-                [self.first_moments[k][i] for k in self.trained],
-                [self.second_moments[k][i] for k in self.trained],
+                values,
+                [gradients[k][i] for k in self.first_moments],
+                first,
+                second,
                 [],
-                [self.steps[k][i] for k in self.trained],
+                steps,
                 fused=True,
                 amsgrad=False,
                 beta1=BETAS[0],
@@ -157,14 +161,27 @@ class MLPStack:
                 eps=ADAM_EPSILON,
                 maximize=False,
             )
+        for key, factor in self._rounded.items():
+            factor.copy_(self.values[key])
+
+    def _arrange(self) -> None:
+        """Prepare what every step needs: each model's own slices, and the rounded copies of weights and biases."""
+        parts = (self.values, self.first_moments, self.second_moments, self.steps)
+        self._of_model = [
+            tuple([part[k][i] for k in self.first_moments] for part in parts) for i in range(len(self))
+        ]
+        factors = [k for k in self.values if k.endswith((".weight", ".bias"))]
+        low = self.dtype != torch.float32
+        self._rounded = {k: self.values[k].to(self.dtype) for k in factors} if low else {}
+        self._factors = self._rounded or {k: self.values[k] for k in factors}
 
     def _gradients(self, inputs: Tensor, targets: Tensor) -> State:
-        values, stack, dtype = self.values, len(self), self.dtype
+        values, factors, stack = self.values, self._factors, len(self)
         layers: list[tuple[Tensor, ...]] = []
         active = inputs
         for i in range(self.hidden_layers):
             name = f"hidden.{i}"
-            before = linear(active, values[f"{name}.weight"], values[f"{name}.bias"], dtype)
+            before = linear(active, factors[f"{name}.weight"], factors[f"{name}.bias"])
             # Scaling kept units by 1/(1-p) is put into the normalisation's own scale and shift.
             scale = values[f"{name}.scale"].view(-1) * self.inverse_keep
             shift = values[f"{name}.shift"].view(-1) * self.inverse_keep
@@ -173,20 +190,23 @@ class MLPStack:
                 before, scale, shift, mean, variance, True, MOMENTUM, EPSILON
             )
             if self.drop_probability:
-                normal.mul_(self.dropout.kept(len(inputs), normal.shape[1] // stack, inputs.device))
+                kept = self.dropout.kept(len(inputs), normal.shape[1] // stack, inputs.device)
+                # Factors of one dtype: torch multiplies by truth values several times more slowly.
+                normal.mul_(kept.to(normal.dtype))
             normal.relu_()
             layers.append((active, before, normal, scale, batch_mean, inverse_deviation))
             active = normal
-        logits = linear(active, values["projection.weight"], values["projection.bias"], dtype)
+        logits = linear(active, factors["projection.weight"], factors["projection.bias"])
         flow = self._logit_gradient(logits, targets)
         gradients: State = {}
-        gradients["projection.weight"] = weight_gradient(flow, active, values["projection.weight"], dtype)
         gradients["projection.bias"] = flow.sum(0).view(stack, -1)
+        flow = flow.to(self.dtype)
+        gradients["projection.weight"] = weight_gradient(flow, active, factors["projection.weight"])
         last = "projection"
         for i in reversed(range(self.hidden_layers)):
             name = f"hidden.{i}"
             given, before, normal, scale, batch_mean, inverse_deviation = layers[i]
-            flow = input_gradient(flow, values[f"{last}.weight"], dtype)
+            flow = input_gradient(flow, factors[f"{last}.weight"])
             # A unit passes its gradient exactly where its output is positive: active, and not dropped.
             flow = torch.ops.aten.threshold_backward(flow, normal, 0)
             mean, variance = values[f"{name}.mean"].view(-1), values[f"{name}.variance"].view(-1)
@@ -195,15 +215,15 @@ class MLPStack:
             )
             gradients[f"{name}.scale"] = scale_gradient.mul_(self.inverse_keep).view(stack, -1)
             gradients[f"{name}.shift"] = shift_gradient.mul_(self.inverse_keep).view(stack, -1)
-            gradients[f"{name}.weight"] = weight_gradient(flow, given, values[f"{name}.weight"], dtype)
-            gradients[f"{name}.bias"] = flow.sum(0).view(stack, -1)
+            gradients[f"{name}.weight"] = weight_gradient(flow, given, factors[f"{name}.weight"])
+            gradients[f"{name}.bias"] = flow.sum(0, dtype=torch.float32).view(stack, -1)
             last = name
         return gradients
 
     def _logit_gradient(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Gradient of each model's mean loss with respect to its logits, (n, S·K)."""
+        """Gradient of each model's mean loss with respect to its logits, (n, S·K) float32."""
         rows, classes = targets.shape
-        logits = logits.view(rows, len(self), classes)
+        logits = logits.view(rows, len(self), classes).float()
         if self.multilabel:
             flow = (logits.sigmoid_() - targets[:, None]).div_(rows * classes)
         else:
@@ -211,17 +231,25 @@ class MLPStack:
         return flow.view(rows, -1)
 
     def logits(self, inputs: Tensor) -> Tensor:
-        """Return the models' outputs before the activation, (S, n, K), with running statistics, nothing dropped."""
-        values, active = self.values, inputs
+        """Return the models' outputs before the activation, with running statistics and nothing dropped.
+
+        Args:
+            inputs: embeddings, (n, d), in the stack's dtype.
+
+        Returns:
+            (S, n, K) float32.
+        """
+        values, factors, active = self.values, self._factors, inputs
         for i in range(self.hidden_layers):
             name = f"hidden.{i}"
-            active = linear(active, values[f"{name}.weight"], values[f"{name}.bias"])
+            active = linear(active, factors[f"{name}.weight"], factors[f"{name}.bias"])
             scale, shift, mean, variance = (
                 values[f"{name}.{k}"].view(-1) for k in ("scale", "shift", "mean", "variance")
             )
             normal = torch.native_batch_norm(active, scale, shift, mean, variance, False, MOMENTUM, EPSILON)
             active = normal[0].relu_()
-        out = linear(active, values["projection.weight"], values["projection.bias"])
+        # Scores order the rows: logits of 8 bits would tie.
+        out = linear(active.float(), values["projection.weight"], values["projection.bias"])
         return out.view(len(inputs), len(self), -1).transpose(0, 1)
 
     def state(self, index: int) -> State:
@@ -235,3 +263,4 @@ class MLPStack:
                 values[key] = value[list(kept)]
         self.learning_rates = [self.learning_rates[i] for i in kept]
         self.dropout.keep_models(kept)
+        self._arrange()

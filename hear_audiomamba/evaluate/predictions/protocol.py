@@ -19,6 +19,8 @@ from ...errors import ConfigError, DataError
 
 KIT_SEED = 42
 GRID_POINTS = 8
+PRECISIONS = ("float32", "bfloat16")
+"""In which the fast engine multiplies matrices; float32 is the kit's."""
 
 _DEFAULT_GRID: dict[str, list[Any]] = {
     "hidden_layers": [1, 2],

@@ -125,7 +125,7 @@ def train_stack(
         multilabel: whether a row can have any number of labels.
         maximize: whether a higher monitored value is better.
         dropout: where the masks come from; by default a stream for each model's seed.
-        dtype: of the factors of matrix products while training.
+        dtype: of activations and of the factors of matrix products.
 
     Returns:
         One result a model, in the order given.
@@ -143,15 +143,15 @@ def train_stack(
     )
     stoppers = [Stopper(m.point, maximize) for m in models]
     running = list(stoppers)
-    batches = list(
-        zip(torch.split(train.embeddings, batch_size), torch.split(train.targets, batch_size), strict=True)
-    )
+    inputs = torch.split(train.embeddings.to(dtype), batch_size)
+    batches = list(zip(inputs, torch.split(train.targets, batch_size), strict=True))
+    checked = valid.embeddings.to(dtype)
     epoch = 0
     while running:
-        for inputs, targets in batches:
-            stack.train_batch(inputs, targets)
+        for batch, targets in batches:
+            stack.train_batch(batch, targets)
         ended = set()
-        logits = stack.logits(valid.embeddings) if any(s.due(epoch) for s in running) else None
+        logits = stack.logits(checked) if any(s.due(epoch) for s in running) else None
         for i, stopper in enumerate(running):
             stopper.result.epochs = epoch + 1
             stopped = False

@@ -80,6 +80,7 @@ def prediction_key(embedding: str, suite: Suite, versions: Mapping[str, str], co
             "grid": suite.grid,
             "grid_points": suite.grid_points,
             "grid_seed": suite.grid_seed,
+            "precision": suite.precision,
             "versions": _versions(versions, _PREDICTION_TOOLS[suite.engine]),
         }
     )

@@ -46,6 +46,7 @@ def results_of(
             "grid": suite.grid,
             "grid_points": suite.grid_points,
             "grid_seed": suite.grid_seed,
+            "precision": suite.precision,
             "seeds": suite.seed_list,
         },
         "versions": tool_versions,

@@ -167,6 +167,7 @@ class Steps:
             command += [str(self._embedding_folder(cell)), "--out", str(scratch)]
             command += ["--seeds", ",".join(map(str, seeds)), "--grid", self.suite.grid]
             command += ["--grid-points", str(self.suite.grid_points), "--threads", str(self.threads)]
+            command += ["--precision", self.suite.precision]
             command += ["--grid-seed", "seed" if self.suite.grid_seed is None else str(self.suite.grid_seed)]
             collector = _Collector(scratch, lambda path: self._collect(cell, path))
             with collector:

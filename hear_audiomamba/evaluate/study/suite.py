@@ -12,7 +12,7 @@ from typing import Any
 from ...config import Config, load_config
 from ...errors import ConfigError, did_you_mean
 from ...models.bundled import bundled_path
-from ..predictions.protocol import GRID_POINTS, GRIDS, KIT_SEED
+from ..predictions.protocol import GRID_POINTS, GRIDS, KIT_SEED, PRECISIONS
 
 ENGINES = ("heareval", "fast")
 
@@ -90,6 +90,8 @@ class Suite(Config):
         grid_points: how many points of the grid are tried.
         grid_seed: seed of the choice of points; None draws them again for each run, from its own seed.
         engine: `fast` for this package's runners, which need nothing else; `heareval` for HEAR's own.
+        precision: of the fast engine's matrix products while training: `float32`, the kit's, or `bfloat16`, faster
+            on processors that have it.
     """
 
     name: str = "hear10"
@@ -100,12 +102,17 @@ class Suite(Config):
     grid_points: int = GRID_POINTS
     grid_seed: int | None = KIT_SEED
     engine: str = "fast"
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         if self.grid not in GRIDS:
             raise ConfigError(f"grid {self.grid!r}: {did_you_mean(self.grid, GRIDS)}")
         if self.engine not in ENGINES:
             raise ConfigError(f"engine {self.engine!r}: use one of {', '.join(ENGINES)}")
+        if self.precision not in PRECISIONS:
+            raise ConfigError(f"precision {self.precision!r}: use one of {', '.join(PRECISIONS)}")
+        if self.engine == "heareval" and self.precision != "float32":
+            raise ConfigError(f"precision {self.precision!r}: HEAR's own tools know float32 only")
         if self.seeds < 1 or self.grid_points < 1:
             raise ConfigError("seeds and grid_points must be 1 or more")
 

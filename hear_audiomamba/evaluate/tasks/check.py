@@ -13,7 +13,7 @@ from ...errors import AudioReadError, DataError
 from ...io.audio import open_audio
 
 HOW_TO_GET = "`hear-audiomamba tasks get` downloads HEAR's tasks, --tasks-dir demo needs none"
-_MAY_BE_MISSING_FROM_MESSAGE = 3
+_NAMED = 3
 
 
 @dataclass
@@ -85,6 +85,12 @@ def check_task(folder: Path, sample_rate: int) -> TaskCheck:
         check.problems.append(f"no folder of this name: hear-audiomamba tasks get {folder.name}")
         return check
     digest = hashlib.sha256()
+    if not (folder / "task_metadata.json").is_file():
+        check.problems.append(
+            "no task_metadata.json, so it is no task or not a whole one: delete the folder, and then "
+            f"hear-audiomamba tasks get {folder.name}"
+        )
+        return check
     try:
         text = (folder / "task_metadata.json").read_bytes()
         check.metadata = json.loads(text)
@@ -100,10 +106,9 @@ def check_task(folder: Path, sample_rate: int) -> TaskCheck:
         digest.update((folder / "labelvocabulary.csv").read_bytes())
     rates = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name.isdigit())
     if str(sample_rate) not in rates:
-        check.problems.append(
-            f"no audio at {sample_rate} Hz, only at {', '.join(rates) or 'none'}: "
-            f"hear-audiomamba tasks resample --rates {sample_rate}"
-        )
+        there = f"only at {', '.join(rates)} Hz" if rates else "nor at another rate"
+        how = f": hear-audiomamba tasks resample --tasks-dir {folder.parent} --rates {sample_rate}"
+        check.problems.append(f"no audio at {sample_rate} Hz, {there}{how if rates else ''}")
         return check
     for split in splits:
         try:
@@ -125,8 +130,8 @@ def _audio_problems(folder: Path, names: list[str], sample_rate: int) -> list[st
     there = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
     missing = [n for n in names if n not in there]
     if missing:
-        some = ", ".join(missing[:_MAY_BE_MISSING_FROM_MESSAGE])
-        return [f"{len(missing)} of {len(names)} clips of {folder.name} are missing: {some}…"]
+        some = ", ".join(missing[:_NAMED]) + ("…" if len(missing) > _NAMED else "")
+        return [f"{len(missing)} of {len(names)} clips of {folder.name} are missing: {some}"]
     # One clip a split tells a folder under a wrong name; every clip would be as slow as embedding them.
     try:
         with open_audio(folder / names[0], name=f"{folder.name}/{names[0]}") as clip:
