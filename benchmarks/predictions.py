@@ -1,11 +1,12 @@
 """The fast predictions engine against HEAR's predictions runner: same embeddings, same machine, turn by turn.
 
-    python benchmarks/predictions.py EMBEDDINGS/TASK… [--grid default] [--seeds 3] [--json results.json]
+    python benchmarks/predictions.py EMBEDDINGS/TASK… [--grid default] [--seeds 3] [--precisions float32 bfloat16]
+        [--json results.json]
 
-Each seed is one whole run of the protocol (grid search, folds, test). Both sides are processes that have imported
+Each seed is one whole run of the protocol (grid search, folds, test). Every side is a process that has imported
 everything before the clock starts; the kit runs with one thread, which is its fastest, the engine with --threads.
 Times are of the wall and of the processor: on a machine with other work only the latter can be compared. The scores
-of both sides are tabled with the kit's 95 % t-interval over its seeds.
+of all sides are tabled with the kit's 95 % t-interval over its seeds.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
-SIDES = ("kit", "fast")
-PRECISION = os.environ.get("PREDICTIONS_PRECISION", "float32")
+KIT, PRECISIONS = "kit", ("float32", "bfloat16")
 
 
 def side_kit(folder: Path, seed: int, grid: str, points: int, grid_seed: int) -> dict:
@@ -47,21 +48,20 @@ def side_kit(folder: Path, seed: int, grid: str, points: int, grid_seed: int) ->
     return json.loads((task / "test.predicted-scores.json").read_text())
 
 
-def side_fast(folder: Path, seed: int, grid: str, points: int, grid_seed: int) -> dict:
+def side_fast(precision: str, folder: Path, seed: int, grid: str, points: int, grid_seed: int) -> dict:
     """One run of the fast engine in this process."""
     from hear_audiomamba.evaluate.predictions.engine import Engine
 
-    return Engine(folder, grid=grid, grid_points=points, grid_seed=grid_seed, precision=PRECISION).run(
-        [seed]
-    )[seed]
+    engine = Engine(folder, grid=grid, grid_points=points, grid_seed=grid_seed, precision=precision)
+    return engine.run([seed])[seed]
 
 
 def serve(side: str) -> None:
     """Read runs from standard input, do them, and write their results to the descriptor that is kept for them."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    run = side_kit if side == "kit" else side_fast
-    if side == "kit":
+    run = side_kit if side == KIT else partial(side_fast, side)
+    if side == KIT:
         import heareval.predictions.runner  # noqa: F401  # the import is not part of a run
     else:
         import hear_audiomamba.evaluate.predictions.engine  # noqa: F401
@@ -86,9 +86,9 @@ def start(side: str, threads: int, log: Path) -> subprocess.Popen[str]:
     from hear_audiomamba.evaluate.child import KEEP_MEMORY
     from hear_audiomamba.evaluate.heartools import heareval_python
 
-    python = heareval_python() if side == "kit" else sys.executable
+    python = heareval_python() if side == KIT else sys.executable
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"}
-    if side == "fast":
+    if side != KIT:
         environment.update(KEEP_MEMORY)
     process = subprocess.Popen(
         [str(python), "-W", "ignore", __file__, "--side", side],
@@ -115,13 +115,13 @@ def ask(process: subprocess.Popen[str], request: dict) -> dict:
     return json.loads(line)
 
 
-def task_row(folder: Path, sides: dict[str, subprocess.Popen[str]], args: argparse.Namespace) -> dict:
-    """Run all seeds of a task on both sides in turn and sum them up."""
+def task_rows(folder: Path, sides: dict[str, subprocess.Popen[str]], args: argparse.Namespace) -> list[dict]:
+    """Run all seeds of a task on all sides in turn; return a row for each precision of the engine."""
     from hear_audiomamba.evaluate.board.aggregate import t_interval
 
     metadata = json.loads((folder / "task_metadata.json").read_text())
     name = f"test_{metadata['evaluation'][0]}"
-    runs: dict[str, list[dict]] = {side: [] for side in SIDES}
+    runs: dict[str, list[dict]] = {side: [] for side in sides}
     for seed in range(42, 42 + args.seeds):
         request = {
             "folder": str(folder),
@@ -130,36 +130,45 @@ def task_row(folder: Path, sides: dict[str, subprocess.Popen[str]], args: argpar
             "points": args.points,
             "grid_seed": 42,
         }
-        for side in SIDES:
-            answer = ask(sides[side], request)
+        for side, process in sides.items():
+            answer = ask(process, request)
             report = answer["report"]
             scores = report["aggregated_scores"] if "aggregated_scores" in report else report["test"]
             score = float(scores[f"{name}_mean" if "aggregated_scores" in report else name])
             runs[side].append(
                 {"seed": seed, "wall": answer["wall"], "processor": answer["processor"], "score": score}
             )
-    estimates = {side: t_interval([r["score"] for r in runs[side]]) for side in SIDES}
-    row = {"task": folder.name, "score": name, "runs": runs}
-    for clock in ("wall", "processor"):
-        pairs = [k[clock] / f[clock] for k, f in zip(runs["kit"], runs["fast"], strict=True)]
-        row[f"{clock}_ratio"] = {"median": statistics.median(pairs), "min": min(pairs), "max": max(pairs)}
-    row["means"] = {side: estimates[side].mean for side in SIDES}
-    row["half_widths"] = {side: estimates[side].half_width for side in SIDES}
-    half = estimates["kit"].half_width
-    row["fast_mean_in_kit_interval"] = (
-        half is not None and abs(row["means"]["fast"] - row["means"]["kit"]) <= half
-    )
-    return row
+    estimates = {side: t_interval([r["score"] for r in runs[side]]) for side in sides}
+    half = estimates[KIT].half_width
+    rows = []
+    for side in list(sides)[1:]:
+        row = {
+            "task": folder.name,
+            "score": name,
+            "precision": side,
+            "runs": {s: runs[s] for s in (KIT, side)},
+        }
+        for clock in ("wall", "processor"):
+            pairs = [k[clock] / f[clock] for k, f in zip(runs[KIT], runs[side], strict=True)]
+            row[f"{clock}_ratio"] = {"median": statistics.median(pairs), "min": min(pairs), "max": max(pairs)}
+        row["means"] = {s: estimates[s].mean for s in (KIT, side)}
+        row["half_widths"] = {s: estimates[s].half_width for s in (KIT, side)}
+        row["in_kit_interval"] = (
+            None if half is None else abs(estimates[side].mean - estimates[KIT].mean) <= half
+        )
+        rows.append(row)
+    return rows
 
 
 def shown(row: dict) -> str:
     """Return one line of the Markdown table."""
-    cells = [row["task"], row["score"].removeprefix("test_")]
-    for side in SIDES:
+    sides = (KIT, row["precision"])
+    cells = [row["task"], row["score"].removeprefix("test_"), row["precision"]]
+    for side in sides:
         half = row["half_widths"][side]
         cells.append(f"{100 * row['means'][side]:.1f}" + (f" ± {100 * half:.1f}" if half is not None else ""))
-    cells.append("yes" if row["fast_mean_in_kit_interval"] else "no")
-    for side in SIDES:
+    cells.append({True: "yes", False: "no", None: "–"}[row["in_kit_interval"]])
+    for side in sides:
         clocks = [statistics.median(r[c] for r in row["runs"][side]) for c in ("wall", "processor")]
         cells.append(" / ".join(f"{value:.1f}" for value in clocks))
     cells += [f"{row[f'{c}_ratio']['median']:.1f}" for c in ("wall", "processor")]
@@ -175,23 +184,31 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of the fast engine")
+    parser.add_argument(
+        "--precisions", nargs="+", choices=PRECISIONS, default=PRECISIONS, help="of the engine"
+    )
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--side", choices=(KIT, *PRECISIONS), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.side:
         return serve(args.side)
     from timing import write
 
     logs = Path(tempfile.mkdtemp())
-    sides = {side: start(side, 1 if side == "kit" else args.threads, logs / f"{side}.log") for side in SIDES}
+    sides = {
+        side: start(side, 1 if side == KIT else args.threads, logs / f"{side}.log")
+        for side in (KIT, *args.precisions)
+    }
     print(
-        "| task | score | kit | fast | within the kit's interval | kit s | fast s | ratio | processor ratio |"
+        "| task | score | precision | kit | fast | within the kit's interval | kit s | fast s | ratio "
+        "| processor ratio |"
     )
-    print("| --- | --- | ---: | ---: | --- | ---: | ---: | ---: | ---: |")
-    rows = []
+    print("| --- | --- | --- | ---: | ---: | --- | ---: | ---: | ---: | ---: |")
+    rows: list[dict] = []
     for folder in args.folders:
-        rows.append(task_row(folder.resolve(), sides, args))
-        print(shown(rows[-1]), flush=True)
+        found = task_rows(folder.resolve(), sides, args)
+        rows += found
+        print("\n".join(map(shown, found)), flush=True)
         write(
             args.json, {"grid": args.grid, "points": args.points, "fast_threads": args.threads, "tasks": rows}
         )

@@ -76,13 +76,16 @@ def _install_kit(folder: Path, console: Console) -> int:
 
 
 def _evaluate(args: argparse.Namespace, console: Console) -> int:
-    from ..evaluate.study.study import Shard, Study
+    from ..evaluate.study.shard import Shard
+    from ..evaluate.study.study import Study
+    from ..evaluate.tasks.check import require_folder
     from ..evaluate.tasks.demo import tasks_folder
     from ..io.files import locked
     from .study_view import StudyView
 
     require("scipy", "the benchmark", "hear_audiomamba[evaluate]")
     tasks_dir = tasks_folder(args.tasks_dir)
+    require_folder(tasks_dir)
     suite, entrants = _what(args, tasks_dir)
     shard = Shard.parse(args.shard) if args.shard else None
     args.out.mkdir(parents=True, exist_ok=True)
@@ -99,9 +102,7 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
     )
     lock = args.out / f".lock{f'-{shard.name}' if shard else ''}"
     with locked(lock, f"{args.out}: another study is running in this folder"):
-        console.print(
-            f"loading models ({len(entrants)}), checking tasks ({len(suite.tasks)}) in {tasks_dir}"
-        )
+        console.print(f"loading models ({len(entrants)}), checking tasks ({len(suite.tasks)}) in {tasks_dir}")
         problems = study.prepare()
         view.cells = study.cells
         for problem in problems:

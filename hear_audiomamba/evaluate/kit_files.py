@@ -79,7 +79,7 @@ def read_scores(path: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
     for split, scores in folds.items():
         if not math.isfinite(scores[first]):
             raise DataError(
-                f"{path}: {first} of {split} is {scores[first]}: not defined for these predictions and labels "
+                f"{path.name}: {first} of {split} is {scores[first]}: not defined for these predictions and labels "
                 "(no event was predicted, or a class that the score needs is not there)"
             )
     means = {n: float(np.mean([folds[s][n] for s in splits])) for n in names}

@@ -13,7 +13,7 @@ from hear_audiomamba.archive.frames import read_frames
 from hear_audiomamba.archive.journal import Journal
 from hear_audiomamba.archive.read import read_scenes
 from hear_audiomamba.archive.sources import find_sources
-from hear_audiomamba.evaluate.board.board import read_results
+from hear_audiomamba.evaluate.board.rows import read_results
 from hear_audiomamba.evaluate.study.suite import load_suite
 from hear_audiomamba.io.audio import iter_audio
 from hear_audiomamba.io.labels import read_labels

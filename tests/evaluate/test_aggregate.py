@@ -15,13 +15,8 @@ from hear_audiomamba.evaluate.board.aggregate import (
     t_interval,
     yardstick,
 )
-from hear_audiomamba.evaluate.board.board import (
-    DATA,
-    NAIVE,
-    build_board,
-    hear_task_names,
-    published_rows,
-)
+from hear_audiomamba.evaluate.board.board import NAIVE, build_board, hear_task_names
+from hear_audiomamba.evaluate.board.rows import DATA, published_rows
 
 
 @pytest.mark.parametrize("count", [2, 3, 10])

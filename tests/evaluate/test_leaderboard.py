@@ -14,13 +14,15 @@ import pytest
 
 from hear_audiomamba.cli import main
 from hear_audiomamba.errors import DataError
-from hear_audiomamba.evaluate.board.board import build_board, hear_task_names, hear_task_table, read_results
+from hear_audiomamba.evaluate.board.board import build_board, hear_task_names
 from hear_audiomamba.evaluate.board.compare import compare
 from hear_audiomamba.evaluate.board.latex import latex
 from hear_audiomamba.evaluate.board.page import page
 from hear_audiomamba.evaluate.board.pictures import all_pictures
+from hear_audiomamba.evaluate.board.rows import read_results
 from hear_audiomamba.evaluate.board.tables import comma_separated, markdown
 from hear_audiomamba.evaluate.study.results import SCHEMA
+from hear_audiomamba.evaluate.tasks.catalogue import hear_tasks
 
 
 def results(path: Path, model: str, tasks: dict[str, list[float]], *, seeds: int = 2, nan: int = 0) -> Path:
@@ -53,7 +55,7 @@ def results(path: Path, model: str, tasks: dict[str, list[float]], *, seeds: int
 
 @pytest.fixture
 def ten(tmp_path: Path) -> Path:
-    return results(tmp_path / "ours.json", "ours", {t: [0.70, 0.74] for t in hear_task_table()})
+    return results(tmp_path / "ours.json", "ours", {t: [0.70, 0.74] for t in hear_tasks()})
 
 
 def test_results_and_published_rows_stand_together_each_with_its_mark(ten: Path) -> None:
@@ -82,7 +84,7 @@ def test_results_and_published_rows_stand_together_each_with_its_mark(ten: Path)
 
 
 def test_missing_tasks_and_runs_are_shown_and_not_averaged(tmp_path: Path) -> None:
-    first, *others = list(hear_task_table())[:9]
+    first, *others = list(hear_tasks())[:9]
     tasks = {first: [0.7], **{task: [0.7, 0.7] for task in others}}
     board = build_board([results(tmp_path / "part.json", "part", tasks, nan=3)])
     row = board.rows[0]
@@ -134,7 +136,7 @@ class _Reader(HTMLParser):
 
 
 def test_the_page_is_complete_in_itself(tmp_path: Path) -> None:
-    hostile = results(tmp_path / "x.json", "</script><b>ours", {t: [0.7, 0.8] for t in hear_task_table()})
+    hostile = results(tmp_path / "x.json", "</script><b>ours", {t: [0.7, 0.8] for t in hear_tasks()})
     board = build_board([hostile])
     text = page(board, all_pictures(board))
     reader = _Reader()
@@ -193,7 +195,7 @@ def test_without_scipy_one_line_says_what_to_install(tmp_path: Path) -> None:
 
 
 def two(tmp_path: Path) -> list[Path]:
-    first, second = list(hear_task_table())[:2]
+    first, second = list(hear_tasks())[:2]
     return [
         results(tmp_path / "a.json", "a", {first: [0.80, 0.82, 0.81], second: [0.5, 0.6, 0.7]}, seeds=3),
         results(tmp_path / "b.json", "b", {first: [0.70, 0.73, 0.72], second: [0.6, 0.5, 0.7]}, seeds=3),

@@ -26,8 +26,10 @@ from hear_audiomamba.evaluate.study import keys, probe
 from hear_audiomamba.evaluate.study.cell import Cell
 from hear_audiomamba.evaluate.study.keys import weights_identity
 from hear_audiomamba.evaluate.study.probe import code_of
-from hear_audiomamba.evaluate.study.study import Shard, Study
-from hear_audiomamba.evaluate.study.suite import Entrant, Suite, hear_tasks, load_suite, parse_entrant
+from hear_audiomamba.evaluate.study.shard import Shard
+from hear_audiomamba.evaluate.study.study import Study
+from hear_audiomamba.evaluate.study.suite import Entrant, Suite, load_suite, parse_entrant
+from hear_audiomamba.evaluate.tasks.catalogue import hear_tasks
 from hear_audiomamba.evaluate.tasks.check import TaskCheck, check_task
 from hear_audiomamba.io.files import sha256_of
 
@@ -370,3 +372,12 @@ def test_a_study_on_ray_is_the_local_one_though_a_worker_is_killed(tasks: Path, 
         assert second["tasks"][task]["state"] == "done"
         values = [[run["value"] for run in report["tasks"][task]["runs"]] for report in (first, second)]
         assert values[0] == pytest.approx(values[1], abs=1e-6)
+
+
+def test_a_tasks_folder_that_is_not_there_is_said_before_anything_is_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(["evaluate", "--tasks-dir", str(tmp_path / "none"), "--out", str(out)]) == 1
+    told = capsys.readouterr()
+    assert "no tasks folder" in told.err and told.out == "" and not out.exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
 import json
@@ -20,11 +21,10 @@ import soundfile
 
 from hear_audiomamba.cli import main
 from hear_audiomamba.errors import DataError
-from hear_audiomamba.evaluate.board.board import hear_task_table
-from hear_audiomamba.evaluate.study.suite import hear_tasks, load_suite
+from hear_audiomamba.evaluate.study.suite import load_suite
 from hear_audiomamba.evaluate.tasks import archives, get
 from hear_audiomamba.evaluate.tasks.archives import Source, archive_name
-from hear_audiomamba.evaluate.tasks.catalogue import choose_tasks, hear_task_list
+from hear_audiomamba.evaluate.tasks.catalogue import choose_tasks, hear_task_list, hear_tasks
 from hear_audiomamba.evaluate.tasks.check import check_task
 from hear_audiomamba.evaluate.tasks.get import Fetcher
 from hear_audiomamba.evaluate.tasks.resample import resample_clip, resample_task
@@ -102,12 +102,15 @@ def test_the_catalogue_agrees_with_the_suites_and_the_facts() -> None:
     known = hear_task_list()
     assert len(known) == 20 and list(known) == sorted(known)
     assert set(load_suite("hear19").tasks) == set(known) >= set(hear_tasks())
-    for task, row in hear_task_table().items():
+    with Path(__file__).with_name("hear_tasks.csv").open(encoding="utf-8", newline="") as file:
+        facts = {row["task_id"]: row for row in csv.DictReader(file)}
+    assert tuple(facts) == hear_tasks()
+    for task, row in facts.items():
         assert (known[task].clips, known[task].metric) == (int(row["clips"]), row["metric"])
         assert known[task].prediction == row["prediction"] and known[task].embedding == row["embedding"]
     # 31 GB each when unpacked, as those who unpacked it report.
     assert known["beehive_states_fold0-v2-full"].audio_bytes(48000) / 2**30 == pytest.approx(31, abs=0.5)
-    assert choose_tasks([]) == hear_tasks() and choose_tasks(["hear19"]) == list(known)
+    assert tuple(choose_tasks([])) == hear_tasks() and choose_tasks(["hear19"]) == list(known)
     assert choose_tasks(["esc50", "crema_d"]) == ["esc50-v2.0.0-full", "tfds_crema_d-1.0.0-full"]
     assert len(choose_tasks(["nsynth_pitch"])) == 2
     with pytest.raises(DataError, match="did you mean 'esc50"):
@@ -152,6 +155,14 @@ def test_a_wrong_checksum_a_cut_connection_and_a_missing_file(
         main(["tasks", "get", "esc50", "--tasks-dir", str(tmp_path), "--from", zenodo.address + RECORD]) == 1
     )
     assert "has no file hear2021-esc50-v2.0.0-full-48000.tar.gz" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_whole_task_is_left_alone_and_named(zenodo: Site, tmp_path: Path) -> None:
+    (tmp_path / SCENE / "16000").mkdir(parents=True)
+    failed = Fetcher(tmp_path, source=Source(zenodo.address + RECORD)).get([SCENE, EVENT])
+    assert list(failed) == [SCENE] and "delete or rename it" in failed[SCENE]
+    assert [p.name for p in (tmp_path / SCENE).iterdir()] == ["16000"]
+    assert check_task(tmp_path / EVENT, 16000).problems == []
 
 
 def test_a_folder_and_a_plain_web_address_are_sources_too(

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import DataError, did_you_mean
-from .board import result_tasks, task_name
+from ..tasks.catalogue import task_name
+from .rows import results_file
 
 SAMPLES = 10_000
 _SEED = 42
@@ -59,7 +60,7 @@ def compare(files: Sequence[Path], first: str, second: str) -> list[Difference]:
         DataError: a model is not there, the protocols differ, or no task has two pairs.
     """
     try:
-        return _compare({report["model"]: report for report in map(result_tasks, files)}, first, second)
+        return _compare({report["model"]: report for report in map(results_file, files)}, first, second)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise DataError(f"results of {first} or {second}: incomplete or damaged: {error!r}") from None
 

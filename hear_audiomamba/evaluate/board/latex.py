@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from .aggregate import Estimate
-from .board import Board, Row
+from .board import Board
+from .rows import Row
 from .tables import FEW_RUNS, cell, notes, overall_heads, overall_values, sorted_rows
 
 CAPTION = "Scores in percent on the tasks of HEAR."

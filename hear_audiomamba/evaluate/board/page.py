@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .board import Board, Row
+from .board import Board
 from .pictures import SVG_NAMESPACE
+from .rows import Row
 
 TEMPLATE = Path(__file__).resolve().parent / "page.html"
 _CAPTIONS = {

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from html import escape
 
 from .aggregate import Estimate
-from .board import Board, Row
+from .board import Board
+from .rows import Row
 
 # Colours that stay apart for colour-blind readers (Okabe and Ito), for light and for dark backgrounds.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b58900", "#56b4e9")

@@ -7,7 +7,8 @@ import io
 from collections.abc import Callable, Sequence
 
 from .aggregate import Estimate
-from .board import Board, Row
+from .board import Board
+from .rows import Row
 
 MISSING = "–"
 FEW_RUNS = "†"

@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from ...errors import ConfigError, DataError
 from .data import SplitData, TaskData
 from .judge import Judge
-from .mlp import Dropout, MLPStack, initial_state
+from .mlp import initial_state
 from .protocol import (
     GRID_POINTS,
     KIT_SEED,
@@ -31,6 +30,7 @@ from .protocol import (
     sample_points,
     task_splits,
 )
+from .report import aggregate_folds, grid_rows, tested
 from .train import Check, Model, Trained, best_first, train_stack
 
 logger = logging.getLogger(__name__)
@@ -221,56 +221,13 @@ class Engine:
         report: dict[str, Any] = {}
         point = points[chosen]
         for split, trained in zip(self.splits, per_split, strict=True):
-            test = self._split(split.test)
-            assert trained.state is not None
-            with torch.inference_mode():
-                logits = _single(trained, point, self.data.device, self.judge.multilabel).logits(
-                    test.embeddings
-                )[0]
-            report[split.name] = {
-                **self.judge.test(logits, test, trained.postprocessing),
-                "validation_score": trained.score,
-                "epoch": trained.epoch,
-            }
+            report[split.name] = tested(trained, point, self._split(split.test), self.judge)
         if len(self.splits) > 1:
             report["aggregated_scores"] = aggregate_folds([report[s.name] for s in self.splits])
         report["hparams"] = point.to_dict()
         report["postprocessing"] = sorted(per_split[0].postprocessing.items())
         report["score_mode"] = "max" if self.judge.maximize else "min"
         report["embedding_path"] = self.data.folder.name
-        report["grid"] = [
-            {
-                "point": p.to_dict(),
-                "validation_score": t.score,
-                "epoch": t.epoch,
-                "epochs": t.epochs,
-                "ended_by_nan": t.ended_by_nan,
-            }
-            for p, t in zip(points, grid, strict=True)
-        ]
+        report["grid"] = grid_rows(points, grid)
         report["ended_by_nan"] = sum(t.ended_by_nan for t in [*grid, *per_split[1:]])
         return report
-
-
-def _single(trained: Trained, point: Point, device: torch.device, multilabel: bool) -> MLPStack:
-    assert trained.state is not None
-    return MLPStack(
-        [trained.state],
-        [point.lr],
-        hidden_layers=point.hidden_layers,
-        dropout=Dropout([], 0.0),
-        drop_probability=0.0,
-        multilabel=multilabel,
-        device=device,
-    )
-
-
-def aggregate_folds(results: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Mean and standard deviation over folds of every score, as `<score>_mean` and `<score>_std`."""
-    out: dict[str, float] = {}
-    for key in results[0]:
-        values = np.array([r[key] for r in results], dtype=np.float64)
-        known = values[~np.isnan(values)]
-        out[f"{key}_mean"] = float(known.mean()) if len(known) else float("nan")
-        out[f"{key}_std"] = float(known.std(ddof=1)) if len(known) > 1 else float("nan")
-    return out

@@ -22,53 +22,19 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...errors import ConfigError, DataError
+from ...errors import DataError
 from ...io.files import locked, read_json, write_json
 from ..tasks.check import TaskCheck, check_tasks
 from .cell import Cell
 from .keys import embedding_key, prediction_key, weights_identity
 from .probe import embedding_code, prediction_code, versions
 from .results import merge_tasks, results_of
+from .shard import Shard
 from .steps import WAIT_SECONDS, Steps
 from .suite import Entrant, Suite
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One of several equal parts of a study, each for a process of its own.
-
-    Args:
-        index: of this part, from 0.
-        count: of parts.
-    """
-
-    index: int = 0
-    count: int = 1
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.index < self.count:
-            raise ConfigError(f"shard {self.index}/{self.count}: write I/N with 0 <= I < N, as 0/4")
-
-    @classmethod
-    def parse(cls, text: str) -> Shard:
-        """Read "I/N", as 0/4 for the first of four.
-
-        Raises:
-            ConfigError: it is not of this form, or I is not below N.
-        """
-        index, slash, count = text.partition("/")
-        if not (slash and index.isdecimal() and count.isdecimal()):
-            raise ConfigError(f"shard {text!r}: write I/N with 0 <= I < N, as 0/4")
-        return cls(int(index), int(count))
-
-    @property
-    def name(self) -> str:
-        """A name for files and folders of this part."""
-        return f"shard-{self.index}-of-{self.count}"
 
 
 class Study:

@@ -13,6 +13,7 @@ from ...config import Config, load_config
 from ...errors import ConfigError, did_you_mean
 from ...models.bundled import bundled_path
 from ..predictions.protocol import GRID_POINTS, GRIDS, KIT_SEED, PRECISIONS
+from ..tasks.catalogue import hear_tasks
 
 ENGINES = ("heareval", "fast")
 
@@ -135,7 +136,7 @@ def load_suite(path: str | Path | None) -> Suite:
         ConfigError: there is no such suite, or the file holds an unknown key or value.
     """
     if path is None:
-        return Suite(tasks=tuple(hear_tasks()))
+        return Suite(tasks=hear_tasks())
     given = Path(path)
     if not given.exists() and given.parent == Path("."):
         folder = bundled_path("eval_configs")
@@ -146,13 +147,7 @@ def load_suite(path: str | Path | None) -> Suite:
             )
         given = folder / given.with_suffix(".yaml")
     suite = Suite.from_dict(load_config(given))
-    return suite if suite.tasks else suite.replace(tasks=tuple(hear_tasks()))
-
-
-def hear_tasks() -> list[str]:
-    """Return the ids of the ten HEAR tasks, the lines of `tasks.txt`."""
-    text = bundled_path("tasks.txt").read_text(encoding="utf-8")
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    return suite if suite.tasks else suite.replace(tasks=hear_tasks())
 
 
 def check_unique(entrants: Sequence[Entrant]) -> None:

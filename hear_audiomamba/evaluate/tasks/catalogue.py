@@ -68,6 +68,18 @@ def _task(row: dict[str, str]) -> HearTask:
     return HearTask(**words, seconds=float(row["seconds"]), clips=int(row["clips"]))
 
 
+@functools.cache
+def hear_tasks() -> tuple[str, ...]:
+    """Return the ids of the ten tasks that papers report, the lines of `tasks.txt`."""
+    return tuple(bundled_path("tasks.txt").read_text(encoding="utf-8").split())
+
+
+def task_name(task: str) -> str:
+    """Return the name of a HEAR task as publications use it; of another one, its id without the version."""
+    known = hear_task_list().get(task)
+    return known.name if known else task.split("-v")[0]
+
+
 def choose_tasks(names: Sequence[str]) -> list[str]:
     """Return task ids for what a user wrote.
 
@@ -80,7 +92,7 @@ def choose_tasks(names: Sequence[str]) -> list[str]:
     """
     known = hear_task_list()
     groups = {
-        "hear10": bundled_path("tasks.txt").read_text(encoding="utf-8").split(),
+        "hear10": list(hear_tasks()),
         "hear19": list(known),
         "all": list(known),
         **{task: [task] for task in known},

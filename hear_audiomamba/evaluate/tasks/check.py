@@ -35,14 +35,23 @@ class TaskCheck:
     fingerprint: str = ""
 
 
+def require_folder(folder: Path) -> None:
+    """Refuse a folder of tasks that does not exist.
+
+    Raises:
+        DataError: the message says how to get tasks.
+    """
+    if not folder.is_dir():
+        raise DataError(f"no tasks folder {folder}; {HOW_TO_GET}")
+
+
 def tasks_in(folder: Path) -> list[str]:
     """Return the ids of all HEAR tasks in a folder, sorted.
 
     Raises:
         DataError: the folder does not exist, or holds no task.
     """
-    if not folder.is_dir():
-        raise DataError(f"no tasks folder {folder}; {HOW_TO_GET}")
+    require_folder(folder)
     found = sorted(path.parent.name for path in folder.glob("*/task_metadata.json"))
     if not found:
         raise DataError(f"{folder} holds no HEAR task: no folder in it has a task_metadata.json")
@@ -63,8 +72,7 @@ def check_tasks(folder: Path, tasks: Sequence[str], sample_rate: int) -> tuple[l
     Raises:
         DataError: the folder does not exist.
     """
-    if not folder.is_dir():
-        raise DataError(f"no tasks folder {folder}; {HOW_TO_GET}")
+    require_folder(folder)
     checks = [check_task(folder / task, sample_rate) for task in tasks]
     strays = sorted(p.name for p in folder.iterdir() if p.name not in set(tasks))
     return checks, strays

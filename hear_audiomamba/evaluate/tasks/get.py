@@ -69,6 +69,14 @@ class Fetcher:
                 if self._complete(self.folder / task):
                     self.say(f"{task}: is there")
                     continue
+                if (self.folder / task).exists() and not (
+                    self.folder / task / "task_metadata.json"
+                ).is_file():
+                    failed[task] = (
+                        f"{self.folder / task} is there without a task_metadata.json, so it is no task or not a "
+                        "whole one: delete or rename it, and run this again"
+                    )
+                    continue
                 try:
                     wanted[task] = self.source.find(archive_name(task))
                 except AudioMambaError as error:
