@@ -36,12 +36,11 @@ lint: $(VENV)/.installed-test
 	$(PY) -m ruff format --check .
 	$(PY) tools/check_types.py
 
-# The bundled weights from nothing: docs/reproducing_weights.md. Needs Debian or Ubuntu, hours, and network.
-WEIGHTS_WORK ?= build/open-distilled
+# Weights like the bundled ones, from nothing: docs/reproducing_weights.md. Needs Debian or Ubuntu, hours, and network.
+WEIGHTS_WORK ?= build/weights
 weights: $(VENV)/.installed-test
 	PYTHON=$(abspath $(PY)) sh recipes/weights/setup.sh
-	PYTHON=$(abspath $(PY)) sh recipes/weights/open-distilled/run.sh $(WEIGHTS_WORK)
-	PYTHON=$(abspath $(PY)) sh recipes/weights/open-families/run.sh $(WEIGHTS_WORK)/families
+	PYTHON=$(abspath $(PY)) sh recipes/weights/run.sh $(WEIGHTS_WORK)
 
 # A torch that is there is kept, whichever build it is; only without one is the tested version installed.
 $(VENV)/bin/python:

@@ -2,7 +2,7 @@
 
     python benchmarks/tag_agreement.py CORPUS TARGETS [hiermamba_nano | WEIGHTS]
 
-CORPUS and TARGETS are what `recipes/weights/open-families/run.sh` made; only crops of recordings of the split
+CORPUS and TARGETS are what `recipes/weights/run.sh` made; only crops of recordings of the split
 "valid" count, whose packages no training crop is from. A class is there in a crop where YAMNet's score is at least
 0.3. Printed are the mean average precision and d′ over the classes that three crops or more have, and how often the
 first label is YAMNet's first, or among its first three; beside them what the classes' mean scores would reach.

@@ -4,7 +4,7 @@ A run may train fewer blocks than the variant has. The missing ones are added wi
 of zeros, so they pass their input on unchanged and the embeddings stay what they were; further training
 can put them to use.
 
-    python recipes/weights/finish.py RUN/model.safetensors ssam_tiny_200_16x4.open-distilled --notes notes.json
+    python recipes/weights/finish.py RUN/model.safetensors ssam_tiny_200_16x4.mine --notes notes.json
 """
 
 from __future__ import annotations

@@ -36,10 +36,10 @@ from recipes.corpus.teachers.effects import EffectsTeacher
 from recipes.corpus.teachers.yamnet import YAMNetTeacher
 
 HERE = Path(__file__).resolve().parent
-RECIPE = HERE / "open-families" / "corpus.yaml"
+RECIPE = HERE / "open-corpus.yaml"
 TEACHERS = ("own", "yamnet", "yamnet_tags", "effects", "spectrum", "contour")
 # Of the time for training, what each configuration gets.
-RUNS = {"hiermamba_nano": 0.5, "ssamba_tiny": 0.5}
+RUNS = {"ssam_tiny_200_16x4": 0.4, "hiermamba_nano": 0.3, "ssamba_tiny": 0.3}
 ALONE = ("tones", "textures", "notes", "chords", "drums", "phrases", "variants")
 BATCH = 64
 _asked: list[Teacher] = []
@@ -202,7 +202,7 @@ def _run(
     """Train one model for some seconds, or go on with it; checkpoints come every few minutes."""
     import yaml
 
-    asked = yaml.safe_load((HERE / "open-families" / f"{name}.yaml").read_text(encoding="utf-8"))
+    asked = yaml.safe_load((HERE / f"{name}.yaml").read_text(encoding="utf-8"))
     teachers = {key: weight for key, weight in asked["distill"]["teachers"].items() if key in known}
     settings = [
         f"data.path={corpus}", f"distill.targets={heard}", f"run.out={args.out / name}", f"device={args.device}",
@@ -218,7 +218,7 @@ def _run(
         "-m",
         "hear_audiomamba",
         "pretrain",
-        str(HERE / "open-families" / f"{name}.yaml"),
+        str(HERE / f"{name}.yaml"),
     ]
     done = subprocess.run([*command, "--resume", *settings], check=False)
     if done.returncode not in (0, 3):
