@@ -132,7 +132,8 @@ def load() -> ctypes.CDLL:
     """Load the library, hand it torch's thread pool, and choose the instruction set.
 
     Raises:
-        BackendError: it was not built, does not load, or `AUDIOMAMBA_ISA` names what this CPU lacks.
+        BackendError: it was not built, does not load or is of another version, or `AUDIOMAMBA_ISA` names
+            what this CPU lacks.
     """
     if not LIBRARY.is_file():
         raise BackendError(f"the compiled kernel is not built; {HOW_TO_BUILD}")
@@ -140,17 +141,26 @@ def load() -> ctypes.CDLL:
         library = ctypes.CDLL(str(LIBRARY))
     except OSError as error:
         raise BackendError(f"the compiled kernel does not load ({error}); {HOW_TO_BUILD}") from error
+    try:
+        _declare(library)
+    except AttributeError as error:
+        raise BackendError(f"the compiled kernel is of another version ({error}); {HOW_TO_BUILD}") from None
+    library.audiomamba_set_openmp(_torch_thread_pool())
+    logger.info("compiled kernel: %s", _choose(library, None))
+    return library
+
+
+def _declare(library: ctypes.CDLL) -> None:
+    """Tell ctypes the types of the library's functions."""
     library.audiomamba_choose.argtypes = [ctypes.c_char_p]
     library.audiomamba_choose.restype = ctypes.c_char_p
     library.audiomamba_set_openmp.argtypes = [ctypes.c_void_p]
     library.audiomamba_set_openmp.restype = None
     library.audiomamba_channels_per_item.restype = ctypes.c_int64
+    library.audiomamba_chosen.restype = ctypes.c_char_p
+    library.audiomamba_mixes.restype = ctypes.c_int64
     for kernel in ("scan_forward", "scan_backward", "conv_forward", "conv_backward", "mixer"):
         getattr(library, f"audiomamba_{kernel}").restype = None
-    library.audiomamba_set_openmp(_torch_thread_pool())
-    library.audiomamba_chosen.restype = ctypes.c_char_p
-    logger.info("compiled kernel: %s", _choose(library, None))
-    return library
 
 
 def isa() -> str:

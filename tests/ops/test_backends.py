@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -92,6 +93,17 @@ def test_without_the_kernel_pytorch_runs_and_says_how_to_get_it(monkeypatch, cap
         assert len(caplog.records) == 1 and "pip install" in caplog.text and "'torch'" in caplog.text
         with pytest.raises(BackendError, match="not built.*pip install"):
             scan("cpu")
+    finally:
+        forget_choices()
+
+
+def test_a_kernel_of_another_version_is_not_used(monkeypatch, caplog):
+    forget_choices()
+    monkeypatch.setattr(native, "LIBRARY", Path(torch._C.__file__))  # a library with other functions
+    try:
+        with caplog.at_level(logging.WARNING, logger="hear_audiomamba.ops.backends"):
+            scan()
+        assert len(caplog.records) == 1 and "another version" in caplog.text and "pip install" in caplog.text
     finally:
         forget_choices()
 
