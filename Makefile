@@ -66,7 +66,7 @@ wheels: $(VENV)/bin/python
 
 # The documentation as pages in build/site; open build/site/index.html.
 site: $(VENV)/.installed
-	$(PIP) mkdocs-material "mkdocstrings[python]"
+	$(PIP) --editable ".[docs]"
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build
 
 # Tests, values and speed on a CUDA machine; the same command goes on where it stopped. docs/performance.md.

@@ -66,6 +66,7 @@ EXTRAS = {
     "hoplite": ["perch-hoplite"],
     "datasets": ["datasets"],
     "torchaudio": ["torchaudio"],
+    "docs": ["mkdocs-material", "mkdocstrings[python]", "nbclient", "nbformat", "ipykernel"],
 }
 EXTRAS["adapters"] = sorted(
     {

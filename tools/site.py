@@ -1,10 +1,13 @@
 """Hooks of mkdocs: pages that live outside docs/, and pages made from the code.
 
-The site has the README as its start page, the model cards of weights/, the project's own pages, and the model zoo.
+The site has the README as its start page, the model cards of weights/, the project's own pages, the model zoo, and
+the executed notebooks of docs/.
 """
 
 from __future__ import annotations
 
+import base64
+import json
 import posixpath
 import re
 from pathlib import Path
@@ -28,6 +31,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for page, source in {**OUTSIDE, **{f"weights/{p.name}": f"weights/{p.name}" for p in cards()}}.items():
         files.append(File.generated(config, page, content=(ROOT / source).read_text(encoding="utf-8")))
     files.append(File.generated(config, "zoo.md", content=zoo()))
+    for path in sorted((ROOT / "docs").glob("*.ipynb")):
+        files.remove(files.src_uris[path.name])
+        text, pictures = notebook(path)
+        files.append(File.generated(config, f"{path.stem}.md", content=text))
+        for name, data in pictures.items():
+            files.append(File.generated(config, name, content=data))
     return files
 
 
@@ -54,6 +63,28 @@ def on_page_markdown(markdown: str, page: Any, config: MkDocsConfig, files: File
 def cards() -> list[Path]:
     """Return the cards of the bundled weights."""
     return sorted((ROOT / "weights").glob("*.md"))
+
+
+def notebook(path: Path) -> tuple[str, dict[str, bytes]]:
+    """Return an executed notebook as a page, and its pictures by name."""
+    parts: list[str] = []
+    pictures: dict[str, bytes] = {}
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] != "code":
+            parts.append(source)
+            continue
+        parts.append(f"```python\n{source}\n```")
+        for output in cell["outputs"]:
+            data = output.get("data", {})
+            if "image/png" in data:
+                name = f"{path.stem}-{len(pictures) + 1}.png"
+                pictures[name] = base64.b64decode(data["image/png"])
+                parts.append(f"![Output]({name})")
+            else:
+                text = "".join(output.get("text") or data.get("text/plain", []))
+                parts.append(f"```text\n{text.rstrip()}\n```")
+    return "\n\n".join(parts) + "\n", pictures
 
 
 def zoo() -> str:

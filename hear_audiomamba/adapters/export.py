@@ -172,11 +172,16 @@ def quantise(source: str | Path, target: str | Path) -> Path:
     Returns:
         The target.
     """
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    graph = onnx.load(source).graph
+    # Scales for each channel are for matrices: a stack of them, as the four directions have, stays as it is.
+    stacks = {weight.name for weight in graph.initializer if len(weight.dims) > 2}
     quantize_dynamic(
-        source, target, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True
-    )
+        source, target, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True,
+        nodes_to_exclude=[node.name for node in graph.node if stacks & set(node.input)],
+    )  # fmt: skip
     return Path(target)
 
 

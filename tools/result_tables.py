@@ -1,0 +1,175 @@
+"""Write the tables of the documentation that come from benchmarks/results/, so that none differs from its JSON.
+
+usage: python tools/result_tables.py [--check]     (after a benchmark has written its JSON anew)
+
+A table stands in a page between `<!-- table NAME -->` and `<!-- end of table -->`; `TABLES` says what makes it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+MARKED = re.compile(r"(<!-- table (\S+) -->\n\n).*?(\n<!-- end of table -->)", re.DOTALL)
+Result = dict[str, Any]
+
+# HEAR's own runner on the same embeddings, three seeds: docs/reproducing_weights.md.
+RUNNER = {
+    "drum_strokes": ("accuracy", "0.653 ± 0.007"),
+    "soundfont_pitch": ("accuracy", "0.558 ± 0.011"),
+    "speech_commands_tts": ("accuracy", "0.880 ± 0.004"),
+    "sfx_multilabel": ("mAP", "0.275 ± 0.003"),
+    "sfx_events": ("onset F1, 200 ms", "0.164 ± 0.001"),
+}
+SIDES = {"pytorch": "PyTorch", "onnx": "ONNX, float32", "int8": "ONNX, eight bits"}
+
+
+def embed(result: Result) -> str:
+    """Return the table of `benchmarks/embed.py`."""
+    rows = []
+    for row in result["rows"]:
+        name = f"ssam_{row['size']}"
+        place = (row["precision"], row["batch"], f"{row['tokens']:,}")
+        against, share = row["vs_ssast"], row["scan_share_of_bound"]
+        rows.append(
+            (
+                name,
+                *place,
+                f"{row['realtime']['ours']:.0f}",
+                spread(against),
+                f"{row['of_bound']:.2f}",
+                f"{share:.0%}",
+            )
+        )
+        if trained := row["realtime"].get("trained depth"):
+            rows.append((f"{name}, trained depth", *place, f"{trained:.0f}", "–", "–", "–"))
+    columns = "model, precision, clips, tokens, × real time, × SSAST fused attention"
+    return table(f"{columns}, time over its bound, scan in the bound", rows)
+
+
+def busy(result: Result) -> str:
+    """Return the table of `benchmarks/busy.py`."""
+    names = {"spinning": "two in a busy loop", "sleeping": "two sleeping", "one thread": "one"}
+    rows = []
+    for side, text in names.items():
+        for clips in ("1", "8"):
+            cells, medians = [], []
+            for state in ("idle", "busy"):
+                rates = [turn[clips] for turn in result["states"][state]["rates"][side]]
+                medians.append(statistics.median(rates))
+                cells.append(f"{medians[-1]:.1f} ({min(rates):.1f}–{max(rates):.1f})")
+            cells.append(f"{medians[1] / medians[0]:.2f}")
+            rows.append((text, clips, *cells))
+    return table("threads, clips at once, idle, busy, busy ÷ idle", rows)
+
+
+def classify_scores(result: Result) -> str:
+    """Return the table of `benchmarks/classify.py scores`."""
+    found = {row["task"].partition("-")[0]: row for row in result["rows"]}
+    rows = [
+        (f"{task} ({score})", theirs, f"{found[task]['fit']:.3f}", f"{found[task]['fit_cpu_seconds']:.1f} s")
+        for task, (score, theirs) in RUNNER.items()
+    ]
+    return table("task (score), HEAR's runner, `fit`, `fit` processor time", rows)
+
+
+def exported(result: Result) -> str:
+    """Return the table of `benchmarks/exported.py`."""
+    rows = []
+    for row in result["rows"]:
+        rates, sizes = row["realtime"], row["megabytes"]
+        rows.append(
+            (
+                f"{row['model']}", f"{row['seconds_of_a_clip']:g} s", *(f"{rates[side]:.1f}" for side in SIDES),
+                spread(row["pytorch_vs_onnx"]), f"{row['gap']:.0e}", f"{row['int8_cosine']:.3f}",
+                f"{sizes['onnx']:.0f}, {sizes['int8']:.0f}",
+            )
+        )  # fmt: skip
+    sides = ", ".join(f"{text.replace(', ', ' ')} × real time" for text in SIDES.values())
+    agreement = "largest difference in float32, least cosine in eight bits"
+    return table(f"model, clip, {sides}, PyTorch / ONNX, {agreement}, MB and in eight bits", rows)
+
+
+def without_torch(result: Result) -> str:
+    """Return the table of `benchmarks/without_torch.py`."""
+    packages = dict(result["by_package"])
+    rows = [(name, f"{size:.1f}") for name, size in packages.items() if size >= 1]
+    rest = sum(size for size in packages.values() if size < 1)
+    rows += [("everything else", f"{rest:.1f}"), ("**together**", f"**{result['megabytes']:.0f}**")]
+    return table("in site-packages, MB", rows)
+
+
+TABLES: dict[str, tuple[str, str, Callable[[Result], str]]] = {
+    "embed_xeon_amx": ("docs/performance.md", "embed_xeon_amx.json embed_xeon_amx_10s.json", embed),
+    "busy_xeon_amx": ("docs/performance.md", "busy_xeon_amx.json", busy),
+    "classify_scores": ("docs/classifying.md", "classify_scores.json", classify_scores),
+    "exported": ("docs/exporting.md", "exported_xeon_amx.json", exported),
+    "without_torch": ("docs/exporting.md", "without_torch.json", without_torch),
+}
+
+
+def table(head: str, rows: Iterable[Sequence[object]]) -> str:
+    """Return a Markdown table; `head` holds the names of the columns, with commas between."""
+    names = head.split(", ")
+    lines = [names, ["---"] * len(names), *rows]
+    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
+
+
+def spread(found: dict[str, float] | None) -> str:
+    """Return a ratio with the least and the most of its pairs."""
+    if found is None:
+        return "–"
+    if found["pairs"] < 5:
+        return f"{found['median']:.2f} ({found['pairs']:.0f} pair{'s' if found['pairs'] > 1 else ''})"
+    return f"{found['median']:.2f} ({found['min']:.2f}–{found['max']:.2f})"
+
+
+def held(files: str) -> Result:
+    """Return a result, with the rows of all of its files."""
+    folder = ROOT / "benchmarks" / "results"
+    first, *more = (json.loads((folder / name).read_text(encoding="utf-8")) for name in files.split())
+    for other in more:
+        first["rows"] += other["rows"]
+    return dict(first)
+
+
+def filled(page: str, text: str) -> str:
+    """Return a page's text with all of its tables made anew.
+
+    Raises:
+        KeyError: the page has a table that `TABLES` does not know.
+    """
+
+    def replace(match: re.Match[str]) -> str:
+        place, files, render = TABLES[match[2]]
+        assert place == page, f"{match[2]} belongs into {place}"
+        return f"{match[1]}{render(held(files))}{match[3]}"
+
+    return MARKED.sub(replace, text)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the tables, or with --check say which page is not up to date."""
+    status = 0
+    for page in dict.fromkeys(place for place, _, _ in TABLES.values()):
+        text = (ROOT / page).read_text(encoding="utf-8")
+        new = filled(page, text)
+        if new == text:
+            continue
+        if "--check" in arguments:
+            print(f"{page} is not up to date: python tools/result_tables.py")
+            status = 1
+        else:
+            (ROOT / page).write_text(new, encoding="utf-8")
+            print(f"{page} written")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
