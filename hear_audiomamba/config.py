@@ -125,9 +125,11 @@ def check_sizes(part: Config) -> None:
                 raise ConfigError(f"{name}: {number} is not a finite number")
             if isinstance(number, int) and not isinstance(number, bool) and number < least:
                 raise ConfigError(f"{name}: {number} is less than {least}")
-    for name in ("std", "norm_eps", "mlp_ratio", "ssm_ratio"):
+    for name in ("std", "norm_eps", "ssm_ratio"):
         if values.get(name, 1) <= 0:
             raise ConfigError(f"{name}: {values[name]:g} is not more than 0")
+    if values.get("mlp_ratio", 0) < 0:  # 0: the first VMamba has no MLP in its blocks
+        raise ConfigError(f"mlp_ratio: {values['mlp_ratio']:g} is less than 0")
     if "sample_rate" in values:
         low, high, nyquist = values["f_min"], values["f_max"], values["sample_rate"] / 2
         if not 0 <= low < high <= nyquist:
