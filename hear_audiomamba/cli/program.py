@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
+import os
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import TextIO
 
@@ -52,7 +55,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0 when all was done, 1 when something failed, 2 for wrong usage.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    _accept_any_output()
+    try:
+        status = _run(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+        return status
+    except AudioMambaError as error:
+        return _fail(str(error), 1)
+    except KeyboardInterrupt as interrupt:
+        print(f"{PROGRAM}: {interrupt or 'interrupted'}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of a pipe went away, as `head` does
+        sys.stderr.close()
+        return 141
+    except OSError as error:  # the system's word on a file or a folder that the line names
+        if error.errno is None:
+            raise
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror), 1)
+
+
+def _accept_any_output() -> None:
+    """Print to streams that are closed, or whose encoding lacks a character, without failing."""
+    if sys.stdout is None:
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # open as long as the program
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
+def _run(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(_usage())
         return 0 if words else 2
@@ -73,21 +105,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = make_parser(verb).parse_intermixed_args(_names_behind_dashes(rest))
     warnings.showwarning = _show_warning
     keep_freed_memory()
-    try:
-        status: int = _module(verb).run(args)
-        return status
-    except AudioMambaError as error:
-        return _fail(str(error), 1)
-    except KeyboardInterrupt as interrupt:
-        print(f"{PROGRAM}: {interrupt or 'interrupted'}", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # the reader of a pipe went away, as `head` does
-        sys.stderr.close()
-        return 141
-    except OSError as error:  # the system's word on a file or a folder that the line names
-        if error.errno is None:
-            raise
-        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror), 1)
+    status: int = _module(verb).run(args)
+    return status
 
 
 def split_verb(words: Sequence[str]) -> tuple[str, list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -121,3 +122,29 @@ def test_the_installed_program_and_the_module_are_the_same():
         [sys.executable, "-m", "hear_audiomamba", "--version"], capture_output=True, text=True
     )
     assert done.returncode == 0 and __version__ in done.stdout
+
+
+@pytest.mark.parametrize("words", [["list"], []])
+def test_output_whose_encoding_lacks_a_character(words):
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        [sys.executable, "-m", "hear_audiomamba", *words], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == (0 if words else 2)
+    assert done.stdout and not done.stderr
+
+
+def test_closed_output(monkeypatch):
+    """As `>&-` of a shell leaves it, or a program without a window on Windows."""
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    assert main(["--version"]) == 0
+    assert main(["nonsense"]) == 2
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full: /dev/full")
+def test_full_output_is_one_line():
+    command = [sys.executable, "-m", "hear_audiomamba", "--version"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, "hear-audiomamba: error: No space left on device\n")
