@@ -7,7 +7,8 @@ TASKS is a folder of tasks in HEAR's format. `scores` runs the engine that stand
 (tests hold it to the runner) and `fit`, each with one thread, and counts processor time, since other work may
 share the machine; embeddings are made before. `fit` gets the labels as a HEAR task and as a CSV, which must
 agree. `curves` draws some labels of each class out of four folds and scores the fifth, with our embeddings and
-with mean and deviation of a log-mel spectrogram.
+with those of the peers of `peers.py`: mean and deviation of a log-mel spectrogram, and YAMNet, which needs what
+recipes/weights/setup.sh installs and the repository's folder on PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import argparse
 import csv
 import json
 import pickle
-import sys
 import tempfile
 import time
 import warnings
@@ -24,6 +24,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from peers import get_scene_embeddings
+from peers import load_model as load_peer
 from timing import write
 
 from hear_audiomamba import load_model
@@ -41,10 +43,10 @@ from hear_audiomamba.evaluate.predictions.scores import SCENE_SCORES
 from hear_audiomamba.io.audio import load_audio
 from hear_audiomamba.io.labels import read_labels
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tests.evaluate.logmel_stats import LogMelStats, get_scene_embeddings
-
 CURVE_TASKS = ("drum_strokes", "soundfont_pitch", "speech_commands_tts")
+OURS = "default model"
+PEERS = {"logmel": "log-mel statistics", "yamnet": "YAMNet"}
+COLOURS = {OURS: "#2f6db3", "log-mel statistics": "#b3442f", "YAMNet": "#5a8f3c"}
 
 
 def whole_files(embedded):
@@ -180,19 +182,17 @@ def scores(args: argparse.Namespace) -> None:
 
 def curves(args: argparse.Namespace) -> None:
     """Score with few labels a class."""
-    model, stats, results = load_model(device="cpu"), LogMelStats(), held_rows(args.json)
+    model, results = load_model(device="cpu"), held_rows(args.json)
+    peers = {PEERS[name]: load_peer(peer=name) for name in args.peers}
     for name in args.tasks or CURVE_TASKS:
         task = next(args.folder.glob(f"{name}*"))
         table = read_labels(task)
         stretches = [(row.path, None, None) for row in table.rows]
         embedded = embed_stretches(stretches, model, args.work / task.name, timestamps=False)
         audio = [torch.from_numpy(load_audio(row.path, 16000))[None] for row in table.rows]
-        sides = {
-            "ours": read_clips(embedded)[0],
-            "log-mel statistics": np.concatenate(
-                [get_scene_embeddings(clip, stats).numpy() for clip in audio]
-            ),
-        }
+        sides = {OURS: read_clips(embedded)[0]}
+        for side, peer in peers.items():
+            sides[side] = np.concatenate([get_scene_embeddings(clip, peer).numpy() for clip in audio])
         targets, split = targets_of(table.rows, table.classes), np.array([row.split for row in table.rows])
         for count in args.counts:
             for side, rows in sides.items():
@@ -238,8 +238,10 @@ def draw(results: list[dict], picture: Path) -> None:
     tasks = list(dict.fromkeys(row["task"] for row in results))
     figure = Figure(figsize=(3.6 * len(tasks), 3.2), layout="constrained")
     for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks):
-        for side, colour in (("ours", "#2f6db3"), ("log-mel statistics", "#b3442f")):
+        for side, colour in COLOURS.items():
             own = [row for row in results if row["task"] == task and row["side"] == side]
+            if not own:
+                continue
             counts = [row["labels"] for row in own]
             axes.errorbar(counts, [row["score"] for row in own], [row["deviation"] for row in own], color=colour,
                           marker="o", label=side, capsize=3)  # fmt: skip
@@ -261,6 +263,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("build/classify"), help="for embeddings")
     parser.add_argument("--counts", type=int, nargs="+", default=[5, 10, 25])
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--peers", nargs="*", choices=tuple(PEERS), default=list(PEERS), help="of the curves")
     parser.add_argument("--picture", type=Path)
     parser.add_argument("--no-engine", action="store_true", help="`fit` alone")
     parser.add_argument("--json", type=Path, help="rows that it holds already are kept")

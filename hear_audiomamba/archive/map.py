@@ -1,10 +1,11 @@
-"""A picture of a folder of embeddings: every clip a point, coloured by its sub-folder."""
+"""A picture of folders of embeddings: every clip a point, coloured by its sub-folder or its label."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections import Counter
+from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -13,29 +14,34 @@ import numpy as np
 
 from ..errors import ConfigError, DataError, require
 from ..io.files import replacing, write_text
+from ..io.label_places import labels_of
+from ..io.labels import LabelTable
 from .read import SceneTable, read_all_scenes
 
 METHODS = ("tsne", "umap", "none")
 MOST_GROUPS = 20
+OTHER, UNLABELLED = "other", "not labelled"
 
 
 def draw_map(
-    folder: str | Path,
+    folders: str | Path | Sequence[str | Path],
     picture: str | Path,
     method: Literal["tsne", "umap", "none"] = "tsne",
     limit: int = 10_000,
     seed: int = 0,
+    labels: LabelTable | None = None,
 ) -> dict[str, np.ndarray]:
-    """Draw the scene embeddings of a folder in two dimensions.
+    """Draw the scene embeddings of a folder, or of several, in two dimensions.
 
     Beside the picture a `.csv` of the same name holds every point: path, start, group, coordinates.
 
     Args:
-        folder: what `embed` wrote.
+        folders: what `embed` wrote.
         picture: file to write; its ending (.png, .svg, .pdf) decides the format.
         method: what stands beside the principal components: "tsne", "umap" (needs umap-learn), "none".
         limit: most points; of more, a random sample is drawn.
         seed: of the sample and the method.
+        labels: give the colours; without them the sub-folders do.
 
     Returns:
         Coordinates `(n, 2)` by name: "pca" and, if wanted, the method's.
@@ -49,13 +55,15 @@ def draw_map(
         raise ConfigError(f"method: {method!r} is not one of {', '.join(map(repr, METHODS))}")
     if picture.suffix not in (".png", ".svg", ".pdf"):
         raise ConfigError(f"{picture}: a picture's name ends in .png, .svg or .pdf")
-    table = read_all_scenes(folder)
+    given = [folders] if isinstance(folders, (str, Path)) else list(folders)
+    table, name = read_all_scenes(*given), ", ".join(map(str, given))
     if len(table) < 3:
-        raise DataError(f"{folder}: {len(table)} embeddings, a map needs at least 3")
+        raise DataError(f"{name}: {len(table)} embeddings, a map needs at least 3")
     chosen = np.arange(len(table))
     if len(table) > limit:
         chosen = np.sort(np.random.default_rng(seed).choice(len(table), limit, replace=False))
-    groups = groups_of([table.paths[index] for index in chosen])
+    paths = [table.paths[index] for index in chosen]
+    groups = groups_of(paths) if labels is None else _labelled(table, chosen, paths, labels)
     points = standardized(table.embeddings[chosen])
     layouts = {"pca": principal_components(points, 2)}
     if method != "none":
@@ -64,7 +72,7 @@ def draw_map(
         layouts,
         groups,
         picture,
-        f"{folder}: {len(chosen)} of {len(table)} clips, {table.provenance['model']}",
+        f"{name}: {len(chosen)} of {len(table)} clips, {table.provenance['model']}",
     )
     _write_points(table, chosen, groups, layouts, picture.with_suffix(".csv"))
     return layouts
@@ -77,8 +85,23 @@ def groups_of(paths: list[str]) -> list[str]:
     names = [parts[shared] if len(parts) > shared else "." for parts in parents]
     if len(set(names)) == 1 and len(set(paths)) <= MOST_GROUPS:
         names = [PurePosixPath(path).name for path in paths]
-    common = {name for name, _ in Counter(names).most_common(MOST_GROUPS)}
-    return [name if name in common else "other" for name in names]
+    return _most_common(names)
+
+
+def _labelled(table: SceneTable, chosen: np.ndarray, paths: Sequence[str], labels: LabelTable) -> list[str]:
+    starts, ends = table.start[chosen], (table.start + table.duration)[chosen]
+    found = labels_of(labels, paths, starts.tolist(), ends.tolist())
+    if not any(found):
+        raise DataError(
+            "none of the labels belongs to a sound of these embeddings; are their paths the same?"
+        )
+    return _most_common([UNLABELLED if label is None else label for label in found])
+
+
+def _most_common(names: Sequence[str]) -> list[str]:
+    counts = Counter(name for name in names if name != UNLABELLED)
+    kept = {UNLABELLED, *(name for name, _ in counts.most_common(MOST_GROUPS))}
+    return [name if name in kept else OTHER for name in names]
 
 
 def standardized(rows: np.ndarray) -> np.ndarray:
@@ -126,22 +149,28 @@ def _draw(layouts: dict[str, np.ndarray], groups: list[str], picture: Path, titl
     from matplotlib.figure import Figure
 
     colours = colormaps["tab20"]
-    names = sorted(set(groups), key=lambda name: (name == "other", name))
+    names = sorted(set(groups), key=lambda name: (name == UNLABELLED, name == OTHER, name))
     labels = np.array(groups)
     figure = Figure(figsize=(6.5 * len(layouts), 6), layout="constrained")
     size = float(np.clip(4000 / len(groups), 3, 40))
     titles = {"pca": "principal components", "tsne": "t-SNE", "umap": "UMAP"}
     for axes, (name, layout) in zip(figure.subplots(1, len(layouts), squeeze=False)[0], layouts.items()):
-        for index, group in enumerate(names):
-            own = labels == group
-            colour = colours(index % MOST_GROUPS)
-            axes.scatter(*layout[own].T, s=size, color=colour, label=group, linewidths=0, alpha=0.8)
+        # From the last one, so that what has a label of its own lies on top.
+        dots = [
+            axes.scatter(
+                *layout[labels == group].T, s=size, linewidths=0, alpha=0.8,
+                color="#b8bec6" if group in (OTHER, UNLABELLED) else colours(index % MOST_GROUPS),
+            )
+            for index, group in reversed(list(enumerate(names)))
+        ]  # fmt: skip
         axes.set(title=titles[name], xticks=[], yticks=[])
     if len(names) > 1:
-        figure.legend(
-            *axes.get_legend_handles_labels(), loc="outside right upper", markerscale=1.5, frameon=False
-        )
-    figure.suptitle(title, fontsize=10)
+        # The space keeps a name that starts with "_", which matplotlib would leave out.
+        shown = [f" {group}" for group in names]
+        legend = figure.legend(dots[::-1], shown, loc="outside right upper", markerscale=1.5, frameon=False)
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+    figure.suptitle(title, fontsize=10, parse_math=False, wrap=True)
     with replacing(picture) as partial:
         figure.savefig(partial, dpi=150)
 

@@ -7,8 +7,8 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..errors import DataError, one_line, require
+from .journal import read_plan
 from .tables import LAYOUTS, read_numbers
 
 T = TypeVar("T")
@@ -95,9 +96,41 @@ def read_files(
     raise DataError(f"{folder}: holds no {what}; make some with `hear-audiomamba {verb} --out {folder}`")
 
 
-def read_all_scenes(folder: str | Path) -> SceneTable:
-    """Read the scene embeddings of a folder into one table; see `read_scenes`."""
-    tables = list(read_scenes(folder))
+def audio_paths(folder: Path) -> dict[str, str]:
+    """Return the audio file of each result's name; npz files are called after it."""
+    return {source.name: source.label for _, source in read_plan(folder)}
+
+
+def read_archives(folders: Sequence[str | Path]) -> Iterator[SceneTable]:
+    """Read the scene embeddings of several folders, with the audio files as paths.
+
+    Args:
+        folders: output folders of one model.
+
+    Yields:
+        Tables, folder by folder.
+
+    Raises:
+        DataError: see `read_scenes`; or the folders were made with different models.
+    """
+    first: dict[str, Any] | None = None
+    for folder in map(Path, folders):
+        names = audio_paths(folder)
+        known = set(names.values())
+        for table in read_scenes(folder):
+            first = first or table.provenance
+            for key in ("model", "weights_sha256", "window_frames"):
+                own, theirs = first.get(key), table.provenance.get(key)
+                if own != theirs:
+                    told = f"{key} {str(theirs)[:24]}, {folders[0]} with {str(own)[:24]}"
+                    raise DataError(f"{folder}: was made with {told}; their embeddings cannot be compared")
+            paths = [path if path in known else names.get(path, path) for path in table.paths]
+            yield replace(table, paths=paths)
+
+
+def read_all_scenes(*folders: str | Path) -> SceneTable:
+    """Read the scene embeddings of one or more folders into one table; see `read_archives`."""
+    tables = list(read_archives(folders))
     return SceneTable(
         [path for table in tables for path in table.paths],
         np.concatenate([table.start for table in tables]),

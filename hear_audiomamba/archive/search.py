@@ -1,7 +1,10 @@
-"""The recordings nearest to a query in a folder of embeddings."""
+"""The recordings nearest to queries in folders of embeddings."""
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -10,12 +13,21 @@ import torch
 
 from ..embedding.embedder import AudioEmbedder
 from ..errors import DataError, InputError, require
-from ..io.audio import load_audio
-from .read import read_scenes
+from ..io.audio import duration_of, load_audio
+from .read import read_archives, read_scenes
 from .run import weights_hash
 
 Metric = Literal["cosine", "euclidean"]
 ENGINES = ("exact", "faiss", "usearch")
+_STRETCH = re.compile(r"(?P<path>.+)@(?P<start>\d*\.?\d+)-(?P<end>\d*\.?\d+)")
+
+
+class Query(NamedTuple):
+    """What to look for: a file, or the stretch of it from `start` for `duration` seconds (None: all the rest)."""
+
+    path: str
+    start: float = 0.0
+    duration: float | None = None
 
 
 class Hit(NamedTuple):
@@ -27,11 +39,26 @@ class Hit(NamedTuple):
     duration: float
 
 
-def embed_query(path: str | Path, model: AudioEmbedder, folder: str | Path) -> np.ndarray:
+def parse_query(text: str) -> Query:
+    """Understand a query: a path, or a path with a stretch in seconds, `night.wav@12.5-14`.
+
+    Raises:
+        InputError: the stretch ends before it starts.
+    """
+    found = None if Path(text).exists() else _STRETCH.fullmatch(text)
+    if found is None:
+        return Query(text)
+    start, end = float(found["start"]), float(found["end"])
+    if not end > start:
+        raise InputError(f"query {text}: ends at {end:g} s, expected after its start, {start:g} s")
+    return Query(found["path"], start, end - start)
+
+
+def embed_query(query: str | Path | Query, model: AudioEmbedder, folder: str | Path) -> np.ndarray:
     """Embed a recording as those of a folder were.
 
     Args:
-        path: an audio file.
+        query: an audio file, or a stretch of it.
         model: must be the one the folder was made with.
         folder: of embeddings.
 
@@ -52,7 +79,8 @@ def embed_query(path: str | Path, model: AudioEmbedder, folder: str | Path) -> n
             there, here = str(there)[:24], str(here)[:24]
             fix = "give the same --model and options"
             raise DataError(f"{folder} was made with {name} {there}, the query's is {here}; {fix}")
-    audio = torch.from_numpy(load_audio(path, model.sample_rate))[None]
+    path, start, duration = query if isinstance(query, Query) else Query(str(query))
+    audio = torch.from_numpy(load_audio(path, model.sample_rate, start=start, duration=duration))[None]
     return model.scene(audio)[0].cpu().numpy()
 
 
@@ -63,74 +91,107 @@ def search(
     metric: Metric = "cosine",
     engine: Literal["exact", "faiss", "usearch"] = "exact",
 ) -> list[Hit]:
-    """Find the clips nearest to a query, exactly.
+    """Find the clips nearest to one query in one folder; see `search_all`."""
+    query = np.asarray(query, dtype=np.float32)
+    return search_all(query[None], [folder], count, metric, engine)[0]
+
+
+def search_all(
+    queries: np.ndarray,
+    folders: Sequence[str | Path],
+    count: int = 10,
+    metric: Metric = "cosine",
+    engine: Literal["exact", "faiss", "usearch"] = "exact",
+) -> list[list[Hit]]:
+    """Find the clips nearest to each of several queries, exactly; the folders are read once.
 
     Args:
-        query: `(K,)`.
-        folder: what `embed` wrote, of any format; read a shard at a time.
-        count: how many to return.
+        queries: `(Q, K)`.
+        folders: what `embed` wrote, of any format; read a shard at a time.
+        count: how many to return for each query.
         metric: "cosine" similarity or "euclidean" distance.
         engine: "exact" is one matrix product a shard; "faiss" and "usearch" let those libraries do the
             same work, with the same result.
 
     Returns:
-        Hits, best first; equal scores in the order of the folder.
+        Hits of each query, best first; equal scores in the order of the folders.
 
     Raises:
-        DataError: no embeddings. MissingPackageError: the engine is not installed.
-        InputError: the query's width is not that of the folder, or `count` < 1.
+        DataError: no embeddings, or folders of different models.
+        MissingPackageError: the engine is not installed.
+        InputError: the queries' width is not that of the folder, or `count` < 1.
     """
-    query = np.asarray(query, dtype=np.float32)
+    queries = np.asarray(queries, dtype=np.float32)
     if count < 1:
         raise InputError(f"count: {count}, expected at least 1")
-    best: list[tuple[float, int, Hit]] = []
+    best: list[list[tuple[float, int, Hit]]] = [[] for _ in queries]
     n_seen = 0
-    for table in read_scenes(folder):
-        if query.shape != table.embeddings.shape[1:]:
-            raise InputError(f"query: shape {query.shape}, expected {table.embeddings.shape[1:]}")
+    for table in read_archives(folders):
+        if queries.shape[1:] != table.embeddings.shape[1:]:
+            raise InputError(f"query: shape {queries.shape[1:]}, expected {table.embeddings.shape[1:]}")
         if not np.isfinite(table.embeddings).all():
-            raise DataError(
-                f"{folder}: embeddings of {table.paths[0]} and others are not finite; embed again"
-            )
-        scores, rows = _nearest(query, table.embeddings, min(count, len(table)), metric, engine)
-        for score, row in zip(scores.tolist(), rows.tolist()):
-            hit = Hit(score, table.paths[row], float(table.start[row]), float(table.duration[row]))
-            best.append((-score, n_seen + row, hit))
-        best = sorted(best)[:count]
+            raise DataError(f"{table.paths[0]} and others: their embeddings are not finite; embed them again")
+        scores, rows = _nearest(queries, table.embeddings, min(count, len(table)), metric, engine)
+        for own, values, places in zip(best, scores.tolist(), rows.tolist()):
+            for score, row in zip(values, places):
+                hit = Hit(score, table.paths[row], float(table.start[row]), float(table.duration[row]))
+                own.append((-score, n_seen + row, hit))
+            own.sort()
+            del own[count:]
         n_seen += len(table)
-    return [hit for _, _, hit in best]
+    return [[hit for _, _, hit in own] for own in best]
+
+
+def seconds_of(hit: Hit) -> tuple[float, float]:
+    """Return where a hit starts and ends; of an archive that does not say, the whole file.
+
+    Raises:
+        AudioReadError: the archive does not say, and the file cannot be read.
+    """
+    start = 0.0 if math.isnan(hit.start) else hit.start
+    return start, duration_of(hit.path) if math.isnan(hit.duration) else start + hit.duration
 
 
 def _nearest(
-    query: np.ndarray, rows: np.ndarray, count: int, metric: Metric, engine: str
+    queries: np.ndarray, rows: np.ndarray, count: int, metric: Metric, engine: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return scores and indices of the nearest rows, best first."""
+    """Return scores and indices `(Q, count)` of the nearest rows, best first."""
     if metric == "cosine":
-        query, rows = _unit(query), _unit(rows)
+        queries, rows = _unit(queries), _unit(rows)
     if engine == "exact":
-        scores = rows @ query if metric == "cosine" else -np.linalg.norm(rows - query, axis=1)
-        top = np.argpartition(-scores, count - 1)[:count]
-        # A partition takes any of those tied at its edge: take the first ones.
-        tied = np.flatnonzero(scores >= scores[top].min())
-        top = tied[np.lexsort((tied, -scores[tied]))][:count]
-        return scores[top], top
+        found = [_best(_scores(query, rows, metric), count) for query in queries]
+        return np.stack([scores for scores, _ in found]), np.stack([top for _, top in found])
     if engine == "faiss":
         require("faiss", "the engine 'faiss'", "faiss-cpu")
         import faiss
 
-        index = faiss.IndexFlatIP(len(query)) if metric == "cosine" else faiss.IndexFlatL2(len(query))
+        width = rows.shape[1]
+        index = faiss.IndexFlatIP(width) if metric == "cosine" else faiss.IndexFlatL2(width)
         index.add(np.ascontiguousarray(rows))
-        scores, top = index.search(query[None], count)
-        return (scores[0] if metric == "cosine" else -np.sqrt(scores[0])), top[0]
+        scores, top = index.search(queries, count)
+        return (scores if metric == "cosine" else -np.sqrt(scores)), top
     if engine == "usearch":
         require("usearch", "the engine 'usearch'", "usearch")
         from usearch import index as usearch
 
         kind = usearch.MetricKind.IP if metric == "cosine" else usearch.MetricKind.L2sq
-        found = usearch.search(np.ascontiguousarray(rows), query, count, kind, exact=True)
-        distances, keys = np.asarray(found.distances), np.asarray(found.keys, np.int64)
-        return (1 - distances if metric == "cosine" else -np.sqrt(distances)), keys
+        matches = [usearch.search(np.ascontiguousarray(rows), q, count, kind, exact=True) for q in queries]
+        distances = np.stack([np.asarray(own.distances) for own in matches])
+        top = np.stack([np.asarray(own.keys) for own in matches]).astype(np.int64)
+        return (1 - distances if metric == "cosine" else -np.sqrt(distances)), top
     raise InputError(f"engine: {engine!r} is not one of {', '.join(map(repr, ENGINES))}")
+
+
+def _scores(query: np.ndarray, rows: np.ndarray, metric: Metric) -> np.ndarray:
+    return np.asarray(rows @ query if metric == "cosine" else -np.linalg.norm(rows - query, axis=1))
+
+
+def _best(scores: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    top = np.argpartition(-scores, count - 1)[:count]
+    # A partition takes any of those tied at its edge: take the first ones.
+    tied = np.flatnonzero(scores >= scores[top].min())
+    top = tied[np.lexsort((tied, -scores[tied]))][:count]
+    return scores[top], top
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ class EmbeddingModel:
     """Which embeddings a classifier takes.
 
     Attributes:
-        arguments: keywords of `load_model` that load it again.
+        arguments: keywords of `load_model` that load it again. A file beside the classifier's own is found there.
         variant: its name.
         weights_sha256: of its weights' values.
         settings: configuration, window and all else that its embeddings depend on.
@@ -147,9 +147,19 @@ def load_classifier(path: str | Path) -> Classifier:
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: cannot be read: {one_line(error)}") from None
     try:
-        return _classifier(json.loads(metadata[KEY]), tensors)
+        return _with_model_beside(_classifier(json.loads(metadata[KEY]), tensors), Path(path).parent)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: a damaged classifier: {error!r}") from None
+
+
+def _with_model_beside(classifier: Classifier, folder: Path) -> Classifier:
+    """Let the model be found in the classifier's folder, wherever that was moved to."""
+    given = classifier.embedding.arguments
+    name = str(given.get("model_file_path", ""))
+    if not name or not (folder / name).is_file():
+        return classifier
+    arguments = {**given, "model_file_path": str(folder / name)}
+    return replace(classifier, embedding=replace(classifier.embedding, arguments=arguments))
 
 
 def _classifier(meaning: dict[str, Any], tensors: dict[str, Any]) -> Classifier:

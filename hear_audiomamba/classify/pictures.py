@@ -82,8 +82,10 @@ def _draw(label: str, detections: Sequence[Detection], model: AudioEmbedder, pat
         for edge in (one.start, one.end):
             axes.axvline(edge, color="white", linewidth=1.2, linestyle="--")
         axes.set(xlim=(begin, end), yticks=[])
-        axes.set_title(f"{one.score:.2f}  {Path(one.path).name}", fontsize=8)
+        axes.set_title(f"{one.score:.2f}  {Path(one.path).name}", fontsize=8, parse_math=False)
         axes.tick_params(labelsize=7)
-    figure.suptitle(f"{label}: the most certain detections, seconds in the recording", fontsize=10)
+    figure.suptitle(
+        f"{label}: the most certain detections, seconds in the recording", fontsize=10, parse_math=False
+    )
     with replacing(path) as partial:
         figure.savefig(partial, format="png", dpi=110)

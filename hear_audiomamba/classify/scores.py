@@ -15,10 +15,10 @@ import numpy as np
 
 from ..archive.clips import Clip, timestamp_pieces
 from ..archive.frames import read_frames
-from ..archive.journal import FOLDER, read_plan
+from ..archive.journal import FOLDER
 from ..archive.options import EmbedOptions
 from ..archive.progress import Progress, Summary
-from ..archive.read import read_scenes
+from ..archive.read import audio_paths, read_scenes
 from ..archive.run import Resources, embed_sources
 from ..archive.sources import Source
 from ..archive.writers import Product, Provenance, UnitWriter
@@ -265,8 +265,7 @@ def score_archive(folder: Path, classifier: Classifier) -> Iterator[Recording]:
     """
     if (folder / FOLDER / "run.json").exists():
         classifier.embedding.check_archive(folder, read_json(folder / FOLDER / "run.json"))
-    # npz files are called after their source's name; the plan knows its path.
-    paths = {source.name: source.label for _, source in read_plan(folder)}
+    paths = audio_paths(folder)
     read = _frame_recordings if classifier.clip_seconds is None else _scene_recordings
     for recording in read(folder, classifier):
         yield replace(recording, path=paths.get(recording.path, recording.path))

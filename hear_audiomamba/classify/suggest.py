@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..archive.frames import read_frames
-from ..archive.journal import read_plan
 from ..archive.options import EmbedOptions
-from ..archive.read import read_scenes
+from ..archive.read import audio_paths, read_scenes
 from ..errors import ConfigError, DataError
 from ..io.labels import LabelTable
 from .head import Floats
@@ -67,7 +66,7 @@ def suggest(classifier: Classifier, pool: Path, count: int, table: LabelTable) -
     """
     if count < 1:
         raise ConfigError(f"suggest: {count}, expected at least 1")
-    names = {source.name: source.label for _, source in read_plan(pool)}
+    names = audio_paths(pool)
     pieces = _stretches(classifier, pool) if classifier.clip_seconds is None else _clips(classifier, pool)
     done = _labelled(table)
     kept: list[_Pool] = []

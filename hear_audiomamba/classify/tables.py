@@ -75,13 +75,22 @@ def write_detections(
         return _write_labels(list(detections), paths, out, format, high_hz)
     if format == "json":
         events = [{**one._asdict(), "score": round(one.score, 6)} for one in detections]
-        held = {**(about or {}), "recordings": list(paths), "detections": events}
-        write_text(out, json.dumps(strict_json(held), indent=1, allow_nan=False) + "\n")
+        _write_json(out, {**(about or {}), "recordings": list(paths), "detections": events})
     elif format == "parquet":
         write_parquet(out, Detection._fields, ([one] for one in detections))
     else:
-        write_csv(out, ("path", "start", "end", "label", "score"), (_row(one) for one in detections))
+        write_csv(out, Detection._fields, (_row(one) for one in detections))
     return [out]
+
+
+def write_rows(out: Path, names: Sequence[str], rows: Sequence[Sequence[Any]], format: str) -> None:
+    """Write a table as "csv", "parquet" or "json" (a list of objects)."""
+    if format == "json":
+        _write_json(out, [dict(zip(names, row)) for row in rows])
+    elif format == "parquet":
+        write_parquet(out, names, [rows])
+    else:
+        write_csv(out, names, rows)
 
 
 def write_probabilities(
@@ -138,13 +147,17 @@ def write_parquet(out: Path, names: Sequence[str], pieces: Iterable[Sequence[Seq
     import pyarrow as arrow
     from pyarrow import parquet
 
-    texts = ("path", "label")
+    texts = ("path", "label", "query")
     schema = arrow.schema([(name, arrow.string() if name in texts else arrow.float64()) for name in names])
     with replacing(out) as partial, parquet.ParquetWriter(partial, schema) as writer:
         for rows in pieces:
             columns = [list(column) for column in zip(*rows)] if rows else [[] for _ in names]
             arrays = [arrow.array(values, field.type) for values, field in zip(columns, schema)]
             writer.write_table(arrow.table(arrays, schema=schema))
+
+
+def _write_json(out: Path, value: Any) -> None:
+    write_text(out, json.dumps(strict_json(value), indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def _row(one: Detection) -> tuple[str, float, float, str, float]:

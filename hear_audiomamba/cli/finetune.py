@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .pretrain import add_run_arguments, train
+
+if TYPE_CHECKING:
+    from ..pretrain.run.loop import Outcome
 
 DEFAULT = "default"
 
@@ -30,7 +34,15 @@ def run(args: argparse.Namespace) -> int:
         name = DEFAULT
         overrides.insert(0, f"data.path={args.config}")
     config = read_config(name, ["recipe=finetune", *overrides])
-    return train(config, args.resume, args.dry_run)
+
+    def write_classifier(outcome: Outcome) -> None:
+        if outcome.head is not None:
+            from ..classify.finetuned import write_finetuned
+
+            file = write_finetuned(outcome.out, outcome.head, config.data.crop_seconds)
+            print(f"for `predict --model`: {file}")
+
+    return train(config, args.resume, args.dry_run, write_classifier)
 
 
 def _is_labels(name: str) -> bool:

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from .options import add_machine_options, add_model_options, devices, load, model_arguments
+from .options import (
+    add_label_options,
+    add_machine_options,
+    add_model_options,
+    devices,
+    labels_from,
+    load,
+    model_arguments,
+)
 from .progress import ProgressLine
 
 
@@ -23,12 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--report", type=Path, metavar="FILE",
         help="the page to write (default: OUT with .html); JSON beside it")  # fmt: skip
 
-    add = parser.add_argument_group("labels").add_argument
-    add("--audio", type=Path, metavar="DIR", help="folder that audio paths are relative to")
+    group = parser.add_argument_group("labels")
+    add_label_options(group)
+    add = group.add_argument
     add("--kind", choices=("single", "multi", "events"),
         help="one label a clip, several, or events in time (default: what the labels look like)")  # fmt: skip
-    add("--path-column", default="path", metavar="NAME")
-    add("--label-column", metavar="NAME", help="default: label; in Raven tables Annotation, Species, …")
     add("--split-column", default="split", metavar="NAME")
     add("--group-by", metavar="COLUMN", help="'folder' or a column: never on both sides of cross-validation")
     add("--drop-rare", action="store_true", help="leave out classes that occur once")
@@ -62,7 +69,6 @@ def run(args: argparse.Namespace) -> int:
     from ..classify.model_file import save_classifier
     from ..classify.outcome import FitOptions
     from ..classify.report import write_report
-    from ..io.labels import Columns, read_labels
 
     if (args.suggest is None) != (not args.pool):
         raise ConfigError("--suggest N and --pool AUDIO belong together: how many, and where from")
@@ -78,9 +84,8 @@ def run(args: argparse.Namespace) -> int:
         args.collar,
         args.seed,
     )
-    columns = Columns(args.path_column, args.label_column, args.split_column, args.group_by)
-    table = read_labels(
-        args.labels, kind=args.kind, columns=columns, audio=args.audio,
+    table = labels_from(
+        args, args.labels, kind=args.kind, split_column=args.split_column, group_by=args.group_by,
         rare="drop" if args.drop_rare else "refuse", overlaps="merge" if args.merge_overlaps else None,
     )  # fmt: skip
     embeddings = args.embeddings or args.out.with_suffix(".embeddings")
@@ -115,7 +120,7 @@ def _suggest(args: argparse.Namespace, classifier: Any, model: Any, table: Any) 
     if len(args.pool) > 1 or not (pool / FOLDER / "run.json").exists():
         sources, pool = find_sources(args.pool), args.out.with_suffix(".pool")
         with ProgressLine(quiet=args.quiet) as line:
-            resources = Resources(workers=args.workers)
+            resources = Resources(devices=devices(args), workers=args.workers)
             embed_sources(sources, model, pool, pool_options(classifier), resources, line.update)
     given = {labels.resolve() for labels in args.labels}
     out = args.out.with_suffix(".suggest.csv")

@@ -1,16 +1,18 @@
-"""Options that several verbs share: which model, on which machine; and the model they ask for."""
+"""Options that several verbs share: which model, on which machine, which labels; and what they ask for."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..config import parse_setting
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
     from ..embedding.embedder import AudioEmbedder
+    from ..io.labels import LabelTable
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -68,3 +70,44 @@ def machine_arguments(args: argparse.Namespace) -> dict[str, Any]:
     """Return the keywords of `load_model` that say how to compute, whatever the model."""
     device = next(iter(devices(args)), None)
     return {"device": device, "backend": args.backend, "max_batch_windows": args.batch_windows}
+
+
+def add_label_options(group: argparse._ArgumentGroup) -> None:
+    """Declare the options that say how labels are written down; `labels_from` reads them."""
+    add = group.add_argument
+    add("--audio", type=Path, metavar="DIR", help="folder that audio paths are relative to")
+    add("--path-column", default="path", metavar="NAME")
+    add("--label-column", metavar="NAME", help="default: label; in Raven tables Annotation, Species, …")
+
+
+def add_label_files(parser: argparse.ArgumentParser) -> None:
+    """Declare the options for labels to be shown."""
+    group = parser.add_argument_group("labels")
+    group.add_argument("--labels", nargs="+", type=Path, metavar="LABELS",
+                       help="labels to show, of any kind that `fit` reads")  # fmt: skip
+    add_label_options(group)
+
+
+def shown_labels(args: argparse.Namespace) -> LabelTable | None:
+    """Return the labels to be shown, or None."""
+    if args.labels is None:
+        return None
+    # Nothing is fitted: one label of a class is enough, and events of one class may overlap.
+    return labels_from(args, args.labels, rare="keep", overlaps="keep")
+
+
+def labels_from(
+    args: argparse.Namespace,
+    labels: Sequence[Path],
+    *,
+    rare: Literal["refuse", "drop", "keep"] = "refuse",
+    overlaps: Literal["refuse", "merge", "keep"] | None = None,
+    kind: Literal["single", "multi", "events"] | None = None,
+    split_column: str = "split",
+    group_by: str | None = None,
+) -> LabelTable:
+    """Read labels as the options say."""
+    from ..io.labels import Columns, read_labels
+
+    columns = Columns(args.path_column, args.label_column, split_column, group_by)
+    return read_labels(labels, kind=kind, columns=columns, audio=args.audio, rare=rare, overlaps=overlaps)

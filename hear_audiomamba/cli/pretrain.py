@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -35,17 +36,19 @@ def run(args: argparse.Namespace) -> int:
     return train(read_config(args.config, args.overrides), args.resume, args.dry_run)
 
 
-def train(config: PretrainConfig, resume: bool, dry_run: bool) -> int:
-    """Train or describe a run, and return the exit status."""
+def train(
+    config: PretrainConfig, resume: bool, dry_run: bool, on_end: Callable[[Outcome], None] | None = None
+) -> int:
+    """Train or describe a run, and return the exit status; `on_end` is called in the main process."""
     from ..pretrain import pretrain
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     if dry_run:
         return _describe(config)
-    return _report(pretrain(config, resume=resume))
+    return _report(pretrain(config, resume=resume), on_end)
 
 
-def _report(outcome: Outcome) -> int:
+def _report(outcome: Outcome, on_end: Callable[[Outcome], None] | None) -> int:
     from ..pretrain.run.distributed import launched_rank
 
     if launched_rank() == 0:
@@ -54,6 +57,8 @@ def _report(outcome: Outcome) -> int:
         print(f"{done} at step {outcome.step}, {loss}: {outcome.out / 'model.safetensors'}")
         if outcome.scores:
             print("test: " + ", ".join(f"{name} {value:.4f}" for name, value in outcome.scores.items()))
+        if on_end is not None:
+            on_end(outcome)
     return 0 if outcome.finished else 3
 
 

@@ -44,12 +44,15 @@ class ProgressLine:
         if progress.error:
             self._clear()
             print(f"hear-audiomamba: error: {progress.error}", file=sys.stderr, flush=True)
+        self.say(describe(progress))
+
+    def say(self, text: str) -> None:
+        """Show some words, unless others have been shown a moment ago."""
         every = 1 / _REDRAWS_A_SECOND if self._on_terminal else _SECONDS_A_LINE
         now = time.monotonic()
         if self._quiet or now - self._shown_at < every:
             return
         self._shown_at = now
-        text = describe(progress)
         if self._on_terminal:
             width = shutil.get_terminal_size().columns - 1
             print(f"\r{text[:width]:{width}}", end="", file=sys.stderr, flush=True)

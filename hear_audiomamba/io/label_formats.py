@@ -11,9 +11,10 @@ from typing import Any
 from ..errors import DataError, one_line
 from .audio import readable_extensions
 from .files import read_json
-from .manifest import read_rows
+from .manifest import read_rows, with_point
+from .text_tables import read_text
 
-TABLE_EXTENSIONS = frozenset({".csv", ".tsv", ".parquet"})
+TABLE_EXTENSIONS = frozenset({".csv", ".tsv", ".jsonl", ".parquet"})
 RAVEN_BEGIN, RAVEN_END = "Begin Time (s)", "End Time (s)"
 RAVEN_LABELS = ("Annotation", "Label", "Species", "Class", "Tag", "Tags", "Call Type", "Type", "Notes")
 
@@ -115,14 +116,22 @@ def _class_folder(folder: Path, group: str | None) -> Iterator[RawRow]:
 def _table(file: Path, columns: Columns, root: Path) -> Iterator[RawRow]:
     label = columns.label or "label"
     group = columns.group if columns.group not in (None, "folder") else None
-    for where, row in read_rows(file, [columns.path, label, *([group] if group else [])], surplus=True):
+    needed = [columns.path, label, *([group] if group else [])]
+    wanted = [*needed, "start", "end", columns.split]
+    for where, row, surplus in read_rows(file, needed, wanted, keep_surplus=True):
         path = _cell(row, columns.path)
-        full = os.path.join(root, path) if path else ""
+        full = _audio(root, path) if path else ""
         yield RawRow(
             where, full, _cell(row, label), _cell(row, "start"), _cell(row, "end"), _cell(row, columns.split),
             _cell(row, group) if group else (os.path.dirname(full) if columns.group else ""),
-            "more cells than columns; put cells that hold a comma in quotes" if None in row else "",
+            "more cells than columns; put cells that hold a comma in quotes" if surplus else "",
         )  # fmt: skip
+
+
+def _audio(root: Path, path: str) -> str:
+    """Return where an audio file is; backslashes separate folders too, where no file has them in its name."""
+    full = os.path.join(root, path)
+    return full if "\\" not in path or os.path.exists(full) else os.path.join(root, path.replace("\\", "/"))
 
 
 def _cell(row: Mapping[str, Any], column: str) -> str:
@@ -134,7 +143,7 @@ def _cell(row: Mapping[str, Any], column: str) -> str:
 
 
 def _text(file: Path, columns: Columns, root: Path) -> tuple[str, list[RawRow]]:
-    lines = file.read_text(encoding="utf-8-sig").splitlines()
+    lines = read_text(file).splitlines()
     group = columns.group == "folder"
     if lines and RAVEN_BEGIN in lines[0].split("\t"):
         return "raven", list(_raven(file, lines, columns, root, group))
@@ -150,13 +159,15 @@ def _raven(file: Path, lines: list[str], columns: Columns, root: Path, group: bo
             f"{file}: no column {candidates[0]!r} to take labels from; it has {', '.join(names)}; "
             "name one with --label-column"
         )
-    seen: set[str] = set()
+    seen: set[tuple[str, ...]] = set()
     for number, line in enumerate(lines[1:], 2):
         if not line.strip():
             continue
         row = dict(zip(names, line.split("\t")))
-        selection = row.get("Selection", str(number))
-        if selection in seen:  # the same selection in another view, waveform beside spectrogram
+        # The same selection may stand there once for each view and channel; tables put together number anew.
+        names_of = ("Selection", "Begin Path", "Begin File", RAVEN_BEGIN, RAVEN_END)
+        selection = tuple(row.get(name, "").strip() for name in names_of)
+        if selection[0] and selection in seen:
             continue
         seen.add(selection)
         where = f"{file}, line {number}"
@@ -174,15 +185,16 @@ def _raven(file: Path, lines: list[str], columns: Columns, root: Path, group: bo
 
 def _raven_audio(file: Path, row: Mapping[str, str], root: Path) -> str:
     whole = row.get("Begin Path", "").strip()
-    if whole and os.path.exists(whole):
+    if whole and os.path.isfile(whole):
         return whole
     name = row.get("Begin File", "").strip() or whole.replace("\\", "/").rsplit("/", 1)[-1]
-    return os.path.join(root, name) if name else beside(file, root)
+    return _audio(root, name) if name else beside(file, root)
 
 
 def _moved(start: str, end: str, offset: str) -> str:
     try:
-        return repr(round(float(offset) + float(end) - float(start), 9))
+        first, last, moved = (float(with_point(text)) for text in (start, end, offset))
+        return repr(round(moved + last - first, 9))
     except ValueError:
         return end
 
@@ -223,12 +235,20 @@ def beside(file: Path, root: Path) -> str:
     Returns:
         The path; where there is none, the one with `.wav`, so that it is reported as missing.
     """
+    endings = readable_extensions()
     stem = file.name
     while stem:
-        for candidate in (stem, *(stem + ending for ending in sorted(readable_extensions()))):
-            path = root / candidate
-            if path.suffix.lower() in readable_extensions() and path.is_file():
-                return str(path)
+        for name in (stem, *(stem + ending for ending in sorted(endings))):
+            if os.path.splitext(name)[1].lower() in endings and (root / name).is_file():
+                return str(root / name)
+        stem = stem.rpartition(".")[0]
+    # NIGHT.WAV beside night.txt: recorders like capitals.
+    listed = {path.name.casefold(): path for path in root.iterdir()} if root.is_dir() else {}
+    stem = file.name.casefold()
+    while stem:
+        for ending in sorted(endings):
+            if stem + ending in listed:
+                return str(listed[stem + ending])
         stem = stem.rpartition(".")[0]
     return str(root / f"{file.name.split('.')[0]}.wav")
 

@@ -24,6 +24,7 @@ from .label_checks import (
     clamped,
 )
 from .label_formats import Columns, RawRow, read_raw_rows
+from .manifest import with_point
 
 __all__ = ["SPLITS", "Columns", "Kind", "LabelError", "LabelRow", "LabelTable", "read_labels"]
 
@@ -135,7 +136,7 @@ def read_labels(
     check_splits(rows, problems)
     rows, dropped = check_rare(rows, rare, problems)
     classes = tuple(sorted({label for row in rows for label in row.labels}))
-    if not problems and (len(classes) < 2 if kind == "single" else not classes):
+    if not problems and (len(classes) < 2 if kind == "single" and rare != "keep" else not classes):
         wanted = "a single-label task needs two or more" if kind == "single" else "expected at least one"
         problems.append(f"{len(classes)} class{'' if len(classes) == 1 else 'es'} with labels; {wanted}")
     if problems:
@@ -186,7 +187,7 @@ def _seconds(row: RawRow, text: str, name: str, problems: list[str]) -> float | 
     if not text:
         return None
     try:
-        value = float(text)
+        value = float(with_point(text))
     except ValueError:
         value = math.nan
     if not 0 <= value < math.inf:

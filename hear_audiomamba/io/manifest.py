@@ -8,10 +8,12 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import DataError, did_you_mean, one_line, require
+from .text_tables import csv_rows, not_text
 
 MANIFEST_EXTENSIONS = frozenset({".csv", ".jsonl", ".parquet"})
 TABLE_EXTENSIONS = MANIFEST_EXTENSIONS | {".tsv", ".json"}
@@ -27,10 +29,12 @@ class Row(NamedTuple):
     Attributes:
         where: file and row or line, as an error shows it.
         values: by column; strings from CSV, plain values of any type from the others.
+        surplus: the line has more cells than the first one.
     """
 
     where: str
     values: Mapping[str, Any]
+    surplus: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,16 +52,17 @@ def read_rows(
     required: Sequence[str] = (),
     wanted: Sequence[str] | None = None,
     *,
-    surplus: bool = False,
+    keep_surplus: bool = False,
 ) -> Iterator[Row]:
     """Read a table row by row.
 
     Args:
-        table: a .csv or .tsv with a header line (separated by commas, semicolons or tabs), a .jsonl with
-            one object a line, a .json with a list of objects or an object that holds one, or a .parquet.
+        table: a .csv or .tsv with a header line (separated by commas, semicolons or tabs; see `csv_rows`), a
+            .jsonl with one object a line, a .json with a list of objects or an object that holds one, or a
+            .parquet.
         required: columns that must be there.
         wanted: the only columns that the caller looks at; spares reading the others of a parquet file.
-        surplus: yield rows of more cells than columns too, those cells under None; by default they are errors.
+        keep_surplus: yield lines with more cells than the first one, instead of refusing them.
 
     Yields:
         The rows in their order.
@@ -75,16 +80,17 @@ def read_rows(
         raise DataError(f"{table}: not a table that can be read; use {', '.join(sorted(TABLE_EXTENSIONS))}")
     try:
         for row in reader(table, required, wanted):
-            if None in row.values and not surplus:
+            if row.surplus and not keep_surplus:
                 raise DataError(
-                    f"{row.where}: more cells than the {len(row.values) - 1} columns of the first line"
+                    f"{row.where}: more cells than columns; put cells that hold a comma in quotes"
                 )
             yield row
     except FileNotFoundError:
         raise DataError(f"{table}: no such file") from None
     except (OSError, UnicodeError, csv.Error, RecursionError, MemoryError) as error:
-        reason = "it is not UTF-8 text" if isinstance(error, UnicodeError) else error
-        raise DataError(f"{table}: cannot be read: {reason}") from None
+        if isinstance(error, UnicodeError):
+            raise not_text(table) from None
+        raise DataError(f"{table}: cannot be read: {error}") from None
 
 
 def read_manifest(manifest: str | os.PathLike[str]) -> list[Entry]:
@@ -118,7 +124,7 @@ def seconds_of(row: Row, column: str) -> float | None:
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     try:
-        seconds = float("" if isinstance(value, bool) else value)
+        seconds = float("" if isinstance(value, bool) else with_point(value))
     except (TypeError, ValueError, OverflowError):
         raise DataError(f"{row.where}: {column} is {_short(value)}, expected seconds") from None
     if math.isnan(seconds):  # pandas writes an empty cell so
@@ -128,17 +134,19 @@ def seconds_of(row: Row, column: str) -> float | None:
     return seconds
 
 
+def with_point(value: Any) -> Any:
+    """Return a number's text with a point where it has a decimal comma, as some countries write it."""
+    return value.replace(",", ".") if isinstance(value, str) and value.count(",") == 1 else value
+
+
 def _csv_rows(path: Path, required: Sequence[str], wanted: Sequence[str] | None) -> Iterator[Row]:
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        head = file.readline(csv.field_size_limit())
-        file.seek(0)
-        separator = next((mark for mark in "\t,;" if mark in head), ",")
-        reader = csv.DictReader(file, delimiter=separator)
-        _check_columns(list(reader.fieldnames or ()), required, path)
-        for values in reader:
-            if not any(cell.strip() for cell in values.get(None) or ()):  # a comma at the end of a line
-                values.pop(None, None)
-            yield Row(f"{path}, line {reader.line_num}", values)
+    columns: list[str] = []
+    rows = csv_rows(path, [*required, *(wanted or ())], columns)
+    first = next(rows, None)
+    _check_columns(columns, required, path)
+    for number, values in [] if first is None else chain([first], rows):
+        surplus = any(cell.strip() for cell in values.pop(None, ()))
+        yield Row(f"{path}, line {number}", values, surplus)
 
 
 def _jsonl_rows(path: Path, required: Sequence[str], wanted: Sequence[str] | None) -> Iterator[Row]:

@@ -65,6 +65,12 @@ class Browser:
         """Open a local file."""
         self._send("POST", "/url", {"url": page.as_uri()})
 
+    def dark(self) -> None:
+        """Prefer dark colours from the next page on, as at night."""
+        features = [{"name": "prefers-color-scheme", "value": "dark"}]
+        command = {"cmd": "Emulation.setEmulatedMedia", "params": {"features": features}}
+        self._send("POST", "/goog/cdp/execute", command)
+
     def run(self, script: str) -> Any:
         """Return the value of an expression of the page's script."""
         return self._send("POST", "/execute/sync", {"script": f"return {script};", "args": []})

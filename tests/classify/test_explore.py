@@ -18,12 +18,17 @@ from hear_audiomamba.errors import ConfigError
 from hear_audiomamba.io.labels import read_labels
 
 from .browser import Browser
-from .conftest import SOUNDS, TINY_WORDS
+from .conftest import RATE, SOUNDS, TINY_WORDS, write_sound
 
 
 def data_of(page: Path) -> dict:
     text = page.read_text(encoding="utf-8")
     return json.loads(re.search(r'<script id="data" type="application/json">(.*?)</script>', text, re.S)[1])
+
+
+def paths_of(data: dict) -> list[str]:
+    """The audio files, as the page puts them together."""
+    return [data["root"] + name for name in data["shown"]]
 
 
 def unpacked(text: str, dtype: str) -> np.ndarray:
@@ -49,11 +54,11 @@ def archive(field, tmp_path) -> Path:
 @pytest.mark.parametrize("method", ["pca", "tsne"])
 def test_the_page_holds_everything(archive, field, tmp_path, method):
     made = write_page(archive, tmp_path / "page.html", method=method)
-    assert (made.shown, made.total) == (48, 48)
+    assert (made.shown, made.total, made.pictures) == (48, 48, 48)
     text, data = (tmp_path / "page.html").read_text(), data_of(tmp_path / "page.html")
     assert "{{" not in text.replace("{{count}}", "") and not re.search(r'(src|href)="http', text)
-    assert all(Path(path).is_file() for path in data["paths"]) and len(data["paths"]) == 4
-    assert all((tmp_path / link.replace("%20", " ")).is_file() for link in data["links"])
+    assert all(Path(path).is_file() for path in paths_of(data)) and len(data["shown"]) == 4
+    assert all((tmp_path / data["link"] / name).is_file() for name in data["shown"])
     starts, ends = unpacked(data["start"], "<f4"), unpacked(data["end"], "<f4")
     assert sorted(set(starts.tolist())) == list(range(12)) and np.allclose(ends - starts, 1)
     assert data["groups"] == ["site0", "site1"]
@@ -73,7 +78,7 @@ def test_whole_files_have_no_times_and_labels_come_back(class_folders, tmp_path)
     assert np.isnan(unpacked(data["start"], "<f4")).all() and len(unpacked(data["x"], "<u2")) == 8
     file = unpacked(data["file"], "<u4")
     given = {
-        Path(data["paths"][file[i]]).parent.name: data["known"]["labels"][k]
+        Path(paths_of(data)[file[i]]).parent.name: data["known"]["labels"][k]
         for i, k in data["known"]["given"]
     }
     assert given.items() <= {"low": "deep", "high": "bright"}.items() and given
@@ -143,6 +148,13 @@ def around(browser: Browser, margin: float = 6) -> list[tuple[float, float]]:
     return [(left, top + 70), (right, top + 70), (right, bottom), (left, bottom), (left, top + 80)]
 
 
+def spread_of_pixels(browser: Browser, canvas: str) -> float:
+    """Standard deviation of the red of a picture, 0 where nothing is drawn."""
+    pixels = browser.run(f"Array.from(element('{canvas}').getContext('2d').getImageData(0, 0, 40, 32).data)")
+    assert browser.run(f"element('{canvas}').getBoundingClientRect().height") > 50
+    return float(np.std(pixels[::4]))
+
+
 needs_browser = pytest.mark.skipif(
     not (shutil.which("chromedriver") and shutil.which("chromium")),
     reason="needs chromium and chromium-driver (apt install chromium-driver)",
@@ -162,6 +174,7 @@ def test_mouse_and_keyboard(archive, field, tmp_path):
         browser.drag([spot(browser, 5)], press=False)
         browser.wait("!tip.hidden")
         assert "rec " in browser.run("tip.textContent") and "–" in browser.run("tip.textContent")
+        assert spread_of_pixels(browser, "tippicture") > 20
 
         index = browser.run("current")
         browser.drag([spot(browser, index)])
@@ -239,6 +252,7 @@ def test_a_phone(archive, tmp_path):
         assert browser.run("document.documentElement.scrollWidth") <= 390
         browser.drag([spot(browser, 3)])
         browser.wait("audio.getAttribute('src') !== null && current >= 0")
+        assert spread_of_pixels(browser, "nowpicture") > 20
         browser.click("#lasso")
         browser.drag(around(browser))
         browser.wait("number > 10")
@@ -246,3 +260,64 @@ def test_a_phone(archive, tmp_path):
         browser.wait("labels.length === 1")
         browser.picture(tmp_path / "phone.png")
         assert browser.errors() == []
+
+
+def large_archive(folder: Path, files: int, segments: int) -> Path:
+    """Write an archive by hand: short segments of noise recordings under names that are hard to write."""
+    random = np.random.default_rng(0)
+    rows = []
+    for number in range(files):
+        name = f'it\'s "night" <{number}> </script> ünï %41 #{number} 🐦.flac'
+        samples = (
+            0.1
+            * random.standard_normal(segments * RATE // 10)
+            * (1 + np.arange(segments * RATE // 10) % 1600 / 200)
+        )
+        path = write_sound(folder / "field recordings" / f"site {number % 7}" / name, samples / 10)
+        rows += [{"path": str(path), "start": k / 10, "duration": 0.1} for k in range(segments)]
+    out = folder / "archive"
+    out.mkdir()
+    config = {"model": "ssam_tiny", "weights_sha256": "0" * 64, "options": {"segment_seconds": 0.1}}
+    lines = [json.dumps({"config": config}), *(json.dumps(row) for row in rows)]
+    (out / "scene-00000.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    centres = random.standard_normal((files, 16))
+    embeddings = centres.repeat(segments, axis=0) + 0.3 * random.standard_normal((files * segments, 16))
+    np.save(out / "scene-00000.npy", embeddings.astype(np.float32))
+    return out
+
+
+@pytest.mark.slow
+@needs_browser
+def test_thirty_thousand_sounds_under_difficult_names(tmp_path):
+    archive, page = large_archive(tmp_path, 60, 500), tmp_path / "pages" / "page.html"
+    made = write_page(archive, page, method="pca")
+    assert (made.shown, made.pictures) == (30_000, 30_000)
+    assert page.stat().st_size < 6e6
+    downloads = tmp_path / "downloads"
+    downloads.mkdir()
+    with Browser(downloads, 1280, 800) as browser:
+        browser.dark()
+        browser.open(page)
+        browser.wait("typeof points !== 'undefined' && points.width > 0")
+        browser.run("whole()")
+        browser.drag([spot(browser, 20_000)], press=False)
+        browser.wait("!tip.hidden")
+        index = browser.run("current")
+        assert spread_of_pixels(browser, "tippicture") > 5
+        assert "</script> ünï %41" in browser.run("tip.textContent")
+        browser.picture(tmp_path / "many.png")
+        browser.drag([spot(browser, index)])
+        browser.wait(f"audio.readyState > 0 && audio.duration > 49 && audio.currentTime >= start[{index}]")
+        assert "Cannot be played" not in browser.run("element('now').textContent")
+        browser.run("select([0, 29999], false)")
+        browser.type("#name", 'it\'s </script> "one", 🐦\n')
+        browser.wait("labelOf[29999] === 0")
+        browser.click("#download")
+        for _ in range(100):
+            if (downloads / "labels.csv").exists():
+                break
+            browser.wait("new Promise((done) => setTimeout(() => done(true), 100))")
+        assert browser.errors() == []
+    labels = read_labels(downloads / "labels.csv", rare="keep", kind="single")
+    assert labels.classes == ('it\'s </script> "one", 🐦',)
+    assert [(row.start, row.end) for row in labels.rows] == [(0.0, 0.1), (49.9, 50.0)]

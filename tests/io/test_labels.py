@@ -261,5 +261,101 @@ def test_what_is_no_label_file(tmp_path, table):
     with pytest.raises(ConfigError, match="kind: 'scene' is not one of"):
         read_labels(table("path,label\na.wav,x\n"), kind="scene")  # type: ignore[arg-type]
     (tmp_path / "bad.csv").write_bytes(b"path,label\n\xff\xfe,x\n")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match=r"bad\.csv: is not UTF-8 text; save it as UTF-8"):
         read_labels(tmp_path / "bad.csv")
+
+
+ROWS = [("path", "label", "start", "end"), ("a.wav", "höher, kurz", "0,5", "1,25"), ("B.WAV", "🐦 a/b", "1", "2"),
+        ("b.wav", "höher, kurz", "0", "0.5"), ("a.wav", "🐦 a/b", "1,5", "2")]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "LABELS.CSV", "labels.tsv"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize(
+    ("encoding", "end", "first"),
+    [
+        ("utf-8", "\n", ""),
+        ("utf-8-sig", "\r\n", ""),
+        ("utf-16", "\r\n", ""),  # with a byte order mark, as Excel's "Unicode text"
+        ("utf-8-sig", "\r\n", "sep={separator}\r\n"),
+        ("utf-8", "\r", ""),
+    ],
+)
+def test_tables_as_spreadsheets_save_them(table, clip, tmp_path, name, separator, encoding, end, first):
+    for letter in "ab":
+        clip(f"{letter}.wav"), clip(f"{letter.upper()}.WAV")
+
+    def cell(text: str) -> str:
+        return f'"{text}"' if separator in text else text
+
+    lines = [separator.join(map(cell, row)) for row in ROWS]
+    file = tmp_path / name
+    file.write_bytes((first.format(separator=separator) + end.join(lines) + end).encode(encoding))
+    labels = read_labels(file)
+    assert facts(labels) == [
+        ("a.wav", ("höher, kurz",), 0.5, 1.25), ("a.wav", ("🐦 a/b",), 1.5, 2.0),
+        ("B.WAV", ("🐦 a/b",), 1.0, 2.0), ("b.wav", ("höher, kurz",), 0.0, 0.5),
+    ]  # fmt: skip
+
+
+def test_columns_in_capitals_and_folders_by_backslash(table, clip, tmp_path):
+    clip("north/1.wav"), clip("north/2.wav")
+    text = f"Path, Label ,Split\nnorth\\1.wav,x,train\n{tmp_path}/a.wav,y,train\nnorth/2.wav,x,test\nb.wav,y,test\n"
+    labels = read_labels(table(text))
+    assert labels.classes == ("x", "y") and labels.splits == ("test", "train")
+    assert [Path(path).relative_to(tmp_path).as_posix() for path in labels.paths] == [
+        "north/1.wav", "a.wav", "north/2.wav", "b.wav",
+    ]  # fmt: skip
+    # A name that does hold a backslash stays what it is.
+    clip("south\\1.wav")
+    assert "south\\1.wav" in read_labels(table("path,label\nsouth\\1.wav,x\na.wav,y\n"), rare="keep").paths[0]
+
+
+def test_lines_are_counted_as_an_editor_counts_them(table):
+    text = 'sep=;\npath;label\na.wav;x\n"gone\n.wav";x\nlost.wav;y\nb.wav;y\nc.wav;"one;two\n'
+    with pytest.raises(LabelError) as caught:
+        read_labels(table(text, "x.csv"))
+    assert any("x.csv, line 6: no such file" in problem for problem in caught.value.problems)
+
+
+def test_json_lines_are_a_table_too(table):
+    text = '{"path": "a.wav", "label": ["x", "y"]}\n{"path": "b.wav", "label": "x"}\n{"path": "c.wav", "label": "y"}\n'
+    assert [row.labels for row in read_labels(table(text, "labels.jsonl")).rows] == [
+        ("x", "y"),
+        ("x",),
+        ("y",),
+    ]
+
+
+def test_raven_selections_of_several_channels_views_and_files(clip, tmp_path):
+    clip("one.wav"), clip("two.wav"), clip("sub/three.wav")
+    names = "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tBegin Path\tBegin File\tAnnotation\r\n"
+    rows = [
+        (1, "Waveform 1", 1, "0,5", "1,0", r"C:\rec\one.wav", "one.wav", "x"),
+        (1, "Spectrogram 1", 1, "0,5", "1,0", r"C:\rec\one.wav", "one.wav", "x"),
+        (1, "Waveform 1", 2, "0,5", "1,0", r"C:\rec\one.wav", "one.wav", "x"),
+        (1, "Spectrogram 1", 1, 0.25, 0.75, r"C:\rec\two.wav", "two.wav", "x"),  # from a second table
+        (2, "Spectrogram 1", 1, 1, 1.5, "", "sub\\three.wav", "x"),
+        (3, "Spectrogram 1", 1, 1, 1.5, "", "two.wav", ""),  # not filled in
+    ]
+    file = tmp_path / "all.selections.txt"
+    file.write_bytes((names + "".join("\t".join(map(str, row)) + "\r\n" for row in rows)).encode("utf-16"))
+    labels = read_labels(file)
+    assert facts(labels) == [
+        ("one.wav", ("x",), 0.5, 1.0), ("two.wav", ("x",), 0.25, 0.75), ("three.wav", ("x",), 1.0, 1.5),
+    ]  # fmt: skip
+    assert labels.unlabelled == 1
+
+
+def test_audacity_labels_beside_a_recorder_s_capitals(clip, tmp_path):
+    clip("NIGHT_01.WAV")
+    file = tmp_path / "night_01.txt"
+    file.write_text(
+        "0,25\t0,75\twren\n\\\t1000,5\t-1\n1\t1.5\twren\n1.75\t1.75\twren\n", encoding="utf-8-sig"
+    )
+    with pytest.raises(
+        LabelError, match=r"line 4: end 1\.75 s is not after start 1\.75 s; a point has no length"
+    ):
+        read_labels(file)
+    file.write_text(file.read_text(encoding="utf-8-sig").replace("1.75\twren", "2.0\twren"))
+    assert facts(read_labels(file))[0] == ("NIGHT_01.WAV", ("wren",), 0.25, 0.75)

@@ -41,9 +41,9 @@ def test_every_kind_of_table_gives_the_same_rows(tmp_path, kind):
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("a.csv", b"path,label\na.wav,x,y\n", "line 2: more cells than the 2 columns"),
+        ("a.csv", b"path,label\na.wav,x,y\n", "line 2: more cells than columns"),
         ("a.csv", "path\nä.wav\n".encode("latin-1"), "is not UTF-8 text"),
-        ("a.csv", "path\na.wav\n".encode("utf-16"), "is not UTF-8 text"),
+        ("a.csv", "path\na.wav\n".encode("utf-16-le"), "no column .path.|is not UTF-8 text"),
         ("a.csv", b'path\n"' + b"x" * 200_000, "field larger than field limit"),
         ("a.csv", b"", "no column 'path'; it has none"),
         ("a.json", b"[" * 100_000, "cannot be read|not JSON"),

@@ -367,6 +367,49 @@ def test_a_published_configuration_runs_as_it_is(task, tmp_path, name):
     assert all(np.isfinite(loss) for loss in losses(tmp_path / "run").values())
 
 
+def test_a_fine_tuned_model_finds_its_classes_in_recordings(tones, weights, tmp_path, capsys):
+    words = ["optim.steps=4", "optim.batch=8", f"init={weights}", "data.crop_seconds=0.5", *QUIET]
+    run = tmp_path / "run"
+    assert main(["finetune", str(tones), "--out", str(run), *words]) == 0
+    assert f"for `predict --model`: {run / 'classifier.safetensors'}" in capsys.readouterr().out
+    moved = run.rename(tmp_path / "moved")  # the classifier finds the model beside it
+    table = tmp_path / "found.csv"
+    words = [
+        "--model",
+        str(moved / "classifier.safetensors"),
+        "--out",
+        str(table),
+        "--workers",
+        "0",
+        "--quiet",
+    ]
+    assert main(["predict", str(tones), *words, "--probabilities", str(tmp_path / "all.csv")]) == 0
+    with open(tmp_path / "all.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    right = [max(("high", "low"), key=lambda name: float(row[name])) in row["path"] for row in rows]
+    assert len(rows) >= 20 and np.mean(right) > 0.9
+    # A finished run that is resumed writes the same file again.
+    before = (moved / "classifier.safetensors").read_bytes()
+    assert (
+        main(
+            [
+                "finetune",
+                str(tones),
+                "--out",
+                str(moved),
+                "optim.steps=4",
+                "optim.batch=8",
+                f"init={weights}",
+                "data.crop_seconds=0.5",
+                *QUIET,
+                "--resume",
+            ]
+        )
+        == 0
+    )
+    assert (moved / "classifier.safetensors").read_bytes() == before
+
+
 def test_the_command_line_takes_labels_or_a_configuration(tones, weights, tmp_path, capsys):
     words = ["optim.steps=2", "optim.batch=8", f"init={weights}", *QUIET]
     assert main(["finetune", str(tones), "--out", str(tmp_path / "a"), *words]) == 0

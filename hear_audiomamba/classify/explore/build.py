@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
@@ -17,12 +17,13 @@ from urllib.parse import quote
 
 import numpy as np
 
-from ...archive.journal import read_plan
-from ...archive.map import groups_of, neighbour_map, principal_components, standardized
+from ...archive.map import OTHER, groups_of, neighbour_map, principal_components, standardized
 from ...archive.read import SceneTable, read_all_scenes
 from ...errors import ConfigError, DataError
 from ...io.files import write_text
+from ...io.label_places import labels_of
 from ...io.labels import LabelTable
+from .thumbnails import BANDS, COLUMNS, draw_all, pack
 
 METHODS = ("auto", "pca", "tsne", "umap")
 # scikit-learn's t-SNE takes about a minute for so many.
@@ -32,32 +33,37 @@ _EDGE = 0.02
 
 @dataclass(frozen=True)
 class Explored:
-    """What a page shows: how many sounds, out of how many, laid out how."""
+    """What a page shows: how many sounds, out of how many, laid out how, and how many have a picture."""
 
     shown: int
     total: int
     method: str
+    pictures: int
 
 
 def write_page(
-    folder: str | Path,
+    folders: str | Path | Sequence[str | Path],
     page: str | Path,
     *,
     method: Literal["auto", "pca", "tsne", "umap"] = "auto",
     limit: int = 50_000,
     labels: LabelTable | None = None,
+    pictures: bool = True,
     seed: int = 0,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Explored:
-    """Write a page in which an archive is seen, heard and labelled.
+    """Write a page in which an archive, or several of one model, are seen, heard and labelled.
 
     Args:
-        folder: scene embeddings of files or segments, as `embed` wrote them.
+        folders: scene embeddings of files or segments, as `embed` wrote them.
         page: the .html file; links to the audio are relative to its folder.
         method: of the layout: principal components, t-SNE or UMAP; "auto" takes UMAP where it is installed,
             else t-SNE of up to 5,000 sounds, else principal components.
         limit: most sounds; of more, a random sample is shown.
         labels: given already; shown, and kept in what the page downloads.
+        pictures: put a small spectrogram of each sound into the page, for which all files are decoded once.
         seed: of the sample and the layout.
+        on_progress: called with the sounds drawn and their number.
 
     Returns:
         What the page shows.
@@ -70,27 +76,32 @@ def write_page(
         raise ConfigError(f"method: {method!r} is not one of {', '.join(map(repr, METHODS))}")
     if limit < 3:
         raise ConfigError(f"limit: {limit}, a map needs at least 3 sounds")
-    folder, page = Path(folder), Path(page)
-    table = read_all_scenes(folder)
+    page = Path(page)
+    given = [Path(folders)] if isinstance(folders, (str, Path)) else [Path(folder) for folder in folders]
+    table, title = (
+        read_all_scenes(*given),
+        ", ".join(folder.resolve().name or str(folder) for folder in given),
+    )
     if len(table) < 3:
-        raise DataError(f"{folder}: {len(table)} embeddings, a map needs at least 3")
+        raise DataError(f"{title}: {len(table)} embeddings, a map needs at least 3")
     chosen = np.arange(len(table))
     if len(table) > limit:
         chosen = np.sort(np.random.default_rng(seed).choice(len(table), limit, replace=False))
-    paths = _audio_paths(folder, table)
     places, used = _layout(table.embeddings[chosen], method, seed)
-    data = _data(table, chosen, paths, places, page, folder, labels)
+    own = [table.paths[index] for index in chosen]
+    starts, ends = _times(table, chosen, own)
+    data = _data(own, starts, ends, places, page)
+    data["id"] = _identity(data, table.provenance)
+    # `fit` takes the embeddings of one archive.
+    data["folder"] = str(given[0]) if len(given) == 1 else ""
+    data["known"] = _known(labels, own, starts, ends)
+    drawn = 0
+    if pictures:
+        data["pictures"], drawn = _pictures(own, starts, ends, on_progress)
     count = f"{len(chosen)}" if len(chosen) == len(table) else f"{len(chosen)} of {len(table)}"
     subtitle = f"{count} sounds by {table.provenance['model']}; layout: {used}"
-    write_text(page, _assembled(folder.resolve().name or str(folder), subtitle, len(chosen), data))
-    return Explored(len(chosen), len(table), used)
-
-
-def _audio_paths(folder: Path, table: SceneTable) -> list[str]:
-    """Return the audio file of each row; npz files are called after their source's name."""
-    known = {source.name: source.label for _, source in read_plan(folder)}
-    labels = set(known.values())
-    return [path if path in labels else known.get(path, path) for path in table.paths]
+    write_text(page, _assembled(title, subtitle, len(chosen), data))
+    return Explored(len(chosen), len(table), used, drawn)
 
 
 def _layout(embeddings: np.ndarray, method: str, seed: int) -> tuple[np.ndarray, str]:
@@ -112,32 +123,61 @@ def _layout(embeddings: np.ndarray, method: str, seed: int) -> tuple[np.ndarray,
 
 
 def _data(
-    table: SceneTable, chosen: np.ndarray, paths: Sequence[str], places: np.ndarray, page: Path, folder: Path,
-    labels: LabelTable | None,
-) -> dict[str, Any]:  # fmt: skip
-    own = [paths[index] for index in chosen]
-    names = list(dict.fromkeys(own))
+    paths: Sequence[str], starts: np.ndarray, ends: np.ndarray, places: np.ndarray, page: Path
+) -> dict[str, Any]:
+    names = list(dict.fromkeys(paths))
     number = {name: index for index, name in enumerate(names)}
-    absolute = [os.path.abspath(name) for name in names]
-    starts, ends = _times(table, chosen, own)
-    groups = groups_of(own)
-    known_groups = sorted(set(groups), key=lambda name: (name == "other", name))
+    root, shown, link = _below_one_folder([os.path.abspath(name) for name in names], page.parent)
+    groups = groups_of(list(paths))
+    known_groups = sorted(set(groups), key=lambda name: (name == OTHER, name))
     scaled = _scaled(places)
-    shared = os.path.commonpath(absolute) if len(absolute) > 1 else os.path.dirname(absolute[0])
-    identity = hashlib.sha256(json.dumps([absolute, table.provenance["weights_sha256"]]).encode()).hexdigest()
     return {
-        "id": identity[:16],
-        "folder": str(folder),
-        "paths": absolute,
-        "shown": [os.path.relpath(name, shared) for name in absolute],
-        "links": [_link(name, page.parent) for name in absolute],
-        "file": _packed([number[name] for name in own], np.uint32),
+        "root": root,
+        "link": link,
+        "shown": shown,
+        "file": _packed([number[name] for name in paths], np.uint32),
         "x": _packed(scaled[:, 0], np.uint16), "y": _packed(scaled[:, 1], np.uint16),
         "start": _packed(starts, np.float32), "end": _packed(ends, np.float32),
         "groups": known_groups,
         "group": _packed([known_groups.index(name) for name in groups], np.uint8),
-        "known": _known(labels, absolute, [number[name] for name in own], starts),
     }  # fmt: skip
+
+
+def _below_one_folder(paths: Sequence[str], folder: Path) -> tuple[str, list[str], str]:
+    """Return the folder that all files are below, their names in it, and a link to it from another folder.
+
+    Each ends in "/" where it is not empty, so that names can be put behind it.
+    """
+    try:
+        root = os.path.commonpath([os.path.dirname(path) for path in paths])
+        names = [os.path.relpath(path, root).replace(os.sep, "/") for path in paths]
+    except ValueError:  # several drives
+        return "", [path.replace(os.sep, "/") for path in paths], "file:///"
+    try:
+        link = quote(os.path.relpath(root, folder).replace(os.sep, "/"))
+    except ValueError:  # the page is on another drive
+        link = Path(root).as_uri()
+    return root.replace(os.sep, "/").rstrip("/") + "/", names, f"{link}/"
+
+
+def _identity(data: dict[str, Any], provenance: dict[str, Any]) -> str:
+    """Tell pages whose labels must not meet in a browser from each other."""
+    what = [data["root"], data["shown"], data["file"], data["start"], provenance["weights_sha256"]]
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
+
+
+def _pictures(
+    paths: Sequence[str], starts: np.ndarray, ends: np.ndarray, on_progress: Callable[[int, int], None] | None
+) -> tuple[dict[str, Any], int]:
+    drawn, known = draw_all(paths, starts.tolist(), ends.tolist(), on_progress)
+    packed = pack(drawn, known)
+    held = {
+        "width": COLUMNS, "height": BANDS,
+        "mean": _packed(packed.mean, np.uint8), "patterns": _packed(packed.patterns, np.int8),
+        "scales": _packed(packed.scales, np.float32), "weights": _packed(packed.weights, np.int8),
+        "known": _packed(packed.known, np.uint8),
+    }  # fmt: skip
+    return held, int(known.sum())
 
 
 def _times(table: SceneTable, chosen: np.ndarray, paths: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -165,31 +205,15 @@ def _packed(values: Any, dtype: type[np.generic]) -> str:
 
 
 def _known(
-    labels: LabelTable | None, names: Sequence[str], file: Sequence[int], starts: np.ndarray
+    labels: LabelTable | None, paths: Sequence[str], starts: np.ndarray, ends: np.ndarray
 ) -> dict[str, Any]:
     """Return labels that were given before, by the number of the sound."""
     if labels is None:
         return {"labels": [], "given": []}
-    index = {name: number for number, name in enumerate(labels.classes)}
-    held = {
-        (os.path.abspath(row.path), None if row.start is None else round(row.start, 3)): index[row.labels[0]]
-        for row in labels.rows
-        if row.labels
-    }
-    given = []
-    for number, own in enumerate(file):
-        start = None if np.isnan(starts[number]) else round(float(starts[number]), 3)
-        label = held.get((names[own], start), held.get((names[own], None)))
-        if label is not None:
-            given.append([number, label])
-    return {"labels": list(labels.classes), "given": given}
-
-
-def _link(path: str, folder: Path) -> str:
-    try:
-        return quote(os.path.relpath(path, folder).replace(os.sep, "/"))
-    except ValueError:  # another drive
-        return Path(path).as_uri()
+    found = labels_of(labels, paths, starts.tolist(), ends.tolist())
+    names = sorted({label for label in found if label is not None})
+    given = [[number, names.index(label)] for number, label in enumerate(found) if label is not None]
+    return {"labels": names, "given": given}
 
 
 def _assembled(title: str, subtitle: str, count: int, data: dict[str, Any]) -> str:

@@ -15,6 +15,8 @@ const x = numbers(data.x, Uint16Array), y = numbers(data.y, Uint16Array);
 const file = numbers(data.file, Uint32Array), start = numbers(data.start, Float32Array);
 const end = numbers(data.end, Float32Array), group = numbers(data.group, Uint8Array);
 const count = x.length;
+const pathOf = (i) => data.root + data.shown[file[i]];
+const linkOf = (i) => data.link + data.shown[file[i]].split("/").map(encodeURIComponent).join("/");
 const PALETTE = ["#4e79a7", "#f28e2b", "#59a14f", "#b07aa1", "#e15759", "#76b7b2", "#9c755f", "#edc948", "#ff9da7", "#86bcb6", "#8cd17d", "#d37295"];
 const LABEL_COLOURS = ["#e6194b", "#3cb44b", "#ffb000", "#4363d8", "#f58231", "#911eb4", "#00a5a5", "#f032e6", "#7fae00"];
 
@@ -23,7 +25,7 @@ const selected = new Uint8Array(count);
 const labels = [];                                // names, in the order they were first given
 const history = [];                               // what to undo: [points, their labels before]
 const view = { x: 32768, y: 32768, scale: 1 };    // middle of the screen, and pixels a unit
-let current = -1, lassoing = false, path = null, number = 0;
+let current = -1, lassoing = false, path = null, number = 0, changes = 0;
 
 // ---- drawing -------------------------------------------------------------------------------------
 
@@ -36,40 +38,27 @@ function redraw() {
 
 const toScreen = (i) => [(x[i] - view.x) * view.scale + canvas.clientWidth / 2, (y[i] - view.y) * view.scale + canvas.clientHeight / 2];
 
+// The points are drawn once for a view; what moves with the pointer is drawn over them.
+const points = document.createElement("canvas");
+let drawn = "";
+
 function draw() {
   const ratio = window.devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
   if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) {
     canvas.width = Math.round(width * ratio);
     canvas.height = Math.round(height * ratio);
   }
+  const size = Math.max(2.5, Math.min(9, 260 / Math.sqrt(count) * Math.sqrt(view.scale * 65535 / Math.min(width, height)))), half = size / 2;
+  const state = [canvas.width, canvas.height, view.x, view.y, view.scale, changes].join();
+  if (state !== drawn) { drawn = state; drawPoints(ratio, width, height, half); }
+  context.setTransform(1, 0, 0, 1, 0, 0);
+  context.clearRect(0, 0, canvas.width, canvas.height);
+  context.drawImage(points, 0, 0);
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
-  context.clearRect(0, 0, width, height);
-  const size = Math.max(2.5, Math.min(9, 260 / Math.sqrt(count) * Math.sqrt(view.scale * 65535 / Math.min(width, height))));
-  const middleX = width / 2, middleY = height / 2, half = size / 2;
-  // One colour after the other: changing it for each point would be slow.
-  const layers = new Map();
-  for (let i = 0; i < count; i++) {
-    const px = (x[i] - view.x) * view.scale + middleX, py = (y[i] - view.y) * view.scale + middleY;
-    if (px < -size || py < -size || px > width + size || py > height + size) continue;
-    const key = labelOf[i] >= 0 ? LABEL_COLOURS[labelOf[i] % LABEL_COLOURS.length] : PALETTE[group[i] % PALETTE.length] + "99";
-    let points = layers.get(key);
-    if (!points) layers.set(key, points = []);
-    points.push(px, py);
-  }
-  for (const [colour, points] of layers) {
-    context.fillStyle = colour;
-    const wide = colour.length === 7 ? half + 1 : half;
-    context.beginPath();
-    for (let k = 0; k < points.length; k += 2) {
-      context.moveTo(points[k] + wide, points[k + 1]);
-      context.arc(points[k], points[k + 1], wide, 0, 6.2832);
-    }
-    context.fill();
-  }
   const ink = getComputedStyle(document.body).color;
   context.strokeStyle = ink;
   context.lineWidth = 1.5;
-  for (let i = 0; i < count; i++) if (selected[i]) ring(i, half + 2);
+  if (number) for (let i = 0; i < count; i++) if (selected[i]) ring(i, half + 2);
   context.lineWidth = 2.5;
   if (current >= 0) ring(current, half + 5);
   if (path && path.length > 1) {
@@ -80,6 +69,33 @@ function draw() {
     context.closePath();
     context.stroke();
     context.setLineDash([]);
+  }
+}
+
+function drawPoints(ratio, width, height, half) {
+  points.width = canvas.width;
+  points.height = canvas.height;
+  const target = points.getContext("2d"), middleX = width / 2, middleY = height / 2, size = 2 * half;
+  target.setTransform(ratio, 0, 0, ratio, 0, 0);
+  // One colour after the other: changing it for each point would be slow.
+  const layers = new Map();
+  for (let i = 0; i < count; i++) {
+    const px = (x[i] - view.x) * view.scale + middleX, py = (y[i] - view.y) * view.scale + middleY;
+    if (px < -size || py < -size || px > width + size || py > height + size) continue;
+    const key = labelOf[i] >= 0 ? LABEL_COLOURS[labelOf[i] % LABEL_COLOURS.length] : PALETTE[group[i] % PALETTE.length] + "99";
+    let places = layers.get(key);
+    if (!places) layers.set(key, places = []);
+    places.push(px, py);
+  }
+  for (const [colour, places] of layers) {
+    target.fillStyle = colour;
+    const wide = colour.length === 7 ? half + 1 : half;
+    target.beginPath();
+    for (let k = 0; k < places.length; k += 2) {
+      target.moveTo(places[k] + wide, places[k + 1]);
+      target.arc(places[k], places[k + 1], wide, 0, 6.2832);
+    }
+    target.fill();
   }
 }
 
@@ -112,6 +128,43 @@ function zoom(factor, px = canvas.clientWidth / 2, py = canvas.clientHeight / 2)
   redraw();
 }
 
+// ---- pictures: sums of a few patterns --------------------------------------------------------------
+
+const packed = data.pictures && {
+  mean: numbers(data.pictures.mean, Uint8Array), patterns: numbers(data.pictures.patterns, Int8Array),
+  scales: numbers(data.pictures.scales, Float32Array), weights: numbers(data.pictures.weights, Int8Array),
+  known: numbers(data.pictures.known, Uint8Array),
+};
+const STOPS = [[0, 0, 4], [59, 15, 112], [140, 41, 129], [222, 73, 104], [254, 159, 109], [252, 253, 191]];
+
+function colourOf(value) {
+  const at = Math.max(0, Math.min(0.9999, value / 255)) * (STOPS.length - 1), k = Math.floor(at), part = at - k;
+  return STOPS[k].map((low, c) => low + part * (STOPS[k + 1][c] - low));
+}
+
+// Draws the spectrogram of a sound; returns false where there is none.
+function paint(target, i) {
+  target.hidden = !packed || !packed.known[i];
+  if (target.hidden) return false;
+  const { width, height } = data.pictures, size = width * height, terms = packed.scales.length;
+  const sums = Float32Array.from(packed.mean);
+  for (let k = 0; k < terms; k++) {
+    const weight = packed.weights[i * terms + k] * packed.scales[k];
+    if (weight) for (let p = 0, at = k * size; p < size; p++) sums[p] += weight * packed.patterns[at + p];
+  }
+  target.width = width;
+  target.height = height;
+  const pixels = new ImageData(width, height);
+  for (let row = 0; row < height; row++) {
+    for (let column = 0; column < width; column++) {
+      const place = 4 * ((height - 1 - row) * width + column);     // low frequencies are at the bottom
+      pixels.data.set([...colourOf(sums[row * width + column]), 255], place);
+    }
+  }
+  target.getContext("2d").putImageData(pixels, 0, 0);
+  return true;
+}
+
 // ---- one sound -----------------------------------------------------------------------------------
 
 const seconds = (value) => `${Math.floor(value / 60)}:${(value % 60).toFixed(2).padStart(5, "0")}`;
@@ -135,7 +188,8 @@ function show(i, px, py) {
   current = i;
   tip.hidden = i < 0;
   if (i >= 0) {
-    tip.textContent = describe(i);
+    element("tiptext").textContent = describe(i);
+    paint(element("tippicture"), i);
     tip.style.left = `${Math.max(4, Math.min(px + 14, canvas.clientWidth - tip.offsetWidth - 4))}px`;
     tip.style.top = `${Math.max(4, Math.min(py + 14, canvas.clientHeight - tip.offsetHeight - 4))}px`;
   }
@@ -145,9 +199,10 @@ function show(i, px, py) {
 let stopAt = Infinity;
 function play(i) {
   current = i;
-  const url = data.links[file[i]], from = Number.isNaN(start[i]) ? 0 : start[i];
+  const url = linkOf(i), from = Number.isNaN(start[i]) ? 0 : start[i];
   stopAt = Number.isNaN(end[i]) ? Infinity : end[i];
   element("now").textContent = describe(i);
+  paint(element("nowpicture"), i);
   if (audio.getAttribute("src") !== url) audio.setAttribute("src", url);
   const begin = () => { audio.currentTime = from; audio.play().catch(() => {}); };
   if (audio.readyState > 0) begin(); else { audio.addEventListener("loadedmetadata", begin, { once: true }); audio.load(); }
@@ -156,7 +211,7 @@ function play(i) {
 
 audio.addEventListener("timeupdate", () => { if (audio.currentTime >= stopAt) { audio.pause(); stopAt = Infinity; } });
 audio.addEventListener("error", () => {
-  if (audio.getAttribute("src")) element("now").textContent = `Cannot be played here: ${decodeURI(audio.getAttribute("src"))}`;
+  if (audio.getAttribute("src")) element("now").textContent = `Cannot be played here: ${decodeURIComponent(audio.getAttribute("src"))}`;
 });
 
 // ---- selection and labels ------------------------------------------------------------------------
@@ -223,8 +278,10 @@ function changed() {
   element("download").disabled = total === 0;
   element("undo").disabled = history.length === 0;
   element("next").hidden = total === 0;
-  element("next").textContent = `Then: hear-audiomamba fit labels.csv --kind single --embeddings ${data.folder} --out model.safetensors`;
+  const archive = data.folder ? ` --embeddings ${data.folder}` : "";
+  element("next").textContent = `Then: hear-audiomamba fit labels.csv --kind single${archive} --out model.safetensors`;
   keep();
+  changes++;
   redraw();
 }
 
@@ -235,7 +292,7 @@ function table() {
   for (let i = 0; i < count; i++) {
     if (labelOf[i] < 0) continue;
     const times = timed ? (Number.isNaN(start[i]) ? ",," : `,${Number(start[i].toFixed(4))},${Number(end[i].toFixed(4))}`) : "";
-    lines.push(cell(data.paths[file[i]]) + "," + cell(labels[labelOf[i]]) + times);
+    lines.push(cell(pathOf(i)) + "," + cell(labels[labelOf[i]]) + times);
   }
   return lines.join("\n") + "\n";
 }
@@ -277,7 +334,7 @@ canvas.addEventListener("pointerdown", (event) => {
 
 canvas.addEventListener("pointermove", (event) => {
   const px = event.offsetX, py = event.offsetY, before = pointers.get(event.pointerId);
-  if (!before) { const i = nearest(px, py); if (i !== current || i >= 0) show(i, px, py); return; }
+  if (!before) { const i = nearest(px, py); if (i !== current || i >= 0 && tip.hidden) show(i, px, py); return; }
   travelled += Math.hypot(px - before[0], py - before[1]);
   pointers.set(event.pointerId, [px, py]);
   if (pointers.size === 2) {

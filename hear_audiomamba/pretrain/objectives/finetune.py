@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ...encoders.base import Encoder, Tagger
@@ -14,6 +17,20 @@ from ..data.labelled import Kind
 from .objectives import Batch, Objective
 
 _FIT_STEPS = 200
+
+
+class LinearHead(NamedTuple):
+    """A trained scene head as plain numbers: `(scene - mean) / scale @ weight + bias` gives the classes' logits.
+
+    `mean` and `scale` are `(K,)`, `weight` `(K, C)` and `bias` `(C,)`, float32.
+    """
+
+    kind: Kind
+    classes: tuple[str, ...]
+    mean: NDArray[np.float32]
+    scale: NDArray[np.float32]
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
 
 
 class SceneHead(nn.Module):
@@ -39,6 +56,14 @@ class SceneHead(nn.Module):
         """Return logits `(B, classes)` float32 of scene embeddings `(B, K)`."""
         logits: Tensor = self.linear((scene.float() - self.mean) / self.scale)
         return logits.float()
+
+    def numbers(self, kind: Kind, classes: tuple[str, ...]) -> LinearHead:
+        """Return the head as it is now."""
+        parts = (self.mean, self.scale, self.linear.weight.T, self.linear.bias)
+        mean, scale, weight, bias = (
+            part.detach().float().cpu().contiguous().numpy().copy() for part in parts
+        )
+        return LinearHead(kind, classes, mean, scale, weight, bias)
 
     @torch.no_grad()
     def standardise(self, scenes: Tensor) -> None:

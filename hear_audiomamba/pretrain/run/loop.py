@@ -18,7 +18,7 @@ from ...io.files import write_text
 from ...ops import use_backend
 from ..config import PretrainConfig
 from ..data.dataset import training_batches
-from ..objectives.finetune import Finetuning
+from ..objectives.finetune import Finetuning, LinearHead
 from ..settings import changed_settings
 from . import distributed
 from .build import build, check_disk
@@ -49,6 +49,7 @@ class Outcome:
         finished: these are all, or more did not help (`run.patience`).
         loss: the last mean loss; None for a run that was finished before it was resumed.
         scores: of a fine-tuned model on its test split; empty where there is none.
+        head: the classes of a fine-tuned model, if they are linear in the scene embedding and the run is finished.
     """
 
     out: Path
@@ -56,6 +57,7 @@ class Outcome:
     finished: bool
     loss: float | None
     scores: dict[str, float]
+    head: LinearHead | None = None
 
 
 def pretrain(config: PretrainConfig, resume: bool = False) -> Outcome:
@@ -153,7 +155,8 @@ class Run:
         finally:
             if self.log is not None:
                 self.log.close()
-        return Outcome(self.out, self.step, finished, loss, scores)
+        head = self._scene_head() if finished else None
+        return Outcome(self.out, self.step, finished, loss, scores, head)
 
     def _loop(self, total: int, stop: StopRequest) -> float | None:
         run, probe_every = self.config.run, self.config.probe.every
@@ -262,13 +265,20 @@ class Run:
         step = distributed.from_main(best["step"] if best is not None else self.step)
         if self.main:
             self.checkpoints.publish(step)
+        self.checkpoints.load_kept(step, self.objective)
         if self.parts.test is None:
             return {}
-        self.checkpoints.load_kept(step, self.objective)
         self.evaluation.average = None  # what was loaded is the average already
         scores = distributed.from_main(self.evaluation.label_scores(self.parts.test))
         self._event("test", best_step=step, clips=len(self.parts.test.clips), **scores)
         return scores
+
+    def _scene_head(self) -> LinearHead | None:
+        """Return the head of the best model of a fine-tuning run; None where it is the model's own."""
+        if not isinstance(self.objective, Finetuning) or self.objective.head is None:
+            return None
+        names = tuple(self.parts.train.clips.label_names)
+        return self.objective.head.numbers(self.objective.kind, names)
 
     def _probe(self) -> float:
         """Return the mean of the probe's scores, the same in every process."""

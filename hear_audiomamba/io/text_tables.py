@@ -1,0 +1,86 @@
+"""Tables as people save them: commas, semicolons or tabs, with or without a byte order mark, from Excel."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError
+
+_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_SEPARATORS = ",;\t"
+
+
+def encoding_of(path: Path) -> str:
+    """Return how a text file is encoded, by its byte order mark; UTF-8 where there is none."""
+    with open(path, "rb") as file:
+        start = file.read(4)
+    return next((name for mark, name in _MARKS if start.startswith(mark)), "utf-8")
+
+
+def read_text(path: Path) -> str:
+    """Return a text file's content.
+
+    Raises:
+        DataError: it is not UTF-8, nor UTF-16 with a byte order mark.
+    """
+    try:
+        return path.read_text(encoding=encoding_of(path))
+    except UnicodeError:
+        raise not_text(path) from None
+
+
+def not_text(path: Path) -> DataError:
+    """Return the error of a file that is encoded in some other way, which would have to be guessed."""
+    return DataError(f"{path}: is not UTF-8 text; save it as UTF-8 (in Excel: 'CSV UTF-8')")
+
+
+def csv_rows(path: Path, required: Sequence[str], columns: list[str]) -> Iterator[tuple[int, dict[Any, Any]]]:
+    """Read a table with a header line, separated by commas, semicolons or tabs.
+
+    Args:
+        path: of the table. A first line such as `sep=;`, which Excel understands, is left out.
+        required: columns that the caller needs. The separator is the one that gives the most of them.
+        columns: receives the names of the columns before the first row. One that differs from a required one in
+            capitals only gets the required name.
+
+    Yields:
+        The number of the line, and the cells by column; cells beyond the header's are a list under None.
+
+    Raises:
+        DataError: it is not UTF-8, nor UTF-16 with a byte order mark.
+    """
+    try:
+        with open(path, encoding=encoding_of(path), newline="") as file:
+            head, skipped = file.readline(csv.field_size_limit()), 0
+            if head[:4].lower() == "sep=" and head[4:5] in tuple(_SEPARATORS):
+                separator, skipped = head[4], 1
+            else:
+                file.seek(0)
+                separator = _separator(head, required)
+            reader = csv.DictReader(file, delimiter=separator)
+            reader.fieldnames = _names(list(reader.fieldnames or ()), required)
+            columns += reader.fieldnames
+            for values in reader:
+                yield reader.line_num + skipped, values
+    except UnicodeError:
+        raise not_text(path) from None
+
+
+def _separator(head: str, required: Sequence[str]) -> str:
+    wanted = {name.casefold() for name in required}
+
+    def gain(separator: str) -> tuple[int, int]:
+        names = next(csv.reader([head], delimiter=separator), [])
+        return len(wanted & {name.strip().casefold() for name in names}), len(names)
+
+    return max(_SEPARATORS, key=gain)
+
+
+def _names(names: Sequence[str], required: Sequence[str]) -> list[str]:
+    stripped = [name.strip() for name in names]
+    meant = {name.casefold(): name for name in required if name not in stripped}
+    return [meant.pop(name.casefold(), name) for name in stripped]
