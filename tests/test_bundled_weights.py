@@ -53,7 +53,7 @@ def test_an_entry_is_true(name):
 @pytest.mark.parametrize("variant", ["ssam_tiny_200_16x4", "ssamba_tiny", "hiermamba_nano"])
 def test_a_variant_loads_its_weights_offline_and_without_a_warning(variant):
     done = subprocess.run(
-        [sys.executable, "-c", OFFLINE, variant], capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-c", OFFLINE, variant], capture_output=True, text=True, timeout=900, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
 

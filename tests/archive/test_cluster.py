@@ -67,7 +67,8 @@ def kill_a_worker(out, victims: list[int]) -> None:
     """Kill one of the processes that embed, once the first unit is done."""
     import psutil
 
-    while not list(out.glob("scene-*.parquet")):
+    deadline = time.monotonic() + 900
+    while not list(out.glob("scene-*.parquet")) and time.monotonic() < deadline:
         time.sleep(0.02)
     for process in psutil.process_iter(["cmdline"]):
         command = " ".join(process.info["cmdline"] or [])

@@ -19,7 +19,7 @@ def test_killed_anywhere_and_resumed_is_byte_identical(make_archive, tmp_path, f
     (archive / "group0" / "corrupt.wav").write_bytes(b"nothing to hear")
     command = [sys.executable, "-m", "tests.archive.interrupted", archive, tmp_path, format, first_seed, 10]
     done = subprocess.run(
-        [str(word) for word in command], cwd=ROOT, capture_output=True, text=True, timeout=300,
+        [str(word) for word in command], cwd=ROOT, capture_output=True, text=True, timeout=900,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -171,7 +171,7 @@ def test_a_few_seconds_of_damaged_files(tmp_path):
     """From a seed of its own on, so that a failure can be repeated; `make fuzz` goes where nobody was."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "tests.attacks.fuzz", "--seconds", "8", "--seed", "20240", "--keep",
-         str(tmp_path / "kept")], cwd=ROOT, capture_output=True, text=True, timeout=300,
+         str(tmp_path / "kept")], cwd=ROOT, capture_output=True, text=True, timeout=900,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert int(done.stdout.split()[0]) > 20

@@ -122,7 +122,7 @@ def embed_until(number: int, ending: str, count: int, *words) -> str:
     """Embed until `count` files with this ending are in their places; return what an interrupted run said."""
     words = [number, ending, count, *words, *SMALL]
     done = subprocess.run(
-        [sys.executable, "-c", STOPPED, *map(str, words)], capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", STOPPED, *map(str, words)], capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 130 and "Traceback" not in done.stderr, done.stderr
     return done.stderr

@@ -40,7 +40,9 @@ def test_the_validator_is_content_with_the_default_as_its_own_command(tmp_path: 
     assert _warnings(done.stderr) == []
 
 
-@pytest.mark.parametrize("variant", ["ssam_small_200_16x4", "ssam_base_200_16x4"])
+@pytest.mark.parametrize(
+    "variant", ["ssam_small_200_16x4", pytest.param("ssam_base_200_16x4", marks=pytest.mark.slow)]
+)
 def test_the_validator_is_content_with_the_larger_sizes(variant: str, tmp_path: Path) -> None:
     model = load_model(variant=variant, device="cpu")
     weights = save_weights(tmp_path / f"{variant}.safetensors", model.encoder.state_dict(), model.config)

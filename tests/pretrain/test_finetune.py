@@ -229,7 +229,7 @@ def test_resumed_and_killed_runs_give_the_same_losses(finetune, tones, weights, 
              "optim.batch=8", "optim.epochs=2", *QUIET, *options]  # fmt: skip
     process = command(*words)
     log = tmp_path / "killed" / "log.jsonl"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 900
     while time.monotonic() < deadline and process.poll() is None:
         if log.exists() and '"checkpoint"' in log.read_text():
             break
@@ -237,7 +237,7 @@ def test_resumed_and_killed_runs_give_the_same_losses(finetune, tones, weights, 
     process.send_signal(signal.SIGKILL)
     process.communicate()
     resumed = command(*words, "data.workers=1", "--resume")
-    _, err = resumed.communicate(timeout=120)
+    _, err = resumed.communicate(timeout=900)
     assert resumed.returncode == 0, err
     assert losses(tmp_path / "killed") == pytest.approx(whole, abs=1e-6) and len(whole) == 9
     ends = [events(folder, "valid")[-1] for folder in (tmp_path / "whole", tmp_path / "killed")]
@@ -251,7 +251,7 @@ def test_two_processes_compute_what_one_does(finetune, tones, weights, tmp_path)
              "optim.epochs=2", *QUIET, *options]  # fmt: skip
     process = command(*words, processes=2)
     try:
-        _, err = process.communicate(timeout=180)
+        _, err = process.communicate(timeout=900)
     finally:
         process.kill()
     assert process.returncode == 0, err

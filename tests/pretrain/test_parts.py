@@ -197,7 +197,7 @@ def test_two_processes_with_a_probe_come_to_the_end(tasks, corpus, tmp_path):
              "optim.steps=4", f"probe.tasks_dir={tasks}", "probe.every=3", "run.valid_every=2"]  # fmt: skip
     process = command(*words, processes=2)
     try:
-        _, err = process.communicate(timeout=180)
+        _, err = process.communicate(timeout=900)
     finally:
         process.kill()
     assert process.returncode == 0, err

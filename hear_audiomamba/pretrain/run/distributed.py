@@ -18,6 +18,11 @@ T = TypeVar("T")
 # One process may probe or write while the others wait; PyTorch's own limit of 10 minutes is too short.
 _PATIENCE = timedelta(hours=2)
 
+# What Python sends goes through a group of its own. A thread of gloo may still hold a tensor as the process ends, and
+# freeing one that Python made, it would wait for an interpreter that is on its way out: the process aborts. Leaving a
+# group ends its threads, but for the group that DistributedDataParallel uses, which it keeps alive.
+_control: dist.ProcessGroup | None = None
+
 
 @contextmanager
 def process_group(device: str | None) -> Iterator[torch.device]:
@@ -37,12 +42,16 @@ def process_group(device: str | None) -> Iterator[torch.device]:
     if not launched:
         yield chosen
         return
+    global _control
     # Gloo for what lies on the CPU, so that control messages never wait for the GPU.
     dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo", timeout=_PATIENCE)
+    _control = dist.new_group(backend="gloo", timeout=_PATIENCE)
     try:
         yield chosen
-        dist.barrier()  # no process leaves while another still speaks to it
+        dist.barrier(_control)  # no process leaves while another still speaks to it
     finally:
+        dist.destroy_process_group(_control)
+        _control = None
         dist.destroy_process_group()
 
 
@@ -98,20 +107,20 @@ def from_main(value: T) -> T:
     if not dist.is_initialized():
         return value
     box = [value]
-    dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+    dist.broadcast_object_list(box, src=0, group=_control, device=torch.device("cpu"))
     return box[0]
 
 
 def barrier() -> None:
     """Wait for the other processes."""
     if dist.is_initialized():
-        dist.all_reduce(torch.zeros(1))
+        dist.all_reduce(torch.zeros(1), group=_control)
 
 
 def mean(values: torch.Tensor) -> torch.Tensor:
     """Return the mean of a tensor over all processes."""
     if dist.is_initialized():
-        dist.all_reduce(values)
+        dist.all_reduce(values, group=_control if values.device.type == "cpu" else None)
         values = values / dist.get_world_size()
     return values
 
@@ -121,7 +130,7 @@ def any_true(flag: bool) -> bool:
     if not dist.is_initialized():
         return flag
     value = torch.tensor(float(flag))
-    dist.all_reduce(value, op=dist.ReduceOp.MAX)
+    dist.all_reduce(value, op=dist.ReduceOp.MAX, group=_control)
     return bool(value.item())
 
 
