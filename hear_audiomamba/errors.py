@@ -52,8 +52,10 @@ class OutputError(AudioMambaError, OSError):
     @classmethod
     def of(cls, path: object, error: Exception) -> OutputError:
         """Return the error that says which path cannot be written, with the system's number and reason."""
-        made = cls(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}")
-        made.errno = getattr(error, "errno", None)
+        if not isinstance(error, OSError):
+            return cls(f"{path}: cannot be written: {error}")
+        made = cls(f"{path}: cannot be written: {error.strerror or error}")
+        made.errno = error.errno
         return made
 
 

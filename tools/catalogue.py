@@ -6,11 +6,8 @@ usage: python tools/catalogue.py     (after a change of variants, encoders, or b
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from hear_audiomamba.config import ModelConfig
 from hear_audiomamba.models.bundled import bundled_path

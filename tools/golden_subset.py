@@ -1,6 +1,6 @@
 """Write the subset of the golden tensors that is committed, so that a clone's tests still prove every family.
 
-usage: python tools/golden_subset.py GOLDEN_DIR     (writes tests/golden_data)
+usage: python -m tools.golden_subset GOLDEN_DIR     (in the checkout; writes tests/golden_data)
 
 Most fixtures are kept as they are, or some of their tensors are. SSAMBA's has 24 layers, of which two are kept: what
 two layers give is computed here, by the reference scan, after the whole model was held to the published tensors.
@@ -16,8 +16,6 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from hear_audiomamba.encoders import ssamba
 from hear_audiomamba.modules.compute import set_backend

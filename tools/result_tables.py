@@ -96,6 +96,23 @@ def exported(result: Result) -> str:
     return table(f"model, clip, {sides}, PyTorch / ONNX, {agreement}, MB and in eight bits", rows)
 
 
+def extract(result: Result) -> str:
+    """Return the table of `benchmarks/extract.py`."""
+    texts = {
+        "short clips": "{} clips of 0.5–3 s, 44.1 kHz stereo",
+        "long file": "one recording of {:g} min, 48 kHz",
+    }
+    rows = []
+    for name, text in texts.items():
+        found = result[name]
+        size = found["files"] if found["files"] > 1 else found["audio_seconds"] / 60
+        rates = (f"{found['hours_an_hour'][side]:.0f}" for side in ("loop", "engine", "encoder"))
+        ratios = (found[key] for key in ("engine_over_loop", "engine_share_of_encoder_rate"))
+        shown = (f"{r['median']:.2f} ({r['min']:.2f}–{r['max']:.2f})" for r in ratios)
+        rows.append((text.format(size), *rates, *shown))
+    return table("archive, plain loop, engine, encoder alone, engine / loop, engine / encoder alone", rows)
+
+
 def without_torch(result: Result) -> str:
     """Return the table of `benchmarks/without_torch.py`."""
     packages = dict(result["by_package"])
@@ -106,8 +123,9 @@ def without_torch(result: Result) -> str:
 
 
 TABLES: dict[str, tuple[str, str, Callable[[Result], str]]] = {
-    "embed_xeon_amx": ("docs/performance.md", "embed_xeon_amx.json embed_xeon_amx_10s.json", embed),
+    "embed_xeon_amx": ("docs/performance.md", "embed_xeon_amx.json embed_xeon_amx_50s.json", embed),
     "busy_xeon_amx": ("docs/performance.md", "busy_xeon_amx.json", busy),
+    "extract_xeon_amx": ("docs/embedding.md", "extract_xeon_amx.json", extract),
     "classify_scores": ("docs/classifying.md", "classify_scores.json", classify_scores),
     "exported": ("docs/exporting.md", "exported_xeon_amx.json", exported),
     "without_torch": ("docs/exporting.md", "without_torch.json", without_torch),

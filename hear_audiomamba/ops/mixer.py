@@ -17,6 +17,7 @@ from .backends import find_backend
 from .eager import plain_call
 from .native import MAX_STATES, MixerArgs, MixerDirection, View, pointer
 from .prepared import kept
+from .selective_scan import cpu as compiled_scan
 
 PANEL = 32
 TAPS = 4
@@ -61,7 +62,7 @@ def can_mix(
         and states <= MAX_STATES
         and not torch.is_autocast_enabled("cpu")
         and plain_call(x, in_proj, out_proj, *(weight for way in directions for weight in way))
-        and find_backend("selective_scan", backend, x, states).__name__.endswith(".cpu")
+        and find_backend("selective_scan", backend, x, states) is compiled_scan
         and native.mixes(x.dtype)
     )
 
