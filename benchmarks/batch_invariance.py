@@ -1,12 +1,12 @@
 """Does a clip's embedding depend on what shares its batch? Our models and others', each through its own way of
 taking several clips.
 
-    python benchmarks/batch_invariance.py CLIPS… [--json results.json]
+    python benchmarks/batch_invariance.py CLIPS… [--models NAME…] [--json results.json]
 
 CLIPS are files, or folders of them. Each clip is embedded alone, beside a clip of the same length, and beside one three
 times as long. The table has the largest relative change over all clips: the norm of the difference over the norm of
 the embedding alone. Peers need what recipes/weights/setup.sh installs, and `transformers`; those that are missing are
-named and left out.
+named and left out. TensorFlow and `transformers` may not load into one process: then give `--models`.
 """
 
 from __future__ import annotations
@@ -113,6 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("clips", nargs="+", type=Path)
     parser.add_argument("--count", type=int, default=8, help="of clips")
+    parser.add_argument("--models", nargs="+", metavar="NAME", help="only these, as the table calls them")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     clips = read_clips(args.clips, args.count)
@@ -127,6 +128,8 @@ def main() -> None:
     )
     rows = []
     for title, make in models:
+        if args.models and title not in args.models:
+            continue
         try:
             embed, note = make()
             found = changes(embed, clips)
@@ -135,7 +138,7 @@ def main() -> None:
             continue
         rows.append({"model": title, "note": note, **found})
         print(f"| {title} | {found['same_length']:.1e} | {found['longer']:.1e} | {note} |", flush=True)
-    write(args.json, {"clips": len(clips), "seconds": SECONDS, "longer": LONGER, "models": rows})
+        write(args.json, {"clips": len(clips), "seconds": SECONDS, "longer": LONGER, "rows": rows})
 
 
 if __name__ == "__main__":

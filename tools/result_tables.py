@@ -113,6 +113,22 @@ def extract(result: Result) -> str:
     return table("archive, plain loop, engine, encoder alone, engine / loop, engine / encoder alone", rows)
 
 
+def batch_invariance(result: Result) -> str:
+    """Return the table of `benchmarks/batch_invariance.py`."""
+    rows = [
+        (
+            f"{row['model']}{' (random weights)' if row['note'] else ''}",
+            *(_change(row[key]) for key in ("same_length", "longer")),
+        )
+        for row in result["rows"]
+    ]
+    return table("model, beside a clip of the same length, beside a clip three times as long", rows)
+
+
+def _change(value: float) -> str:
+    return f"{value:.0e}" if value else "0"
+
+
 def without_torch(result: Result) -> str:
     """Return the table of `benchmarks/without_torch.py`."""
     packages = dict(result["by_package"])
@@ -126,6 +142,11 @@ TABLES: dict[str, tuple[str, str, Callable[[Result], str]]] = {
     "embed_xeon_amx": ("docs/performance.md", "embed_xeon_amx.json embed_xeon_amx_50s.json", embed),
     "busy_xeon_amx": ("docs/performance.md", "busy_xeon_amx.json", busy),
     "extract_xeon_amx": ("docs/embedding.md", "extract_xeon_amx.json", extract),
+    "batch_invariance": (
+        "docs/libraries.md",
+        "batch_invariance.json batch_invariance_transformers.json",
+        batch_invariance,
+    ),
     "classify_scores": ("docs/classifying.md", "classify_scores.json", classify_scores),
     "exported": ("docs/exporting.md", "exported_xeon_amx.json", exported),
     "without_torch": ("docs/exporting.md", "without_torch.json", without_torch),
