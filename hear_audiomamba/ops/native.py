@@ -16,6 +16,7 @@ from ..errors import BackendError
 
 logger = logging.getLogger(__name__)
 
+INTERFACE = 2  # as kInterface in csrc/interface.h
 LIBRARY = Path(__file__).parent / "_kernels.so"
 ISA_VARIABLE = "AUDIOMAMBA_ISA"
 HOW_TO_BUILD = "in a checkout, where g++ is present: pip install --force-reinstall --no-deps ."
@@ -88,9 +89,17 @@ MixerArgs = _struct(
 
 
 def run(function: str, *arguments: ctypes.Structure) -> None:
-    """Call a kernel on as many threads as torch uses."""
+    """Call a kernel on as many threads as torch uses.
+
+    Raises:
+        BackendError: there is not enough memory.
+    """
     threads = ctypes.c_int64(torch.get_num_threads())
-    getattr(load(), f"audiomamba_{function}")(*map(ctypes.byref, arguments), threads)
+    if getattr(load(), f"audiomamba_{function}")(*map(ctypes.byref, arguments), threads):
+        sizes = f"a batch of {arguments[0].batch} with {arguments[0].length} tokens each"
+        raise BackendError(
+            f"out of memory on the CPU in {function} of {sizes}; use smaller batches or shorter clips"
+        )
 
 
 def why_not(u: Tensor) -> str | None:
@@ -151,7 +160,10 @@ def load() -> ctypes.CDLL:
 
 
 def _declare(library: ctypes.CDLL) -> None:
-    """Tell ctypes the types of the library's functions."""
+    """Tell ctypes the types of the library's functions; AttributeError if it has others."""
+    library.audiomamba_interface.restype = ctypes.c_int64
+    if (found := library.audiomamba_interface()) != INTERFACE:
+        raise AttributeError(f"interface {found} instead of {INTERFACE}")
     library.audiomamba_choose.argtypes = [ctypes.c_char_p]
     library.audiomamba_choose.restype = ctypes.c_char_p
     library.audiomamba_set_openmp.argtypes = [ctypes.c_void_p]
@@ -160,7 +172,7 @@ def _declare(library: ctypes.CDLL) -> None:
     library.audiomamba_chosen.restype = ctypes.c_char_p
     library.audiomamba_mixes.restype = ctypes.c_int64
     for kernel in ("scan_forward", "scan_backward", "conv_forward", "conv_backward", "mixer"):
-        getattr(library, f"audiomamba_{kernel}").restype = None
+        getattr(library, f"audiomamba_{kernel}").restype = ctypes.c_int64
 
 
 def isa() -> str:

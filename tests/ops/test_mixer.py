@@ -5,11 +5,14 @@ from __future__ import annotations
 import copy
 import itertools
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
 
-from hear_audiomamba.errors import InputError
+from hear_audiomamba.archive.encode import _is_out_of_memory
+from hear_audiomamba.errors import BackendError, InputError
 from hear_audiomamba.modules.compute import cast_products
 from hear_audiomamba.modules.mamba import MambaMixer
 from hear_audiomamba.ops import mixer as module
@@ -189,3 +192,37 @@ def test_gradients_of_a_mixer_are_those_of_its_operators():
     torch.testing.assert_close(inferred, trained.detach(), rtol=1e-5, atol=1e-6)
     trained.sum().backward()
     assert all(parameter.grad is not None for parameter in mixer.parameters())
+
+
+OUT_OF_MEMORY = """
+import resource, torch
+from pathlib import Path
+from hear_audiomamba.errors import BackendError
+from hear_audiomamba.modules.mamba import MambaMixer
+
+torch.set_num_threads({threads})
+torch.manual_seed(0)
+mixer, small = MambaMixer(32, bidirectional="v2"), torch.randn(3, 20, 32)
+long = torch.randn({batch}, 200_000, 32)
+with torch.no_grad():
+    before = mixer(small)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + long.nbytes + 2**25
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    try:
+        mixer(long)
+    except BackendError as error:
+        print(error)
+    assert torch.equal(mixer(small), before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limit on memory needs Linux's /proc")
+@pytest.mark.parametrize(("threads", "batch"), [(1, 1), (2, 1), (2, 2)])
+def test_too_little_memory_is_an_error_and_not_the_end_of_the_process(threads, batch):
+    """One clip on one thread, one shared by two threads, and one on each of two; each needs 250 MB."""
+    script = OUT_OF_MEMORY.format(threads=threads, batch=batch)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("out of memory on the CPU"), done.stdout
+    assert _is_out_of_memory(BackendError(done.stdout)), "archives go on with smaller batches"

@@ -4,6 +4,9 @@
 
 namespace audiomamba {
 
+// Grows by one when anything below changes, or a function of library.cpp; native.py asks for the same number.
+constexpr int64_t kInterface = 2;
+
 // kAny is for code that asks the tensor.
 enum Dtype : int64_t { kFloat32 = 0, kBFloat16 = 1, kAny = 2 };
 

@@ -1,6 +1,7 @@
 // The C interface of the shared library: picks the instruction set and spreads items over the threads.
 #include <atomic>
 #include <cstring>
+#include <new>
 
 #include "interface.h"
 
@@ -36,17 +37,25 @@ const Kernels* const all_kernels[] = {
     &portable::kernels,
 };
 
-// Runs work(0) … work(items - 1), each once, on the calling thread and torch's own OpenMP pool.
+enum Status : int64_t { kDone = 0, kOutOfMemory = 1 };
+
+// Runs work(0) … work(items - 1), each once, on the calling thread and torch's own OpenMP pool. Stops where one
+// finds no memory: an exception must not leave a thread.
 template <class Work>
-void run_items(int64_t items, int64_t threads, const Work& work) {
+int64_t run_items(int64_t items, int64_t threads, const Work& work) {
   struct Shared {
-    std::atomic<int64_t> next{0};
+    std::atomic<int64_t> next{0}, status{kDone};
     int64_t items;
     const Work* work;
     static void loop(void* self) {
       Shared& shared = *static_cast<Shared*>(self);
-      for (int64_t i; (i = shared.next.fetch_add(1, std::memory_order_relaxed)) < shared.items;)
-        (*shared.work)(i);
+      try {
+        for (int64_t i; (i = shared.next.fetch_add(1, std::memory_order_relaxed)) < shared.items;)
+          (*shared.work)(i);
+      } catch (const std::bad_alloc&) {
+        shared.status = kOutOfMemory;
+        shared.next = shared.items;
+      }
     }
   } shared;
   shared.items = items;
@@ -56,6 +65,7 @@ void run_items(int64_t items, int64_t threads, const Work& work) {
     Shared::loop(&shared);
   else
     gomp_parallel(Shared::loop, &shared, unsigned(team), 0);
+  return shared.status;
 }
 
 void run_parts(int64_t threads, void (*work)(const void*, int64_t), const void* self) {
@@ -74,6 +84,9 @@ using namespace audiomamba;
 #endif
 
 extern "C" {
+
+// The number of this interface.
+AUDIOMAMBA_EXPORT int64_t audiomamba_interface() { return kInterface; }
 
 // The entry point of the OpenMP runtime torch has loaded; null keeps all work on the calling thread.
 AUDIOMAMBA_EXPORT void audiomamba_set_openmp(void* parallel) { gomp_parallel = reinterpret_cast<GompParallel>(parallel); }
@@ -95,31 +108,33 @@ AUDIOMAMBA_EXPORT const char* audiomamba_chosen() { return chosen ? chosen->name
 // Channels that share one item: the callers size checkpoints and the slabs of dB and dC by it.
 AUDIOMAMBA_EXPORT int64_t audiomamba_channels_per_item() { return chosen->channels_per_item; }
 
-AUDIOMAMBA_EXPORT void audiomamba_scan_forward(const ScanArgs* a, int64_t threads) {
-  const int64_t blocks = chosen->forward_blocks(*a, threads);
-  run_items(chosen->scan_items(*a, blocks), threads, [=](int64_t i) { chosen->scan_forward(*a, blocks, i); });
-}
-
-AUDIOMAMBA_EXPORT void audiomamba_scan_backward(const ScanArgs* a, const ScanGradients* g, int64_t threads) {
-  run_items(chosen->backward_items(*a), threads, [a, g](int64_t i) { chosen->scan_backward(*a, *g, i); });
-}
-
-AUDIOMAMBA_EXPORT void audiomamba_conv_forward(const ConvArgs* a, int64_t threads) {
-  run_items(chosen->conv_pieces(*a), threads, [a](int64_t i) { chosen->conv_forward(*a, i); });
-}
-
-AUDIOMAMBA_EXPORT void audiomamba_conv_backward(const ConvArgs* a, const ConvGradients* g, int64_t threads) {
-  run_items(chosen->conv_items(*a), threads, [a, g](int64_t i) { chosen->conv_backward(*a, *g, i); });
-}
-
 // Whether a mixer can run on tensors of a Dtype: not 0 if so.
 AUDIOMAMBA_EXPORT int64_t audiomamba_mixes(int64_t dtype) { return chosen->mixes(dtype); }
 
+// The functions from here on return a Status.
+AUDIOMAMBA_EXPORT int64_t audiomamba_scan_forward(const ScanArgs* a, int64_t threads) {
+  const int64_t blocks = chosen->forward_blocks(*a, threads);
+  return run_items(chosen->scan_items(*a, blocks), threads, [=](int64_t i) { chosen->scan_forward(*a, blocks, i); });
+}
+
+AUDIOMAMBA_EXPORT int64_t audiomamba_scan_backward(const ScanArgs* a, const ScanGradients* g, int64_t threads) {
+  return run_items(chosen->backward_items(*a), threads, [a, g](int64_t i) { chosen->scan_backward(*a, *g, i); });
+}
+
+AUDIOMAMBA_EXPORT int64_t audiomamba_conv_forward(const ConvArgs* a, int64_t threads) {
+  return run_items(chosen->conv_pieces(*a), threads, [a](int64_t i) { chosen->conv_forward(*a, i); });
+}
+
+AUDIOMAMBA_EXPORT int64_t audiomamba_conv_backward(const ConvArgs* a, const ConvGradients* g, int64_t threads) {
+  return run_items(chosen->conv_items(*a), threads, [a, g](int64_t i) { chosen->conv_backward(*a, *g, i); });
+}
+
 // As many clips as give each thread the same number go one to a thread; all threads share each of the rest.
-AUDIOMAMBA_EXPORT void audiomamba_mixer(const MixerArgs* a, int64_t threads) {
-  const int64_t alone = a->batch - a->batch % threads;
-  run_items(alone, threads, [a](int64_t clip) { chosen->mix(*a, clip, Team{1, run_parts}); });
-  for (int64_t clip = alone; clip < a->batch; ++clip) chosen->mix(*a, clip, Team{threads, run_parts});
+AUDIOMAMBA_EXPORT int64_t audiomamba_mixer(const MixerArgs* a, int64_t threads) {
+  const int64_t rest = a->batch % threads, alone = a->batch - rest;
+  const int64_t status = run_items(alone, threads, [a](int64_t clip) { chosen->mix(*a, clip, Team{1, run_parts}); });
+  if (status != kDone) return status;
+  return run_items(rest, 1, [=](int64_t i) { chosen->mix(*a, alone + i, Team{threads, run_parts}); });
 }
 
 }  // extern "C"

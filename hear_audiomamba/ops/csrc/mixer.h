@@ -1,7 +1,7 @@
 // A whole Mamba mixer without gradients: in_proj, convolution, x_proj, dt_proj, scan, gate and out_proj. It runs
 // over a sequence piece by piece, so that what lies between the products stays in the cache.
 #pragma once
-#include <cstdlib>
+#include <memory>
 
 #include "amx.h"
 #include "product.h"
@@ -41,8 +41,8 @@ class Mixer {
     const int64_t inner = rows_ * a_.channels, carried = a_.channels * (kTaps - 1 + a_.states);
     const int64_t floats = 2 * inner + rows_ * projected_ + carried;
     const int64_t stored = rows_ * a_.width + a_.directions * inner;
-    memory_ = std::malloc(floats * sizeof(float) + stored * sizeof(Stored) + 64);
-    float* at = reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(memory_) + 63) / 64 * 64);
+    memory_.reset(new char[floats * sizeof(float) + stored * sizeof(Stored) + 64]);
+    float* at = reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(memory_.get()) + 63) / 64 * 64);
     x_ = at;
     z_ = x_ + inner;
     weights_ = z_ + inner;
@@ -52,8 +52,6 @@ class Mixer {
     u_ = input_ + rows_ * a_.width;
     y_ = a_.directions > 1 ? u_ + inner : u_;
   }
-  ~Mixer() { std::free(memory_); }
-  Mixer(const Mixer&) = delete;
 
   void run() {
     const int64_t pieces = ceil_div(a_.length, rows_);
@@ -210,7 +208,7 @@ class Mixer {
   const Team team_;
   int64_t rows_, projected_;        // rows in memory of each tensor; columns of x_proj's result
   int64_t start_, count_, tiles_;   // of the piece at hand: first token, tokens, and tokens in whole tiles
-  void* memory_;
+  std::unique_ptr<char[]> memory_;
   Stored* input_;    // X (width)
   float *x_, *z_;    // X and Z (channels)
   Stored *u_, *y_;   // U and Y (channels), one and the same where there is one direction
