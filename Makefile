@@ -9,7 +9,7 @@ PIP := $(PY) -m pip --disable-pip-version-check install --quiet
 TORCH ?= torch==2.13.0
 BUILD_INPUTS := setup.py build_kernel.py $(wildcard hear_audiomamba/ops/csrc/*)
 
-.PHONY: demo test test-all fuzz heareval lint weights wheels site clean
+.PHONY: demo test test-all test-settings fuzz heareval lint weights wheels site clean
 
 demo: $(VENV)/.installed
 	$(PY) -m hear_audiomamba embed examples/audio --out embeddings/examples --overwrite
@@ -23,6 +23,11 @@ test: lint $(HEAREVAL_VENV)/.heareval-installed
 
 test-all: $(VENV)/.installed-test $(HEAREVAL_VENV)/.heareval-installed
 	$(PYTEST) -m "slow or not slow"
+
+# The tests once under each setting of tools/processor_settings.py, or those of SETTINGS; TESTS names folders or files.
+test-settings: $(VENV)/.installed-test
+	$(PY) tools/processor_settings.py $(SETTINGS) -- \
+		--numprocesses $(WORKERS) --maxprocesses 8 --dist loadfile $(TESTS)
 
 heareval: $(HEAREVAL_VENV)/.heareval-installed
 
