@@ -183,8 +183,9 @@ class UnitRunner:
             writer.resume(begun.mark)
         encoder = self._encoder
         batcher = WindowBatcher(
-            encoder.encode, encoder.budget, self._model.encoder.causal, self._model.features.pad_value
-        )
+            encoder.encode, encoder.budget, self._model.plan.size, self._model.encoder.causal,
+            self._model.features.pad_value,
+        )  # fmt: skip
         keeper = Keeper(records, unit, begun, writer)
         waiting: deque[tuple[Source, SourceJob, str | None]] = deque()
 

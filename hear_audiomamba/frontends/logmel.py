@@ -133,7 +133,8 @@ class LogMel(Frontend):
             audio, n_fft, self.hop_length, win_length, self.window,
             center=True, pad_mode="reflect", return_complex=True,
         )  # fmt: skip
-        return torch.view_as_real(spectrum).square().sum(-1).transpose(1, 2)
+        # Several times as fast as a sum over the pairs of real and imaginary parts.
+        return torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag).transpose(1, 2)
 
     def normalize(self, log_mel: Tensor) -> Tensor:
         """Return a clip's log-mel after the configured normalisation, `(B, T, n_mels)`."""

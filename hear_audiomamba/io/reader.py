@@ -155,7 +155,7 @@ class AudioReader:
             self._truncated(str(error))
 
     def _mono(self, block: np.ndarray) -> np.ndarray:
-        mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
+        mono = _mean_of_channels(block)
         peak = max(float(mono.max()), -float(mono.min()))
         if not np.isfinite(peak):
             raise AudioReadError(f"{self._name}: holds NaN or infinite samples")
@@ -186,3 +186,14 @@ class AudioReader:
         if not self._told:
             self._on_truncated(missing)
         self._told = True
+
+
+def _mean_of_channels(block: np.ndarray) -> np.ndarray:
+    """Return the mean over the second axis of `(n, channels)`: by columns, since numpy's mean is slow there."""
+    if block.shape[1] == 1:
+        return block[:, 0]
+    total: np.ndarray = block[:, 0] + block[:, 1]
+    for channel in range(2, block.shape[1]):
+        total += block[:, channel]
+    total /= block.shape[1]
+    return total

@@ -38,7 +38,7 @@ def main(archive: Path, work: Path, format: str, first_seed: int, count: int) ->
     torch.set_num_threads(1)
     # Units are taken up again in their middle: a border every two windows, put on record at once.
     model = load_model(**TINY, max_batch_windows=2)
-    windows.WindowBatcher.LOOKAHEAD = 1
+    windows.WindowBatcher.LEAST_AHEAD, windows.WindowBatcher.BATCHES_AHEAD = 2, 1
     keeper.KEEP_SECONDS = 0.0
     sources = find_sources([archive])
     options = EmbedOptions(timestamps=True, format=format, shard_sources=9)
