@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..errors import ConfigError
 from .linear import Linear, Mlp
@@ -30,9 +34,17 @@ class Attention(nn.Module):
         batch, length, width = x.shape
         qkv = self.qkv(x).view(batch, length, 3, self.num_heads, width // self.num_heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        y = F.scaled_dot_product_attention(q, k, v)
+        y = _attend(q, k, v)
         mixed: Tensor = self.proj(y.transpose(1, 2).reshape(batch, length, width))
         return mixed
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    # Fused attention in bfloat16 fails on processors with AMX where this variable keeps PyTorch from AVX-512.
+    if q.dtype == torch.bfloat16 and q.device.type == "cpu" and "ATEN_CPU_CAPABILITY" in os.environ:
+        with sdpa_kernel(SDPBackend.MATH):
+            return F.scaled_dot_product_attention(q, k, v)
+    return F.scaled_dot_product_attention(q, k, v)
 
 
 class TransformerBlock(nn.Module):
