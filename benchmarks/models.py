@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from hear_audiomamba.embedding.embedder import AudioEmbedder
-from hear_audiomamba.models.registry import all_blocks, build_modules, find_variant
+from hear_audiomamba.models.families import all_blocks, build_modules
+from hear_audiomamba.models.registry import find_variant
 
 
 def whole_model(variant: str, device: str = "cpu", seed: int = 0, **options: Any) -> AudioEmbedder:

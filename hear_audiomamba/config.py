@@ -1,7 +1,7 @@
 """Model configurations: frozen dataclasses that travel as JSON or YAML, also inside weights files.
 
 A `ModelConfig` names a family and holds the configuration of its features and of its encoder. Which
-class each of the two is, the `family` decides: see `hear_audiomamba.models.registry.FAMILIES`.
+class each of the two is, the `family` decides: see `hear_audiomamba.models.families.FAMILIES`.
 """
 
 from __future__ import annotations

@@ -24,18 +24,10 @@ from .errors import CheckpointError, InputError, UntrainedWeightsWarning, did_yo
 from .io.audio import AUDIO_EXTENSIONS
 from .models.convert import name_of, read_checkpoint
 from .models.devices import find_device
+from .models.families import all_blocks, build_modules, sizes_of, with_options
 from .models.hub import hub_file
 from .models.known import known_weights
-from .models.registry import (
-    ALIASES,
-    DEFAULT_VARIANT,
-    VARIANTS,
-    all_blocks,
-    build_modules,
-    find_variant,
-    sizes_of,
-    with_options,
-)
+from .models.registry import ALIASES, DEFAULT_VARIANT, VARIANTS, find_variant
 from .models.weights import load_strict
 from .ops.forks import one_thread_after_fork
 

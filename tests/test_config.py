@@ -9,7 +9,8 @@ import pytest
 from hear_audiomamba import list_models, model_info
 from hear_audiomamba.config import LogMelConfig, SSAMConfig, load_config
 from hear_audiomamba.errors import ConfigError, MissingPackageError, VariantError, did_you_mean, require
-from hear_audiomamba.models.registry import VARIANTS, config_from_dict, find_variant, with_options
+from hear_audiomamba.models.families import config_from_dict, with_options
+from hear_audiomamba.models.registry import VARIANTS, find_variant
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -12,9 +12,10 @@ from typing import Any
 from hear_audiomamba.config import ModelConfig
 from hear_audiomamba.models.bundled import bundled_path
 from hear_audiomamba.models.catalogue import read_header
+from hear_audiomamba.models.families import FAMILIES, config_from_dict
 from hear_audiomamba.models.flops import count_flops
 from hear_audiomamba.models.manifest import manifest
-from hear_audiomamba.models.registry import ALIASES, FAMILIES, VARIANTS, config_from_dict, model_info
+from hear_audiomamba.models.registry import ALIASES, VARIANTS, model_info
 
 TARGET = Path(__file__).resolve().parents[1] / "hear_audiomamba" / "models" / "catalogue.json"
 

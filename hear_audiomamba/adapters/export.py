@@ -21,7 +21,7 @@ from ..embedding.pooling import pool_rows, smooth_rows
 from ..embedding.timestamps import rows_at
 from ..errors import ConfigError, require
 from ..io.files import replacing
-from ..models.registry import FAMILIES
+from ..models.families import FAMILIES
 from .lowered import decompositions
 
 OPSET = 20

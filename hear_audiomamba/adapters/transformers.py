@@ -33,7 +33,8 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from ..embedding.embedder import AudioEmbedder
 from ..embedding.inputs import check_sample_rate
 from ..errors import InputError
-from ..models.registry import build_modules, config_from_dict, find_variant
+from ..models.families import build_modules, config_from_dict
+from ..models.registry import find_variant
 from .clips import samples_of
 
 MODEL_TYPE = "hear_audiomamba"

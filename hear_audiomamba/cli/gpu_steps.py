@@ -26,7 +26,8 @@ from ..embedding.embedder import AudioEmbedder
 from ..encoders.base import PatchPredictor
 from ..errors import AudioMambaError
 from ..io.files import write_json
-from ..models.registry import all_blocks, build_modules, find_variant
+from ..models.families import all_blocks, build_modules
+from ..models.registry import find_variant
 from ..ops import BACKENDS, causal_conv1d, selective_scan
 
 Row = dict[str, Any]

@@ -69,8 +69,8 @@ def _described(config: dict[str, Any]) -> dict[str, Any]:
     for name, entry in known.items():
         if entry["config"] == config:
             return _with_settings(dict(find_entry(name.partition(".")[0])), config, name)
+    from ..models.families import config_from_dict, describe
     from ..models.flops import count_flops
-    from ..models.registry import config_from_dict, describe
 
     model = config_from_dict(config)
     counted = count_flops(model, 10.0)

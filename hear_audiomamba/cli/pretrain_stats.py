@@ -27,7 +27,8 @@ def run(args: argparse.Namespace) -> int:
     if args.no_features:
         return _manifest_hours(args.corpus, args.split)
     from ..io.files import write_json
-    from ..models.registry import build_modules, find_variant
+    from ..models.families import build_modules
+    from ..models.registry import find_variant
     from ..pretrain.config import DataConfig
     from ..pretrain.data.stats import corpus_statistics
 

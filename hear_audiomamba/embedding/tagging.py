@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ..encoders.base import Tagger
 from ..errors import ConfigError, InputError
-from ..models.registry import VARIANTS, has_tagging_head
+from ..models.families import has_tagging_head
+from ..models.registry import VARIANTS
 from .embedder import AudioEmbedder
 from .inputs import check_audio, check_sample_rate
 

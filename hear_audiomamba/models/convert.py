@@ -16,7 +16,8 @@ from torch import Tensor
 from ..config import ModelConfig
 from ..errors import CheckpointError, ConfigError, SettingsWarning
 from ..io.audio import AUDIO_EXTENSIONS
-from .registry import FAMILIES, VARIANTS, all_blocks, build_modules, sizes_of
+from .families import FAMILIES, all_blocks, build_modules, sizes_of
+from .registry import VARIANTS
 from .weights import own_metadata, read_safetensors, save_weights
 
 # Names that training arguments pickled beside the weights refer to. Each is replaced by a class that

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..config import ModelConfig
 from ..modules.mamba import MambaMixer
 from ..modules.ss2d import DIRECTIONS, SS2D
-from .registry import build_modules
+from .families import build_modules
 
 # For each state: decay product and exponential, input product (2), recurrence (2), output (2), and one
 # to share the step size. Each channel adds its skip and gate.

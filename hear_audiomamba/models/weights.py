@@ -16,7 +16,7 @@ from ..config import ModelConfig
 from ..errors import CheckpointError
 from ..io.files import replacing
 from .catalogue import METADATA_KEY
-from .registry import config_from_dict
+from .families import config_from_dict
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:

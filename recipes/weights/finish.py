@@ -16,7 +16,8 @@ from pathlib import Path
 import torch
 
 from hear_audiomamba.io.files import sha256_of, write_text
-from hear_audiomamba.models.registry import build_modules, find_variant
+from hear_audiomamba.models.families import build_modules
+from hear_audiomamba.models.registry import find_variant
 from hear_audiomamba.models.weights import own_metadata, read_safetensors, save_weights
 from hear_audiomamba.pretrain.run.grow import blocks_of, deepen
 

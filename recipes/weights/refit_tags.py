@@ -21,7 +21,7 @@ from torch import Tensor
 
 from hear_audiomamba.encoders.hiermamba import HierMamba
 from hear_audiomamba.io.audio import load_audio
-from hear_audiomamba.models.registry import build_modules
+from hear_audiomamba.models.families import build_modules
 from hear_audiomamba.models.weights import own_metadata, read_safetensors, save_weights
 
 CENTRED_ON, BATCH, STEPS, RATE = 96, 32, 300, 0.02

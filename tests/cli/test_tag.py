@@ -13,7 +13,8 @@ from hear_audiomamba.embedding.embedder import AudioEmbedder
 from hear_audiomamba.embedding.tagging import audioset_classes, class_names, tag_audio
 from hear_audiomamba.errors import ConfigError, InputError
 from hear_audiomamba.hear import load_model
-from hear_audiomamba.models.registry import VARIANTS, build_modules
+from hear_audiomamba.models.families import build_modules
+from hear_audiomamba.models.registry import VARIANTS
 from hear_audiomamba.models.weights import save_weights
 
 

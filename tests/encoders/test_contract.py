@@ -16,7 +16,8 @@ from hear_audiomamba.config import HierMambaConfig
 from hear_audiomamba.embedding.embedder import AudioEmbedder
 from hear_audiomamba.errors import CheckpointError
 from hear_audiomamba.models.convert import recognise
-from hear_audiomamba.models.registry import FAMILIES, VARIANTS, build_modules, list_models, model_info
+from hear_audiomamba.models.families import FAMILIES, build_modules
+from hear_audiomamba.models.registry import VARIANTS, list_models, model_info
 from hear_audiomamba.models.weights import save_weights
 
 from ..golden import published_file

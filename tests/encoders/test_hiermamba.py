@@ -9,7 +9,8 @@ from hear_audiomamba.embedding.embedder import AudioEmbedder
 from hear_audiomamba.encoders import vmamba
 from hear_audiomamba.encoders.hiermamba import HierMamba, TokenSemanticHead, fold_windows, stretch
 from hear_audiomamba.errors import ConfigError, InputError
-from hear_audiomamba.models.registry import VARIANTS, build_modules, config_from_dict, model_info
+from hear_audiomamba.models.families import build_modules, config_from_dict
+from hear_audiomamba.models.registry import VARIANTS, model_info
 from tests.golden import assert_golden, load_golden
 
 SMALL = {"dim": 16, "depths": (1, 1, 2, 1), "num_classes": 7}

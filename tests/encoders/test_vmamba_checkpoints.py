@@ -8,7 +8,7 @@ from hear_audiomamba import get_scene_embeddings, load_model
 from hear_audiomamba.encoders import vmamba
 from hear_audiomamba.errors import CheckpointError, UntrainedWeightsWarning
 from hear_audiomamba.models.convert import read_checkpoint
-from hear_audiomamba.models.registry import build_modules
+from hear_audiomamba.models.families import build_modules
 from hear_audiomamba.models.weights import load_strict
 from tests.encoders.test_hiermamba import GENERATIONS, make
 

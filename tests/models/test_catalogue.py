@@ -13,9 +13,10 @@ from hear_audiomamba.cli.program import main
 from hear_audiomamba.errors import CheckpointError
 from hear_audiomamba.models.bundled import bundled_path
 from hear_audiomamba.models.catalogue import catalogue, find_entry, read_header, weights_of
+from hear_audiomamba.models.families import config_from_dict
 from hear_audiomamba.models.flops import count_flops
 from hear_audiomamba.models.manifest import manifest
-from hear_audiomamba.models.registry import ALIASES, VARIANTS, config_from_dict, model_info
+from hear_audiomamba.models.registry import ALIASES, VARIANTS, model_info
 from hear_audiomamba.models.weights import own_metadata, read_safetensors
 
 

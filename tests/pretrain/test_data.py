@@ -14,7 +14,8 @@ import torch
 
 from hear_audiomamba.errors import AudioReadError, ConfigError, DataError, DownloadError
 from hear_audiomamba.io.download import OFFLINE_VARIABLES
-from hear_audiomamba.models.registry import build_modules, find_variant
+from hear_audiomamba.models.families import build_modules
+from hear_audiomamba.models.registry import find_variant
 from hear_audiomamba.pretrain import pretrain
 from hear_audiomamba.pretrain.config import AugmentConfig, DataConfig, MaskConfig
 from hear_audiomamba.pretrain.data.clips import find_clips

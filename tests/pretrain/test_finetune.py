@@ -17,7 +17,8 @@ from hear_audiomamba.embedding.tagging import tag_audio
 from hear_audiomamba.errors import ConfigError, DataError
 from hear_audiomamba.io.labels import LabelError
 from hear_audiomamba.models.bundled import bundled_path
-from hear_audiomamba.models.registry import build_modules, find_variant, with_options
+from hear_audiomamba.models.families import build_modules, with_options
+from hear_audiomamba.models.registry import find_variant
 from hear_audiomamba.models.weights import read_safetensors, save_weights
 from hear_audiomamba.pretrain import pretrain, read_config
 from hear_audiomamba.pretrain.config import OptimConfig

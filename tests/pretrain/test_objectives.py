@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from hear_audiomamba.models.convert import recognise
-from hear_audiomamba.models.registry import build_modules, find_variant, with_options
+from hear_audiomamba.models.families import build_modules, with_options
+from hear_audiomamba.models.registry import find_variant
 from hear_audiomamba.models.weights import load_strict
 from hear_audiomamba.pretrain.config import DistillConfig, ObjectiveConfig, PretrainConfig
 from hear_audiomamba.pretrain.data.targets import Teacher
