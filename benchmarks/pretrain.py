@@ -25,8 +25,9 @@ from pathlib import Path
 import torch
 from timing import ratio, write
 
-from hear_audiomamba.models.registry import build_modules, find_variant
-from hear_audiomamba.ops import use_backend
+from hear_audiomamba.models.families import build_modules
+from hear_audiomamba.models.registry import find_variant
+from hear_audiomamba.modules.compute import set_backend
 from hear_audiomamba.pretrain.config import OptimConfig, PretrainConfig
 from hear_audiomamba.pretrain.objectives.objectives import MaskedReconstruction
 from hear_audiomamba.pretrain.run.optim import build_optimizer
@@ -49,6 +50,7 @@ def make_step(side: str, size: str, batch: int, device: str) -> Callable[[], flo
     _, encoder = build_modules(find_variant(f"{family}_{size}_200_16x4").config)
     objective = MaskedReconstruction(encoder, PretrainConfig())
     objective.to(device).train()
+    set_backend(objective, backend)
     optimizer = build_optimizer(objective, OptimConfig(lr=1e-5))
     generator = torch.Generator().manual_seed(1)
     features = torch.randn(batch, 200, 80, generator=generator).to(device)
@@ -56,10 +58,9 @@ def make_step(side: str, size: str, batch: int, device: str) -> Callable[[], flo
 
     def step() -> float:
         autocast = torch.autocast(device, dtype) if dtype else contextlib.nullcontext()
-        with use_backend(backend) if backend else contextlib.nullcontext():
-            with autocast:
-                loss = objective(features, {"mask": mask})["loss"]
-            loss.backward()
+        with autocast:
+            loss = objective(features, {"mask": mask})["loss"]
+        loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return loss.item()

@@ -19,7 +19,6 @@ from ..errors import ConfigError
 from ..frontends.base import Frontend
 from ..models.weights import save_weights
 from ..modules.compute import PRECISIONS, cast_products, precision_of, set_backend
-from ..ops import BACKENDS
 from .inputs import check_audio, check_sample_rate
 from .pooling import pool_rows, smooth_rows, smoothing_reach
 from .publish import push_to_hub, save_pretrained
@@ -93,8 +92,6 @@ class AudioEmbedder(nn.Module):
         ):
             check_value(hint, value, name)
         seconds = config.window_seconds if window_seconds is None else float(window_seconds)
-        if backend not in (None, *BACKENDS):
-            raise ConfigError(f"backend: {backend!r} is not one of {', '.join(map(repr, (None, *BACKENDS)))}")
         if compat == "published" and not isinstance(encoder, PublishedRuntime):
             raise ConfigError(f"compat: the authors of {config.family} published no HEAR runtime; use None")
         if not 0 < seconds <= MAX_WINDOW_SECONDS:

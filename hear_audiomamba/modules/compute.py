@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
+from ..ops import BACKENDS
 from .mamba import MambaMixer, StepSize
 from .ss2d import SS2D
 
@@ -57,7 +58,13 @@ def type_asked_for(function: Callable[[Tensor], Tensor]) -> torch.dtype | None:
 
 
 def set_backend(module: nn.Module, backend: str | None) -> None:
-    """Let all scans and convolutions of a module run on one backend; None chooses by machine."""
+    """Let all scans and convolutions of a module run on one backend; None chooses by machine.
+
+    Raises:
+        ConfigError: there is no backend of that name.
+    """
+    if backend not in (None, *BACKENDS):
+        raise ConfigError(f"backend: {backend!r} is not one of {', '.join(map(repr, (None, *BACKENDS)))}")
     for part in module.modules():
         if isinstance(part, (MambaMixer, SS2D)):
             part.backend = backend

@@ -58,7 +58,9 @@ _chosen: ContextVar[str | None] = ContextVar("hear_audiomamba_backend", default=
 
 @contextmanager
 def use_backend(name: str | None) -> Iterator[None]:
-    """Run every operator inside the `with` block on one backend.
+    """Run every operator inside the `with` block, in this thread, on one backend: for tests and comparisons.
+
+    A model keeps the backend that `load_model` or a training's configuration names, in all threads.
 
     Args:
         name: one of `BACKENDS`, or None to choose by machine again.

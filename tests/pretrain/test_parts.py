@@ -11,7 +11,9 @@ from hear_audiomamba.config import LogMelConfig
 from hear_audiomamba.embedding.pooling import pool_rows
 from hear_audiomamba.errors import ConfigError
 from hear_audiomamba.frontends.logmel import LogMel
-from hear_audiomamba.models.registry import build_modules, find_variant
+from hear_audiomamba.models.families import build_modules
+from hear_audiomamba.models.registry import find_variant
+from hear_audiomamba.modules.mamba import MambaMixer
 from hear_audiomamba.pretrain import pretrain
 from hear_audiomamba.pretrain.config import AugmentConfig, OptimConfig, ProbeConfig
 from hear_audiomamba.pretrain.data.augment import add_at_snr, augment, coloured_noise, draw_speed, reverberate
@@ -52,6 +54,13 @@ def test_biases_norms_tokens_and_time_constants_do_not_decay(variant):
     assert not any(n.endswith(("bias", "token", "pos_embed")) or "A_log" in n or "norm" in n for n in decayed)
     assert all(dict(encoder.named_parameters())[n].ndim >= 2 for n in decayed)
     assert any("in_proj" in n for n in decayed) and any("A_log" in n for n in free)
+
+
+def test_the_backend_stays_with_the_model_in_every_thread(config):
+    objective = build(config("backend=reference")).objective
+    assert {part.backend for part in objective.modules() if isinstance(part, MambaMixer)} == {"reference"}
+    with pytest.raises(ConfigError, match="backend: 'refrence' is not one of"):
+        build(config("backend=refrence"))
 
 
 def test_blocks_that_are_not_run_do_not_learn(config):

@@ -18,7 +18,9 @@ from ...encoders.fbank_patches import FbankPatchEncoder
 from ...errors import ConfigError, DataError, require
 from ...frontends.base import Frontend
 from ...models.convert import name_of
-from ...models.registry import build_modules, find_variant, with_options
+from ...models.families import build_modules, with_options
+from ...models.registry import find_variant
+from ...modules.compute import set_backend
 from ..config import DataConfig, PretrainConfig
 from ..data.clips import Clips, find_clips
 from ..data.dataset import Crops
@@ -80,6 +82,7 @@ def build(config: PretrainConfig) -> Parts:
             require("sklearn", "the score of several labels a clip", "hear_audiomamba[pretrain]")
     else:
         objective = RECIPES[config.recipe](encoder, config, teachers, model.scene_pooling)
+    set_backend(objective, config.backend)
     if config.distill.tags and teachers:
         model = model.replace(labels=teachers[config.distill.tags].labels)
     if config.init is not None and objective.heads.names:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from torch import Tensor
 
 from ...errors import AudioMambaError, CheckpointError, ConfigError
 from ...io.files import write_text
-from ...ops import use_backend
 from ..config import PretrainConfig
 from ..data.dataset import training_batches
 from ..objectives.finetune import Finetuning, LinearHead
@@ -76,10 +74,7 @@ def pretrain(config: PretrainConfig, resume: bool = False) -> Outcome:
     """
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    with (
-        distributed.process_group(config.device) as device,
-        use_backend(config.backend) if config.backend else contextlib.nullcontext(),
-    ):
+    with distributed.process_group(config.device) as device:
         return Run(config, device, resume).train()
 
 
