@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..ops import causal_conv1d as _causal_conv1d  # noqa: F401  registers the operators
-from ..ops import selective_scan as _selective_scan  # noqa: F401
+from ..ops.selective_scan.cpu import Inputs
 
 
 def decompositions() -> dict[Any, Callable[..., Any]]:
@@ -39,48 +39,22 @@ def convolution(
     return result
 
 
-def scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    initial_state: Tensor | None,
-    softplus: bool,
-    reverse: bool,
-    height: int,
-    width: int,
-    save: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+def scan(*given: Any) -> tuple[Tensor, Tensor, Tensor]:
     """The selective scan of a sequence, or of a map in four directions; arguments as the CPU operator's."""
-    nothing = u.new_empty(0)
-    if height:
-        return _scan_of_map(u, delta, A, B, C, D, delta_bias, softplus, height, width), nothing, nothing
-    y, last = _scan(u, delta, A, B, C, D, z, delta_bias, initial_state, softplus, reverse)
-    return y, last, nothing
+    inputs = Inputs(*given[:-1])
+    nothing = inputs.u.new_empty(0)
+    if inputs.is_map:
+        return _scan_of_map(inputs), nothing, nothing
+    return *_scan(inputs), nothing
 
 
-def _scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    initial_state: Tensor | None,
-    softplus: bool,
-    reverse: bool,
-) -> tuple[Tensor, Tensor]:
+def _scan(inputs: Inputs) -> tuple[Tensor, Tensor]:
     from torch._higher_order_ops.scan import scan as loop
 
+    u, delta, A, B, C, D, z, delta_bias, initial_state = inputs.tensors
     groups = B.shape[2]
     step = delta.float() if delta_bias is None else delta.float() + delta_bias
-    if softplus:
+    if inputs.softplus:
         step = F.softplus(step)
     x = u.float()
     rates = A.unflatten(0, (groups, -1))
@@ -96,7 +70,7 @@ def _scan(
 
     by_channel = (t.unflatten(2, (groups, -1)) for t in (step, step * x))
     tokens = tuple(t.transpose(0, 1).contiguous() for t in (*by_channel, B.float(), C.float()))
-    last, y = loop(one_token, state, tokens, dim=0, reverse=reverse)
+    last, y = loop(one_token, state, tokens, dim=0, reverse=inputs.reverse)
     y = y.transpose(0, 1).flatten(2)
     if D is not None:
         y = y + D * x
@@ -105,20 +79,10 @@ def _scan(
     return y.to(u.dtype), last.flatten(1, 2)
 
 
-def _scan_of_map(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    delta_bias: Tensor | None,
-    softplus: bool,
-    height: int,
-    width: int,
-) -> Tensor:
+def _scan_of_map(inputs: Inputs) -> Tensor:
     """Return the sum of the scans by rows, by columns and backwards; see `ops.selective_scan_2d`."""
-    channels = u.shape[2]
+    u, delta, A, B, C, D, _, delta_bias, _ = inputs.tensors
+    height, width, channels = inputs.height, inputs.width, u.shape[2]
 
     def by_columns(t: Tensor) -> Tensor:
         turned: Tensor = t.unflatten(1, (height, width)).transpose(1, 2).flatten(1, 2)
@@ -128,13 +92,13 @@ def _scan_of_map(
     for direction in range(4):
         turned, backwards = direction % 2 == 1, direction >= 2
         own = slice(direction * channels, (direction + 1) * channels)
-        inputs = [u, delta[:, :, direction], B[:, :, direction, None], C[:, :, direction, None]]
-        if turned:
-            inputs = [by_columns(t) for t in inputs]
-        x, step, inflow, readout = inputs
+        parts = [u.float(), delta[:, :, direction], B[:, :, direction, None], C[:, :, direction, None]]
+        x, step, inflow, readout = map(by_columns, parts) if turned else parts
         y, _ = _scan(
-            x.float(), step, A[own], inflow, readout, None if D is None else D[own], None,
-            None if delta_bias is None else delta_bias[own], None, softplus, backwards,
+            Inputs(
+                x, step, A[own], inflow, readout, None if D is None else D[own], None,
+                None if delta_bias is None else delta_bias[own], None, inputs.softplus, backwards, 0, 0,
+            )
         )  # fmt: skip
         if turned:
             y = y.unflatten(1, (width, height)).transpose(1, 2).flatten(1, 2)

@@ -37,7 +37,9 @@ class Inputs(NamedTuple):
     width: int
 
     @property
-    def tensors(self) -> tuple[Optional, ...]:
+    def tensors(
+        self,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Optional, Optional, Optional, Optional]:
         """The inputs that may have gradients, those left out as None."""
         return (
             self.u, self.delta, self.A, self.B, self.C, self.D, self.z, self.delta_bias, self.initial_state
@@ -60,6 +62,11 @@ class Inputs(NamedTuple):
 
 
 TENSORS = 9  # the first fields of Inputs
+SCHEMA = (
+    "Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? z, Tensor? delta_bias, "
+    "Tensor? initial_state, bool softplus, bool reverse, SymInt height, SymInt width"
+)
+"""The fields of `Inputs` as torch names their types."""
 
 
 def unsupported(u: Tensor, d_state: int) -> str | None:
@@ -122,7 +129,7 @@ def _scan(given: Inputs) -> tuple[Tensor, Tensor]:
         initial_state=None if given.initial_state is None else given.initial_state.float(),
     )
     if plain_call(*inputs.tensors):
-        y, last_state, _ = _forward(*inputs, save=False)
+        y, last_state, _ = _forward(*inputs, False)
     else:
         # A trace is one for all modes: torch's own check of it runs without gradients, users may run it with.
         save = traced() or records_gradients(*inputs.tensors)
@@ -170,23 +177,10 @@ def _results(inputs: Inputs, save: bool) -> tuple[Tensor, Tensor, Tensor]:
     )
 
 
-def _forward(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Optional,
-    z: Optional,
-    delta_bias: Optional,
-    initial_state: Optional,
-    softplus: bool,
-    reverse: bool,
-    height: int,
-    width: int,
-    save: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    inputs = Inputs(u, delta, A, B, C, D, z, delta_bias, initial_state, softplus, reverse, height, width)
+def _forward(*given: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Scan. Arguments: the fields of `Inputs`, and whether to keep what the gradients need."""
+    *fields, save = given
+    inputs = Inputs(*fields)
     arguments, keep = _arguments(inputs)
     y, last_state, checkpoints = _results(inputs, save)
     arguments.y = View.of(y)
@@ -197,26 +191,10 @@ def _forward(
     return y, last_state, checkpoints
 
 
-def _backward(
-    dy: Tensor,
-    dlast: Tensor,
-    checkpoints: Tensor,
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Optional,
-    z: Optional,
-    delta_bias: Optional,
-    initial_state: Optional,
-    softplus: bool,
-    reverse: bool,
-    height: int,
-    width: int,
-) -> list[Tensor]:
+def _backward(dy: Tensor, dlast: Tensor, checkpoints: Tensor, *given: Any) -> list[Tensor]:
     """Return the gradients of `Inputs.tensors`, dense; an empty tensor for an argument left out."""
-    inputs = Inputs(u, delta, A, B, C, D, z, delta_bias, initial_state, softplus, reverse, height, width)
+    inputs = Inputs(*given)
+    u, delta, A, B, C, D, z, delta_bias, initial_state = inputs.tensors
     sizes = inputs.sizes()
     arguments, keep = _arguments(inputs)
     arguments.checkpoints = pointer(checkpoints)
@@ -264,10 +242,18 @@ def _empty_like(tensor: Optional, default: Tensor) -> Tensor:
 
 
 _scan_op = torch.library.custom_op(
-    "hear_audiomamba::selective_scan", _forward, mutates_args=(), device_types="cpu"
+    "hear_audiomamba::selective_scan",
+    _forward,
+    mutates_args=(),
+    device_types="cpu",
+    schema=f"({SCHEMA}, bool save) -> (Tensor, Tensor, Tensor)",
 )
 _scan_backward_op = torch.library.custom_op(
-    "hear_audiomamba::selective_scan_backward", _backward, mutates_args=(), device_types="cpu"
+    "hear_audiomamba::selective_scan_backward",
+    _backward,
+    mutates_args=(),
+    device_types="cpu",
+    schema=f"(Tensor dy, Tensor dlast, Tensor checkpoints, {SCHEMA}) -> Tensor[]",
 )
 
 
