@@ -22,7 +22,7 @@ LIBRARY = Path("hear_audiomamba/ops/_kernels.so")
 KERNEL = Extension("hear_audiomamba.ops._kernels", sources=[], optional=True)
 
 COMMON = ["-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi"]
-POSIX = ["-fPIC"]
+POSIX = ["-fPIC", "-pthread"]
 X86 = {
     "avx512": ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma"],
     "avx2": ["-mavx2", "-mfma"],
@@ -86,8 +86,9 @@ def compile_library(sources: Path, target: Path, extra_flags: tuple[str, ...] = 
             files = ["-c", str(sources / source), "-o", objects[-1]]
             _run([*compiler.split(), *common, *flags, *extra_flags, *files])
         linked = os.path.join(folder, target.name)
-        static = ["-static"] if windows else []  # the compiler's own libraries are not on every Windows
-        _run([*compiler.split(), "-shared", *static, *extra_flags, *objects, "-o", linked])
+        # On Windows the compiler's own libraries may be missing.
+        system = ["-static"] if windows else ["-pthread"]
+        _run([*compiler.split(), "-shared", *system, *extra_flags, *objects, "-o", linked])
         target.parent.mkdir(parents=True, exist_ok=True)
         beside = target.with_suffix(f".{os.getpid()}.tmp")
         shutil.copyfile(linked, beside)

@@ -65,7 +65,7 @@ def build(side: str) -> tuple[nn.ModuleList, Callable[[Tensor], Tensor]]:
 
         def run(stream: Tensor) -> Tensor:
             for block in blocks:
-                stream = stream + block(stream)
+                stream = block(stream)
             return stream
 
         return blocks, run

@@ -54,14 +54,14 @@ class AuM(FbankPatchEncoder):
     def encode(self, tokens: Tensor) -> Tensor:
         stream = _class_in_the_middle(tokens).float()
         for block in self.blocks[: self.n_run]:
-            stream = stream + block(stream)
+            stream = block(stream)
         normed: Tensor = self.norm(_class_first(stream))
         return normed
 
     def streams(self, tokens: Tensor) -> Iterator[Tensor]:
         stream = _class_in_the_middle(tokens).float()
         for index, block in enumerate(self.blocks):
-            stream = stream + block(stream) if index < self.n_run else stream
+            stream = block(stream) if index < self.n_run else stream
             yield _class_first(stream)
 
     def class_logits(self, tokens: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ class SSAM(LogMelPatchEncoder, Streamable):
     def encode(self, tokens: Tensor) -> Tensor:
         stream = tokens.float()
         for block in self.blocks[: self.n_run]:
-            stream = stream + block(stream)
+            stream = block(stream)
         normed: Tensor = self.encoder_norm(stream)
         return normed
 
@@ -45,7 +45,7 @@ class SSAM(LogMelPatchEncoder, Streamable):
         stream = self.embed(features).float()
         states = []
         for index, block in enumerate(self.blocks):
-            stream = stream + block(stream) if index < self.n_run else stream
+            stream = block(stream) if index < self.n_run else stream
             states.append(stream)
         return states
 
@@ -61,8 +61,7 @@ class SSAM(LogMelPatchEncoder, Streamable):
         following = []
         for index, block in enumerate(self.blocks[: self.n_run]):
             assert isinstance(block, MambaBlock)
-            mixed, state = block.step(stream, states[index] if states else None)
-            stream = stream + mixed
+            stream, state = block.step(stream, states[index] if states else None)
             following.append(state)
         normed: Tensor = self.encoder_norm(stream)
         return normed, following

@@ -77,8 +77,7 @@ class SSAMBA(MaskedPatchEncoder):
         """Return what two layers make of the stream, each by itself; layers not trained add nothing."""
         if index >= self.n_run:
             return stream, stream
-        forward = stream + self.blocks[index](stream)
-        return forward, stream + self.blocks[index + 1](stream, reverse=True)
+        return self.blocks[index](stream), self.blocks[index + 1](stream, reverse=True)
 
 
 def looks_like(state: Mapping[str, Tensor]) -> bool:

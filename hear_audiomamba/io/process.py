@@ -25,6 +25,12 @@ def wait_passively() -> None:
         os.environ.update(_WAITING)
 
 
+def waits_passively() -> bool:
+    """Tell whether OpenMP was told, by `wait_passively` or by the user, that waiting threads shall sleep."""
+    passive = os.environ.get("OMP_WAIT_POLICY", "").lower() == "passive"
+    return passive or os.environ.get("KMP_BLOCKTIME") == "0"
+
+
 def keep_freed_memory() -> bool:
     """Make the C library's allocator reuse large blocks; for programs, not for libraries.
 

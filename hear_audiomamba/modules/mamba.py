@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..ops import causal_conv1d, linear, selective_scan
-from ..ops.mixer import Direction, can_mix, mixer
+from ..ops.mixer import Direction, Norm, can_mix, mixer
 from ..ops.prepared import prepared
 
 Bidirectional = Literal["v1", "v2"] | None
@@ -124,8 +124,7 @@ class MambaMixer(nn.Module):
         """
         in_proj, out_proj, ways = self.in_proj.weight, self.out_proj.weight, self._directions()
         if self.bidirectional != "v1" and can_mix(x, in_proj, out_proj, ways, self.backend):
-            y = mixer(x, in_proj, out_proj, ways, reverse)
-            return y.mul_(0.5) if len(ways) == 2 and self.halve else y
+            return mixer(x, in_proj, out_proj, ways, reverse, scale=self._scale)
         xz = linear(x, in_proj)
         x, z = xz.split(self.d_inner, dim=-1)
         x_ahead = self._convolve(x, ways[0], reverse)
@@ -137,6 +136,20 @@ class MambaMixer(nn.Module):
             if self.halve:
                 y = y.mul_(0.5)
         return linear(y, out_proj)
+
+    def in_block(self, stream: Tensor, norm: Norm, reverse: bool) -> Tensor | None:
+        """Return the stream `(batch, L, d_model)` with what is mixed of it after a norm, where one call does both.
+
+        None where no kernel does.
+        """
+        in_proj, out_proj, ways = self.in_proj.weight, self.out_proj.weight, self._directions()
+        if self.bidirectional == "v1" or not can_mix(stream, in_proj, out_proj, ways, self.backend, norm):
+            return None
+        return mixer(stream, in_proj, out_proj, ways, reverse, norm, self._scale)
+
+    @property
+    def _scale(self) -> float:
+        return 0.5 if self.bidirectional == "v2" and self.halve else 1.0
 
     def step(self, x: Tensor, state: MixerState | None) -> tuple[Tensor, MixerState]:
         """Mix the next piece of a sequence, continuing from where the last piece ended.
@@ -229,8 +242,16 @@ def make_norm(kind: Literal["layer", "rms"], width: int, eps: float) -> nn.Modul
     return nn.LayerNorm(width, eps=eps) if kind == "layer" else RMSNorm(width, eps=eps)
 
 
+def _read_norm(module: nn.Module) -> Norm | None:
+    if isinstance(module, RMSNorm):
+        return Norm("rms", module.weight, None, module.eps)
+    if isinstance(module, nn.LayerNorm):
+        return Norm("layer", module.weight, module.bias, module.eps)
+    return None
+
+
 class MambaBlock(nn.Module):
-    """A norm and a mixer, which read the residual stream; what they give is to be added to it.
+    """A norm and a mixer, which read the residual stream, and add to it.
 
     The stream is kept in float32 whatever the mixer computes in (`residual_in_fp32` of the reference code).
 
@@ -249,18 +270,24 @@ class MambaBlock(nn.Module):
         self.mixer = MambaMixer(d_model, **mixer)
 
     def forward(self, stream: Tensor, reverse: bool = False) -> Tensor:
-        """Return what the block adds to the stream `(batch, L, d_model)`.
+        """Return the stream behind the block, `(batch, L, d_model)` float32.
 
         Args:
-            stream: float32.
+            stream: `(batch, L, d_model)` float32.
             reverse: see `MambaMixer.forward`.
         """
+        hooked = any(part._forward_hooks or part._forward_pre_hooks for part in (self.norm, self.mixer))
+        norm = None if hooked else _read_norm(self.norm)
+        behind = None if norm is None else self.mixer.in_block(stream, norm, reverse)
+        if behind is not None:
+            return behind
         mixed: Tensor = self.mixer(self._normed(stream), reverse)
-        return mixed
+        return stream + mixed
 
     def step(self, stream: Tensor, state: MixerState | None) -> tuple[Tensor, MixerState]:
         """Like `forward`, for the next piece of a sequence (see `MambaMixer.step`)."""
-        return self.mixer.step(self._normed(stream), state)
+        mixed, state = self.mixer.step(self._normed(stream), state)
+        return stream + mixed, state
 
     def _normed(self, stream: Tensor) -> Tensor:
         normed: Tensor = self.norm(stream)

@@ -1,4 +1,4 @@
-"""A whole Mamba mixer in one call of the compiled CPU kernel, for inference: see csrc/mixer.h.
+"""A whole Mamba mixer, or block, in one call of the compiled CPU kernel, for inference: see csrc/mixer.h.
 
 It computes what the operators one by one compute, without a tensor between them that leaves the cache.
 """
@@ -15,13 +15,14 @@ from torch import Tensor
 from . import native
 from .backends import find_backend
 from .eager import plain_call
-from .native import MAX_STATES, MixerArgs, MixerDirection, View, pointer
+from .native import DTYPES, MAX_STATES, MixerArgs, MixerDirection, View, pointer
 from .prepared import kept
 from .selective_scan import cpu as compiled_scan
 
 PANEL = 32
 TAPS = 4
 MOST_RANK = 256
+NORMS = {"layer": 1, "rms": 2}  # as Norm in csrc/interface.h
 
 
 class Direction(NamedTuple):
@@ -36,6 +37,15 @@ class Direction(NamedTuple):
     d: Tensor
 
 
+class Norm(NamedTuple):
+    """The norm before a mixer: its kind, "layer" or "rms", its parameters `(width,)`, if any, and its eps."""
+
+    kind: str
+    weight: Tensor | None
+    bias: Tensor | None
+    eps: float
+
+
 class Weights(NamedTuple):
     """The kernel's arguments as far as the weights decide them, and the tensors that these point to."""
 
@@ -44,31 +54,46 @@ class Weights(NamedTuple):
 
 
 def can_mix(
-    x: Tensor, in_proj: Tensor, out_proj: Tensor, directions: tuple[Direction, ...], backend: str | None
+    x: Tensor,
+    in_proj: Tensor,
+    out_proj: Tensor,
+    directions: tuple[Direction, ...],
+    backend: str | None,
+    norm: Norm | None = None,
 ) -> bool:
     """Tell whether `mixer` can take a call; arguments as its own, and the backend asked for."""
     channels, states = directions[0].a_log.shape
     width = in_proj.shape[1]
     products = (in_proj, out_proj, *(way.x_proj for way in directions))
+    dtype = in_proj.dtype
+    of_norm = [] if norm is None else [t for t in (norm.weight, norm.bias) if t is not None]
     return (
         x.device.type == "cpu"
         and x.ndim == 3
         and x.shape[2] == width
         and x.numel() > 0
-        and all(weight.dtype == x.dtype for weight in products)
+        and x.dtype == (dtype if norm is None else torch.float32)
+        and all(weight.dtype == dtype for weight in products)
+        and all(t.dtype == torch.float32 and t.is_contiguous() for t in of_norm)
         and width % PANEL == channels % PANEL == 0
         and directions[0].conv.shape[-1] == TAPS
         and directions[0].dt_proj.shape[1] <= MOST_RANK
         and states <= MAX_STATES
         and not torch.is_autocast_enabled("cpu")
-        and plain_call(x, in_proj, out_proj, *(weight for way in directions for weight in way))
+        and plain_call(x, in_proj, out_proj, *of_norm, *(weight for way in directions for weight in way))
         and find_backend("selective_scan", backend, x, states) is compiled_scan
-        and native.mixes(x.dtype)
+        and native.mixes(dtype)
     )
 
 
 def mixer(
-    x: Tensor, in_proj: Tensor, out_proj: Tensor, directions: tuple[Direction, ...], reverse: bool
+    x: Tensor,
+    in_proj: Tensor,
+    out_proj: Tensor,
+    directions: tuple[Direction, ...],
+    reverse: bool,
+    norm: Norm | None = None,
+    scale: float = 1.0,
 ) -> Tensor:
     """Mix a sequence by one or two directions, which are added. Only for a call that `can_mix`.
 
@@ -78,6 +103,8 @@ def mixer(
         out_proj: `(width, channels)`.
         directions: the second one, if any, runs against the first.
         reverse: run the first direction from the last token to the first.
+        norm: normalise x before it is mixed, and add x to the result: a whole block.
+        scale: factor of what is mixed.
 
     Returns:
         `(batch, L, width)` in x's dtype.
@@ -87,7 +114,10 @@ def mixer(
     weights = kept(_lay_out, in_proj, out_proj, *(weight for way in directions for weight in way))
     arguments = MixerArgs.from_buffer_copy(weights.arguments)
     arguments.batch, arguments.length = x.shape[:2]
-    arguments.reverse = reverse
+    arguments.reverse, arguments.scale = reverse, scale
+    if norm is not None:
+        arguments.norm, arguments.eps = NORMS[norm.kind], norm.eps
+        arguments.norm_weight, arguments.norm_bias = pointer(norm.weight), pointer(norm.bias)
     arguments.x, arguments.y = View.of(x), View.of(y)
     native.run("mixer", arguments)
     return y
@@ -103,6 +133,7 @@ def _lay_out(in_proj: Tensor, out_proj: Tensor, *directions: Tensor) -> Weights:
         channels=channels,
         states=states,
         rank=ways[0].dt_proj.shape[1],
+        dtype=DTYPES[in_proj.dtype],
         directions=len(ways),
     )
     packed = _in_panels(in_proj), _in_panels(out_proj)

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from ..errors import BackendError
+from ..io.process import waits_passively
 
 logger = logging.getLogger(__name__)
 
-INTERFACE = 2  # as kInterface in csrc/interface.h
+INTERFACE = 3  # as kInterface in csrc/interface.h
 LIBRARY = Path(__file__).parent / "_kernels.so"
 ISA_VARIABLE = "AUDIOMAMBA_ISA"
 HOW_TO_BUILD = "in a checkout, where g++ is present: pip install --force-reinstall --no-deps ."
@@ -49,6 +50,7 @@ class View(ctypes.Structure):
 _KINDS: dict[str, Any] = {
     "size": ctypes.c_int64,
     "view": View,
+    "real": ctypes.c_double,
     "floats": ctypes.c_void_p,
     "weights": ctypes.c_void_p,
 }
@@ -83,8 +85,8 @@ MixerDirection = _struct("MixerDirection", "floats: taps conv_bias dt_proj dt_bi
 _KINDS["way"] = MixerDirection
 MixerArgs = _struct(
     "MixerArgs",
-    "size: batch length width channels states rank reverse directions;"
-    "view: x y; weights: in_proj out_proj; way: ahead back",
+    "size: batch length width channels states rank dtype norm reverse directions;"
+    "real: eps scale; floats: norm_weight norm_bias; view: x y; weights: in_proj out_proj; way: ahead back",
 )
 
 
@@ -138,7 +140,10 @@ def parameter(tensor: Tensor | None) -> Tensor | None:
 
 @functools.cache
 def load() -> ctypes.CDLL:
-    """Load the library, hand it torch's thread pool, and choose the instruction set.
+    """Load the library, and choose its threads and its instruction set.
+
+    Torch's threads are used, or, where these sleep while they wait, threads of the library's own: those need not
+    be waited for, which is what makes a busy machine slow.
 
     Raises:
         BackendError: it was not built, does not load or is of another version, or `AUDIOMAMBA_ISA` names
@@ -154,7 +159,7 @@ def load() -> ctypes.CDLL:
         _declare(library)
     except AttributeError as error:
         raise BackendError(f"the compiled kernel is of another version ({error}); {HOW_TO_BUILD}") from None
-    library.audiomamba_set_openmp(_torch_thread_pool())
+    library.audiomamba_set_openmp(None if waits_passively() else _torch_thread_pool())
     logger.info("compiled kernel: %s", _choose(library, None))
     return library
 
@@ -173,6 +178,11 @@ def _declare(library: ctypes.CDLL) -> None:
     library.audiomamba_mixes.restype = ctypes.c_int64
     for kernel in ("scan_forward", "scan_backward", "conv_forward", "conv_backward", "mixer"):
         getattr(library, f"audiomamba_{kernel}").restype = ctypes.c_int64
+
+
+def use_own_threads(own: bool) -> None:
+    """Let the kernels use threads of their own (csrc/pool.h), or torch's, for tests and comparisons."""
+    load().audiomamba_set_openmp(None if own else _torch_thread_pool())
 
 
 def isa() -> str:
@@ -227,5 +237,4 @@ def _torch_thread_pool() -> int | None:
             return ctypes.cast(runtime.GOMP_parallel, ctypes.c_void_p).value
         except (OSError, AttributeError):
             continue
-    logger.warning("no OpenMP runtime of torch found: the compiled kernel runs on one thread")
     return None

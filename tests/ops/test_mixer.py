@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import os
 import pickle
 import subprocess
 import sys
@@ -13,8 +14,9 @@ import torch
 
 from hear_audiomamba.archive.encode import _is_out_of_memory
 from hear_audiomamba.errors import BackendError, InputError
+from hear_audiomamba.modules import mamba as module_of_blocks
 from hear_audiomamba.modules.compute import cast_products
-from hear_audiomamba.modules.mamba import MambaMixer
+from hear_audiomamba.modules.mamba import MambaBlock, MambaMixer
 from hear_audiomamba.ops import mixer as module
 from hear_audiomamba.ops import native, use_backend
 
@@ -99,6 +101,68 @@ def test_bfloat16_rounds_only_what_enters_a_product(threads, bidirectional, leng
     x = sequence(3, length, 64).bfloat16()
     # Inputs and results of three products are rounded, each to a relative 2^-9 at most.
     assert_close([fused(mixer, x)], [exact(mixer, x)], limit=3 * 2**-9)
+
+
+def make_block(width=64, bidirectional=None, norm="layer", **sizes) -> MambaBlock:
+    """Return a block whose parameters are all random, and whose norm is not the one it starts with."""
+    block = MambaBlock(width, norm, bidirectional=bidirectional, **sizes)
+    block.mixer = make_mixer(width, bidirectional, **sizes)
+    generator = torch.Generator().manual_seed(7)
+    for parameter in block.norm.parameters():
+        parameter.data = torch.randn(width, generator=generator)
+    return block
+
+
+@torch.no_grad()
+def one_call(block: MambaBlock, stream: torch.Tensor, reverse: bool = False) -> torch.Tensor:
+    """Return the result of the one call, and see to it that it is the one."""
+    norm = module_of_blocks._read_norm(block.norm)
+    assert norm is not None and block.mixer.in_block(stream, norm, reverse) is not None
+    return block(stream, reverse)
+
+
+@pytest.mark.parametrize("length", [1, 97, 300])
+@pytest.mark.parametrize("norm", ["layer", "rms"])
+@pytest.mark.parametrize("bidirectional", KINDS)
+@torch.no_grad()
+def test_a_block_is_a_norm_a_mixer_and_a_sum(isa, threads, bidirectional, norm, length):
+    block, stream = make_block(bidirectional=bidirectional, norm=norm), 3 + 5 * sequence(3, length, 64)
+    for reverse in (False, True):
+        with use_backend("reference"):
+            truth = copy.deepcopy(block).double()
+            expected = stream.double() + truth.mixer(truth.norm(stream.double()), reverse)
+        assert_close([one_call(block, stream, reverse)], [expected])
+
+
+@torch.no_grad()
+def test_a_block_in_bfloat16_keeps_its_stream_in_float32():
+    if not native.mixes(torch.bfloat16):
+        pytest.skip("this processor has no AMX, which the bfloat16 mixer is made of")
+    block, stream = make_block(), sequence(2, 130, 64)
+    exactly = block(stream) - stream
+    cast_products(block, torch.bfloat16)
+    added = one_call(block, stream) - stream
+    # Inputs and weights of four products are rounded, each to a relative 2^-9 at most.
+    assert_close([added], [exactly], limit=8 * 2**-9)
+
+
+@torch.no_grad()
+def test_hooks_on_the_parts_of_a_block_are_called():
+    block, stream, called = make_block(), sequence(1, 20, 64), []
+    block.mixer.register_forward_hook(lambda *_: called.append("mixer"))
+    block.norm.register_forward_pre_hook(lambda *_: called.append("norm"))
+    block(stream)
+    assert called == ["norm", "mixer"]
+
+
+@torch.no_grad()
+def test_a_norm_that_changes_is_followed_and_one_of_another_kind_computed():
+    block, stream = make_block(), sequence(1, 20, 64)
+    block.norm.weight.mul_(2.0)
+    torch.testing.assert_close(one_call(block, stream), stream + block.mixer(block.norm(stream)))
+    for norm in (torch.nn.Identity(), torch.nn.LayerNorm(64, elementwise_affine=False)):
+        block.norm = norm
+        torch.testing.assert_close(block(stream), stream + block.mixer(norm(stream)))
 
 
 def test_rows_and_clips_apart_in_memory():
@@ -218,11 +282,13 @@ with torch.no_grad():
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limit on memory needs Linux's /proc")
+@pytest.mark.parametrize("waiting", ["active", "passive"])
 @pytest.mark.parametrize(("threads", "batch"), [(1, 1), (2, 1), (2, 2)])
-def test_too_little_memory_is_an_error_and_not_the_end_of_the_process(threads, batch):
+def test_too_little_memory_is_an_error_and_not_the_end_of_the_process(threads, batch, waiting):
     """One clip on one thread, one shared by two threads, and one on each of two; each needs 250 MB."""
     script = OUT_OF_MEMORY.format(threads=threads, batch=batch)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    env = os.environ | {"OMP_WAIT_POLICY": waiting}  # on torch's threads, and on the kernels' own
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("out of memory on the CPU"), done.stdout
     assert _is_out_of_memory(BackendError(done.stdout)), "archives go on with smaller batches"

@@ -5,7 +5,7 @@
 namespace audiomamba {
 
 // Grows by one when anything below changes, or a function of library.cpp; native.py asks for the same number.
-constexpr int64_t kInterface = 2;
+constexpr int64_t kInterface = 3;
 
 // kAny is for code that asks the tensor.
 enum Dtype : int64_t { kFloat32 = 0, kBFloat16 = 1, kAny = 2 };
@@ -67,12 +67,20 @@ struct MixerDirection {
   const void* x_proj;
 };
 
+// Without a norm, x and y are of the products' dtype, and y is what is mixed of x times `scale`. With one, both are
+// float32: what is mixed of the normalised x is added to x.
+enum Norm : int64_t { kNoNorm = 0, kLayerNorm = 1, kRmsNorm = 2 };
+
 struct MixerArgs {
   int64_t batch, length, width, channels, states, rank;
+  int64_t dtype;       // of the products
+  int64_t norm;        // a Norm over the width
   int64_t reverse;     // of the first direction; the second one runs against it
   int64_t directions;  // 1 or 2
+  double eps, scale;
+  const float *norm_weight, *norm_bias;  // null where there is none
   View x, y;
-  const void *in_proj, *out_proj;  // in panels, of the dtype of x
+  const void *in_proj, *out_proj;  // in panels
   MixerDirection ways[2];  // the second one is empty where there is one direction
 };
 

@@ -4,6 +4,7 @@
 #include <new>
 
 #include "interface.h"
+#include "pool.h"
 
 namespace audiomamba {
 
@@ -16,7 +17,7 @@ namespace avx512 { extern const Kernels kernels; }
 namespace {
 
 typedef void (*GompParallel)(void (*)(void*), void*, unsigned, unsigned);
-GompParallel gomp_parallel = nullptr;
+GompParallel gomp_parallel = nullptr;  // null: threads of our own
 const Kernels* chosen = nullptr;
 
 bool supported(const Kernels& k) {
@@ -39,8 +40,8 @@ const Kernels* const all_kernels[] = {
 
 enum Status : int64_t { kDone = 0, kOutOfMemory = 1 };
 
-// Runs work(0) … work(items - 1), each once, on the calling thread and torch's own OpenMP pool. Stops where one
-// finds no memory: an exception must not leave a thread.
+// Runs work(0) … work(items - 1), each once, on the calling thread and others. Stops where one finds no memory: an
+// exception must not leave a thread.
 template <class Work>
 int64_t run_items(int64_t items, int64_t threads, const Work& work) {
   struct Shared {
@@ -61,10 +62,12 @@ int64_t run_items(int64_t items, int64_t threads, const Work& work) {
   shared.items = items;
   shared.work = &work;
   const int64_t team = threads < items ? threads : items;
-  if (team <= 1 || !gomp_parallel)
+  if (team <= 1)
     Shared::loop(&shared);
-  else
+  else if (gomp_parallel)
     gomp_parallel(Shared::loop, &shared, unsigned(team), 0);
+  else
+    Pool::of_process().run(Shared::loop, &shared, team - 1);
   return shared.status;
 }
 
@@ -88,7 +91,7 @@ extern "C" {
 // The number of this interface.
 AUDIOMAMBA_EXPORT int64_t audiomamba_interface() { return kInterface; }
 
-// The entry point of the OpenMP runtime torch has loaded; null keeps all work on the calling thread.
+// The entry point of the OpenMP runtime torch has loaded; null for threads of our own.
 AUDIOMAMBA_EXPORT void audiomamba_set_openmp(void* parallel) { gomp_parallel = reinterpret_cast<GompParallel>(parallel); }
 
 // Chooses an instruction set by name, or the best one for null. Returns its name, or null if not possible.

@@ -1,6 +1,8 @@
-// A whole Mamba mixer without gradients: in_proj, convolution, x_proj, dt_proj, scan, gate and out_proj. It runs
-// over a sequence piece by piece, so that what lies between the products stays in the cache.
+// A whole Mamba mixer without gradients: in_proj, convolution, x_proj, dt_proj, scan, gate and out_proj; or a block,
+// which is a norm, a mixer and a sum. It runs over a sequence piece by piece, so that what lies between the products
+// stays in the cache.
 #pragma once
+#include <cmath>
 #include <memory>
 
 #include "amx.h"
@@ -79,13 +81,43 @@ class Mixer {
   int64_t at(int64_t channel) const { return channel / kPanel * rows_ * kPanel + channel % kPanel; }
   bool backwards(int64_t way) const { return (a_.reverse != 0) != (way != 0); }
 
-  // Copy the piece's rows of x into panels.
+  template <class T>
+  T* row(const View& view, int64_t t) const {
+    return reinterpret_cast<T*>(view.data) + clip_ * view.batch + (start_ + t) * view.row;
+  }
+
+  // Bring the piece's rows of x, normalised, into panels.
   void read(int64_t part) {
+    DenormalsOff quiet;
     const Share rows(count_, 1, part, team_.threads);
-    const Stored* from = reinterpret_cast<const Stored*>(a_.x.data) + clip_ * a_.x.batch + start_ * a_.x.row;
-    for (int64_t t = rows.first; t < rows.last; ++t)
-      for (int64_t k = 0; k < a_.width; k += kPanel)
-        std::memcpy(input_ + at(k) + t * kPanel, from + t * a_.x.row + k, kPanel * sizeof(Stored));
+    for (int64_t t = rows.first; t < rows.last; ++t) {
+      if (a_.norm != kNoNorm)
+        normalize(row<const float>(a_.x, t), input_ + t * kPanel);
+      else
+        for (int64_t k = 0; k < a_.width; k += kPanel)
+          std::memcpy(input_ + at(k) + t * kPanel, row<const Stored>(a_.x, t) + k, kPanel * sizeof(Stored));
+    }
+  }
+  void normalize(const float* x, Stored* to) {
+    const vfloat mean = splat(a_.norm == kLayerNorm ? mean_of(x, splat(0.0f), [](vfloat v) { return v; }) : 0.0f);
+    const float square = mean_of(x, mean, [](vfloat v) { return v * v; });
+    const vfloat factor = splat(1.0f / std::sqrt(square + float(a_.eps)));
+    for (int64_t k = 0; k < a_.width; k += kLanes) {
+      vfloat value = (load(x + k) - mean) * factor;
+      if (a_.norm_weight) value *= load(a_.norm_weight + k);
+      if (a_.norm_bias) value += load(a_.norm_bias + k);
+      Kind::write(to + at(k), value);
+    }
+  }
+  template <class Of>
+  float mean_of(const float* x, vfloat centre, const Of& of) const {
+    vfloat sums = splat(0.0f);
+    for (int64_t k = 0; k < a_.width; k += kLanes) sums += of(load(x + k) - centre);
+    float part[kLanes];
+    store(part, sums);
+    for (int half = kLanes / 2; half > 0; half /= 2)
+      for (int lane = 0; lane < half; ++lane) part[lane] += part[lane + half];
+    return part[0] / float(a_.width);
   }
 
   // in_proj and the convolution, for a share of the channels.
@@ -192,14 +224,20 @@ class Mixer {
     const Share own(tiles_, Kind::kRows, part, team_.threads);
     [[maybe_unused]] const typename Kind::Session session;
     const Stored* weights = static_cast<const Stored*>(a_.out_proj);
-    Stored* to = reinterpret_cast<Stored*>(a_.y.data) + clip_ * a_.y.batch + start_ * a_.y.row;
+    const vfloat scale = splat(float(a_.scale));
     float tile[Kind::kRows * kPanel];
     for (int64_t t = own.first; t < own.last; t += Kind::kRows)
       for (int64_t column = 0; column < a_.width; column += kPanel) {
         Kind::multiply(y_ + t * kPanel, rows_ * kPanel, a_.channels, weights + column * a_.channels, tile);
         for (int64_t i = 0; i < Kind::kRows && t + i < count_; ++i)
-          for (int j = 0; j < kPanel; j += kLanes)
-            Kind::write(to + (t + i) * a_.y.row + column + j, load(tile + i * kPanel + j));
+          for (int j = 0; j < kPanel; j += kLanes) {
+            const vfloat mixed = load(tile + i * kPanel + j) * scale;
+            const int64_t k = column + j;
+            if (a_.norm == kNoNorm)
+              Kind::write(row<Stored>(a_.y, t + i) + k, mixed);
+            else
+              store(row<float>(a_.y, t + i) + k, load(row<const float>(a_.x, t + i) + k) + mixed);
+          }
       }
   }
 
@@ -219,7 +257,7 @@ class Mixer {
 inline bool mixes(int64_t dtype) { return dtype == kFloat32 || (dtype == kBFloat16 && amx::usable()); }
 
 inline void mix(const MixerArgs& a, int64_t clip, const Team& team) {
-  if (a.x.dtype == kFloat32)
+  if (a.dtype == kFloat32)
     Mixer<Float32>(a, clip, team).run();
   else
     Mixer<amx::BFloat16>(a, clip, team).run();
