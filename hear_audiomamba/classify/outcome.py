@@ -137,6 +137,14 @@ def notes_on(scores: Sequence[ClassScores], table: LabelTable) -> list[str]:
     if few:
         named = ", ".join(few[:8]) + (f" and {len(few) - 8} more" if len(few) > 8 else "")
         notes.append(f"too few labels to trust the numbers of {named}; look at the intervals, and label more")
+    spelt: dict[str, list[str]] = {}
+    for name in table.classes:
+        spelt.setdefault(" ".join(name.casefold().split()), []).append(name)
+    notes += [
+        f"{' and '.join(names)} are taken for {len(names)} classes; they differ in capitals or spaces only"
+        for names in spelt.values()
+        if len(names) > 1
+    ]
     if table.dropped:
         notes.append(f"left out, since they occur once: {', '.join(table.dropped)}")
     if table.unlabelled:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..archive.sources import windows_name
 from ..embedding.embedder import AudioEmbedder
 from ..errors import AudioReadError, require
 from ..io.audio import load_audio
@@ -19,6 +20,8 @@ MARGIN_SECONDS = 1.0
 # A longer detection is shown from its beginning.
 MOST_SECONDS = 12.0
 PER_ROW = 3
+# Bytes, of the 255 that file systems allow; and letters.
+_LONGEST_NAME, _LONGEST_TITLE = 100, 40
 
 
 def draw_detections(
@@ -42,15 +45,32 @@ def draw_detections(
     for one in sorted(detections, key=lambda one: -one.score):
         if len(by_class[one.label]) < count:
             by_class[one.label].append(one)
-    files: list[Path] = []
-    for label, own in sorted(by_class.items()):
-        name = "".join(letter if letter.isalnum() or letter in " -_." else "_" for letter in label)
-        path = Path(folder) / f"{name.strip('. ') or 'class'}.png"
-        if path in files:  # names that differ in signs only
-            path = path.with_name(f"{path.stem}-{len(files)}.png")
-        _draw(label, own, model, path)
-        files.append(path)
+    names = file_names(sorted(by_class))
+    files = [Path(folder) / f"{name}.png" for name in names.values()]
+    for label, path in zip(names, files):
+        _draw(label, by_class[label], model, path)
     return files
+
+
+def file_names(labels: Sequence[str]) -> dict[str, str]:
+    """Name a file for each label: one that every system takes, and no two the same where capitals do not count."""
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    for label in labels:
+        plain = "".join(letter if letter.isalnum() or letter in " -_." else "_" for letter in label)
+        short = plain.encode()[:_LONGEST_NAME].decode(errors="ignore").strip(". ")
+        stem = windows_name(short) or "class"
+        name, number = stem, 2
+        while name.casefold() in taken:
+            name, number = f"{stem}-{number}", number + 1
+        taken.add(name.casefold())
+        names[label] = name
+    return names
+
+
+def _title(label: str) -> str:
+    text = " ".join(label.split())
+    return text if len(text) <= _LONGEST_TITLE else f"{text[: _LONGEST_TITLE - 1]}…"
 
 
 def _draw(label: str, detections: Sequence[Detection], model: AudioEmbedder, path: Path) -> None:
@@ -85,7 +105,9 @@ def _draw(label: str, detections: Sequence[Detection], model: AudioEmbedder, pat
         axes.set_title(f"{one.score:.2f}  {Path(one.path).name}", fontsize=8, parse_math=False)
         axes.tick_params(labelsize=7)
     figure.suptitle(
-        f"{label}: the most certain detections, seconds in the recording", fontsize=10, parse_math=False
+        f"{_title(label)}: the most certain detections, seconds in the recording",
+        fontsize=10,
+        parse_math=False,
     )
     with replacing(path) as partial:
         figure.savefig(partial, format="png", dpi=110)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from html import escape
@@ -111,9 +112,8 @@ def report_page(fitted: Fitted, title: str, folder: Path) -> str:
         "mistake_words": f"{len(trial.mistakes)} in all, the most certain first. Some may be wrong labels.",
         "mistakes": "".join(_mistake(one, folder) for one in trial.mistakes[:MOST_MISTAKES]),
     }
-    for name, part in parts.items():
-        text = text.replace("{{" + name + "}}", part)
-    return text
+    # In one pass, so that no label is taken for the name of a part.
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], text)
 
 
 def _number(name: str, value: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path, PurePath
 from typing import Any
@@ -23,6 +23,7 @@ RAVEN_COLUMNS = (
     "Selection", "View", "Channel", "Begin Time (s)", "End Time (s)", "Low Freq (Hz)", "High Freq (Hz)",
     "Begin Path", "Begin File", "File Offset (s)", "Annotation", "Score",
 )  # fmt: skip
+_TEXTS = frozenset({"path", "label", "query"})
 
 
 def format_of(out: Path, given: str | None) -> str:
@@ -100,7 +101,8 @@ def write_probabilities(
 
     Args:
         recordings: one after the other.
-        classes: names of the columns.
+        classes: names of the columns. A class named as a column that there is already, such as "start",
+            gets the column "label:start".
         out: the file.
         format: "csv" or "parquet".
 
@@ -125,12 +127,24 @@ def write_probabilities(
                 counts += len(rows)
                 yield rows
 
-    names = ("path", "start", "end", *classes)
+    own = ("path", "start", "end")
+    names = (*own, *_class_columns(classes, own))
     if format == "csv":
         write_csv(out, names, (row for rows in pieces() for row in rows))
     else:
-        write_parquet(out, names, pieces())
+        write_parquet(out, names, pieces(), texts={"path"})
     return counts
+
+
+def _class_columns(classes: Sequence[str], own: Sequence[str]) -> list[str]:
+    """Name a column for each class so that no two are the same, to programs that ignore capitals too."""
+    columns = []
+    for name in classes:
+        column = name
+        while column.casefold() in own or (column != name and column in classes):
+            column = f"label:{column}"
+        columns.append(column)
+    return columns
 
 
 def write_csv(out: Path, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -141,13 +155,18 @@ def write_csv(out: Path, names: Sequence[str], rows: Iterable[Sequence[Any]]) ->
         writer.writerows(rows)
 
 
-def write_parquet(out: Path, names: Sequence[str], pieces: Iterable[Sequence[Sequence[Any]]]) -> None:
-    """Write a parquet file, piece by piece."""
+def write_parquet(
+    out: Path,
+    names: Sequence[str],
+    pieces: Iterable[Sequence[Sequence[Any]]],
+    *,
+    texts: Collection[str] = _TEXTS,
+) -> None:
+    """Write a parquet file, piece by piece; the columns in `texts` hold text, others numbers."""
     require("pyarrow", "parquet", "hear_audiomamba[parquet]")
     import pyarrow as arrow
     from pyarrow import parquet
 
-    texts = ("path", "label", "query")
     schema = arrow.schema([(name, arrow.string() if name in texts else arrow.float64()) for name in names])
     with replacing(out) as partial, parquet.ParquetWriter(partial, schema) as writer:
         for rows in pieces:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,7 +161,9 @@ def _parse(row: RawRow, columns: Columns, format: str, problems: list[str]) -> L
         problems.append(f"{row.where}: no path")
     if not row.label:
         return None
-    labels = tuple(dict.fromkeys(text.strip() for text in row.label.split(";") if text.strip()))
+    # macOS writes é in the names of folders as two characters, keyboards write it as one.
+    composed = unicodedata.normalize("NFC", row.label)
+    labels = tuple(dict.fromkeys(text.strip() for text in composed.split(";") if text.strip()))
     start, end = (
         _seconds(row, text, name, problems) for text, name in ((row.start, "start"), (row.end, "end"))
     )
