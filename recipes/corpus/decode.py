@@ -1,4 +1,7 @@
-"""Recordings of any format to 16-bit mono FLAC at the corpus's rate."""
+"""Recordings of any format to 16-bit mono FLAC at the corpus's rate.
+
+Packages also hold headerless G.722, which only the program ffmpeg knows by its name.
+"""
 
 from __future__ import annotations
 
