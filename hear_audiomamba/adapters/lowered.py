@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..ops import causal_conv1d as _causal_conv1d  # noqa: F401  registers the operators
-from ..ops.selective_scan.cpu import Inputs
+from ..ops.selective_scan.arguments import Scan
 
 
 def decompositions() -> dict[Any, Callable[..., Any]]:
@@ -41,14 +41,14 @@ def convolution(
 
 def scan(*given: Any) -> tuple[Tensor, Tensor, Tensor]:
     """The selective scan of a sequence, or of a map in four directions; arguments as the CPU operator's."""
-    inputs = Inputs(*given[:-1])
+    inputs = Scan(*given[:-1])
     nothing = inputs.u.new_empty(0)
     if inputs.is_map:
         return _scan_of_map(inputs), nothing, nothing
     return *_scan(inputs), nothing
 
 
-def _scan(inputs: Inputs) -> tuple[Tensor, Tensor]:
+def _scan(inputs: Scan) -> tuple[Tensor, Tensor]:
     from torch._higher_order_ops.scan import scan as loop
 
     u, delta, A, B, C, D, z, delta_bias, initial_state = inputs.tensors
@@ -79,7 +79,7 @@ def _scan(inputs: Inputs) -> tuple[Tensor, Tensor]:
     return y.to(u.dtype), last.flatten(1, 2)
 
 
-def _scan_of_map(inputs: Inputs) -> Tensor:
+def _scan_of_map(inputs: Scan) -> Tensor:
     """Return the sum of the scans by rows, by columns and backwards; see `ops.selective_scan_2d`."""
     u, delta, A, B, C, D, _, delta_bias, _ = inputs.tensors
     height, width, channels = inputs.height, inputs.width, u.shape[2]
@@ -95,7 +95,7 @@ def _scan_of_map(inputs: Inputs) -> Tensor:
         parts = [u.float(), delta[:, :, direction], B[:, :, direction, None], C[:, :, direction, None]]
         x, step, inflow, readout = map(by_columns, parts) if turned else parts
         y, _ = _scan(
-            Inputs(
+            Scan(
                 x, step, A[own], inflow, readout, None if D is None else D[own], None,
                 None if delta_bias is None else delta_bias[own], None, inputs.softplus, backwards, 0, 0,
             )

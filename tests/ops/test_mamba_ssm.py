@@ -19,6 +19,7 @@ from hear_audiomamba.ops import backends
 from hear_audiomamba.ops.causal_conv1d import reference as conv_reference
 from hear_audiomamba.ops.mamba_packages import import_function
 from hear_audiomamba.ops.selective_scan import reference as scan_reference
+from hear_audiomamba.ops.selective_scan.arguments import Scan
 
 SCAN = "hear_audiomamba.ops.selective_scan.mamba_ssm"
 CONV = "hear_audiomamba.ops.causal_conv1d.mamba_ssm"
@@ -47,7 +48,7 @@ def stand_in_scan(
     back = [None if t is None else t.transpose(1, 2) for t in (u, delta, z)]
     weights = [t.permute(0, 3, 1, 2) for t in (B, C)]
     y, last = scan_reference.selective_scan(
-        *back[:2], A, *weights, D, back[2], delta_bias, delta_softplus, False, None
+        Scan(*back[:2], A, *weights, D, back[2], delta_bias, softplus=delta_softplus)
     )
     return _StatesWithoutGradient.apply(y.transpose(1, 2), last)
 
@@ -97,7 +98,7 @@ def test_scan_values_and_gradients(adaptor, reverse):
     outs = []
     for module in (adaptor(SCAN), scan_reference):
         leaves = [t.clone().requires_grad_() for t in scan_inputs()]
-        y, last = module.selective_scan(*leaves, True, reverse, None)
+        y, last = module.selective_scan(Scan(*leaves, softplus=True, reverse=reverse))
         outs.append((y, last, *torch.autograd.grad(y.square().sum(), leaves)))
     for actual, expected in zip(*outs):
         torch.testing.assert_close(actual, expected)
@@ -106,13 +107,13 @@ def test_scan_values_and_gradients(adaptor, reverse):
 def test_scan_of_half_precision_with_float32_weights(adaptor):
     inputs = scan_inputs(torch.bfloat16)
     inputs[3] = inputs[3].float()
-    y, last = adaptor(SCAN).selective_scan(*inputs, True, False, None)
+    y, last = adaptor(SCAN).selective_scan(Scan(*inputs, softplus=True))
     assert y.dtype == torch.bfloat16 and last.dtype == torch.float32
 
 
 def test_a_gradient_through_the_last_state_is_refused_and_never_lost(adaptor):
     leaves = [t.clone().requires_grad_() for t in scan_inputs()]
-    _, last = adaptor(SCAN).selective_scan(*leaves, True, False, None)
+    _, last = adaptor(SCAN).selective_scan(Scan(*leaves, softplus=True))
     with pytest.raises(BackendError, match="last state"):
         last.sum().backward()
 

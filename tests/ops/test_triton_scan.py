@@ -22,6 +22,7 @@ from hear_audiomamba.errors import BackendError
 from hear_audiomamba.ops import selective_scan, selective_scan_2d
 from hear_audiomamba.ops.selective_scan import reference
 from hear_audiomamba.ops.selective_scan import triton as backend
+from hear_audiomamba.ops.selective_scan.arguments import Scan
 from tests.golden import assert_golden, load_golden
 
 DEVICE = "cuda" if GPU else "cpu"
@@ -70,7 +71,7 @@ def run(scan, inputs, dtype=None, device="cpu", softplus=True, reverse=False, la
     for name, value in inputs.items():
         value = None if value is None else value.detach().to(device=device, dtype=dtype or value.dtype)
         leaves[name] = None if value is None else value.requires_grad_()
-    y, state = scan(*(leaves[n] for n in NAMES[:8]), softplus, reverse, leaves["initial_state"])
+    y, state = scan(Scan(*(leaves[n] for n in NAMES), softplus, reverse))
     g = torch.Generator().manual_seed(7)
     loss = (y * torch.randn(y.shape, generator=g).to(y)).sum()
     if last:
@@ -117,7 +118,7 @@ def test_golden_outputs_by_their_first_tokens(case):
     inputs, tensors, meta = golden_inputs(case, 1, length)
     softplus = meta["cases"][case]["delta_softplus"]
     given = [None if inputs[n] is None else inputs[n].to(DEVICE) for n in NAMES]
-    y, _ = backend.selective_scan(*given[:8], softplus, False, None)
+    y, _ = backend.selective_scan(Scan(*given[:8], softplus=softplus))
     key = f"{case}/out"
     expected = {key: tensors[key][:1, :, :length].transpose(1, 2)}
     assert_golden(y.cpu(), expected, meta, key)
@@ -130,7 +131,7 @@ def test_golden_outputs_last_state_and_gradients(case):
         n: None if t is None else t.detach().clone().to(DEVICE).requires_grad_() for n, t in inputs.items()
     }
     softplus = meta["cases"][case]["delta_softplus"]
-    y, last = backend.selective_scan(*(leaves[n] for n in NAMES[:8]), softplus, False, None)
+    y, last = backend.selective_scan(Scan(*(leaves[n] for n in NAMES[:8]), softplus=softplus))
     assert_golden(y.cpu().transpose(1, 2), tensors, meta, f"{case}/out")
     assert_golden(last.cpu(), tensors, meta, f"{case}/last_state")
     (y * tensors[f"{case}/dy"].to(DEVICE).transpose(1, 2)).sum().backward()
@@ -214,8 +215,8 @@ def test_views_are_read_in_place_and_poisoned_memory_around_them_is_not():
     views = {n: None if t is None else t.to(DEVICE) for n, t in inputs.items()}
     views |= {"u": xz[..., :4], "z": xz[..., 8:]}
     views |= {"B": weights[..., None, 1:3], "C": weights[..., None, 7:]}
-    y, _ = backend.selective_scan(*(views[n] for n in NAMES[:8]), True, False, None)
-    expected, _ = reference.selective_scan(*(inputs[n] for n in NAMES[:8]), True, False, None)
+    y, _ = backend.selective_scan(Scan(*(views[n] for n in NAMES), softplus=True))
+    expected, _ = reference.selective_scan(Scan(*(inputs[n] for n in NAMES), softplus=True))
     assert rms_ratio(y, expected) <= 1e-5
 
 
@@ -253,7 +254,7 @@ def test_pieces_with_their_states_handed_on_give_the_whole():
 
     def scan(part, state):
         cut = [t[:, part] if n in ("u", "delta", "B", "C", "z") else t for n, t in inputs.items()]
-        return backend.selective_scan(*cut[:8], True, False, state)
+        return backend.selective_scan(Scan(*cut[:8], state, softplus=True))
 
     whole, last = scan(slice(None), None)
     first, state = scan(slice(0, 5), None)
@@ -270,9 +271,8 @@ def test_parameters_with_gaps_and_an_empty_batch():
         inputs[name] = wide[:, 0]
     assert_agrees(inputs)
     nothing = {n: t[:0] if t is not None and t.ndim > 2 else t for n, t in make(length=4).items()}
-    y, last = backend.selective_scan(
-        *(None if t is None else t.to(DEVICE) for t in list(nothing.values())[:8]), True, False, None
-    )
+    given = [None if t is None else t.to(DEVICE) for t in list(nothing.values())[:8]]
+    y, last = backend.selective_scan(Scan(*given, softplus=True))
     assert y.shape == (0, 4, 5) and last.shape == (0, 5, 3)
 
 
@@ -319,7 +319,7 @@ def test_compiled_as_one_graph():
     leaves = {n: None if t is None else t.to(DEVICE).requires_grad_() for n, t in inputs.items()}
 
     def loss(leaves):
-        y, last = backend.selective_scan(*(leaves[n] for n in NAMES[:8]), True, False, None)
+        y, last = backend.selective_scan(Scan(*(leaves[n] for n in NAMES[:8]), softplus=True))
         return (y.sin().sum() + last.sum()) * 2
 
     plain = torch.autograd.grad(loss(leaves), leaves["u"])[0]

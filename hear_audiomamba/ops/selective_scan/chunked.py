@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import reference
+from .arguments import Scan
 from .reference import accumulation_dtype, unsupported
 
 __all__ = ["selective_scan", "selective_scan_2d", "unsupported"]
@@ -21,32 +22,21 @@ __all__ = ["selective_scan", "selective_scan_2d", "unsupported"]
 CHUNK = 32
 
 
-def selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    delta_softplus: bool,
-    reverse: bool,
-    initial_state: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """Scan chunk by chunk; arguments and results as `reference.selective_scan`."""
+def selective_scan(call: Scan) -> tuple[Tensor, Tensor]:
+    """Scan chunk by chunk; results as of `reference.selective_scan`."""
+    u, delta, A, B, C, D, z, delta_bias, initial_state = call.tensors
     dtype = accumulation_dtype(u, delta, A, B, C)
     batch, _, channels = u.shape
     step = delta.to(dtype)
     if delta_bias is not None:
         step = step + delta_bias.to(dtype)
-    if delta_softplus:
+    if call.softplus:
         step = F.softplus(step)
     x = u.to(dtype)
     if initial_state is None:
         initial_state = torch.zeros(batch, channels, A.shape[1], dtype=dtype, device=u.device)
     y, last = _ChunkedScan.apply(  # type: ignore[no-untyped-call]  # torch's is not typed
-        x, step, A.to(dtype), B.to(dtype), C.to(dtype), initial_state.to(dtype), reverse
+        x, step, A.to(dtype), B.to(dtype), C.to(dtype), initial_state.to(dtype), call.reverse
     )
     if D is not None:
         y = y + D.to(dtype) * x

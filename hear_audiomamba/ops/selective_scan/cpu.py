@@ -7,7 +7,7 @@ goes straight to the kernel.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,58 +15,7 @@ from torch import Tensor
 from .. import native
 from ..eager import plain_call, records_gradients, traced
 from ..native import BLOCK, MAX_STATES, ScanArgs, ScanGradients, View, parameter, pointer, readable
-
-Optional = Tensor | None
-
-
-class Inputs(NamedTuple):
-    """What one call of the kernel reads; `height` and `width` are 0 unless it scans a map."""
-
-    u: Tensor
-    delta: Tensor
-    A: Tensor
-    B: Tensor
-    C: Tensor
-    D: Optional
-    z: Optional
-    delta_bias: Optional
-    initial_state: Optional
-    softplus: bool
-    reverse: bool
-    height: int
-    width: int
-
-    @property
-    def tensors(
-        self,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Optional, Optional, Optional, Optional]:
-        """The inputs that may have gradients, those left out as None."""
-        return (
-            self.u, self.delta, self.A, self.B, self.C, self.D, self.z, self.delta_bias, self.initial_state
-        )  # fmt: skip
-
-    @property
-    def is_map(self) -> bool:
-        return self.height > 0
-
-    def sizes(self) -> dict[str, int]:
-        """Return the sizes the kernel is told, under its own names."""
-        return {
-            "batch": self.u.shape[0],
-            "length": self.u.shape[1],
-            "channels": self.u.shape[2],
-            "states": self.A.shape[1],
-            "groups": 1 if self.is_map else self.B.shape[2],
-            "directions": 4 if self.is_map else 1,
-        }
-
-
-TENSORS = 9  # the first fields of Inputs
-SCHEMA = (
-    "Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? z, Tensor? delta_bias, "
-    "Tensor? initial_state, bool softplus, bool reverse, SymInt height, SymInt width"
-)
-"""The fields of `Inputs` as torch names their types."""
+from .arguments import SCHEMA, TENSORS, Optional, Scan
 
 
 def unsupported(u: Tensor, d_state: int) -> str | None:
@@ -76,57 +25,22 @@ def unsupported(u: Tensor, d_state: int) -> str | None:
     return native.why_not(u)
 
 
-def selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    delta_softplus: bool,
-    reverse: bool,
-    initial_state: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """Scan a sequence; arguments and results as `reference.selective_scan`."""
-    return _scan(
-        Inputs(u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus, reverse, height=0, width=0)
-    )
+def selective_scan(call: Scan) -> tuple[Tensor, Tensor]:
+    """Scan a sequence or a map; results as of `reference.selective_scan`."""
 
-
-def selective_scan_2d(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    delta_bias: Tensor | None,
-    height: int,
-    width: int,
-    delta_softplus: bool,
-) -> Tensor:
-    """Scan a map in four directions; arguments and result as `reference.selective_scan_2d`."""
-    return _scan(Inputs(u, delta, A, B, C, D, None, delta_bias, None, delta_softplus, False, height, width))[
-        0
-    ]
-
-
-def _scan(given: Inputs) -> tuple[Tensor, Tensor]:
     def sequence(t: Tensor) -> Tensor:
         return t if t.dtype in native.DTYPES else t.float()
 
-    inputs = given._replace(
-        u=sequence(given.u),
-        delta=sequence(given.delta),
-        A=given.A.float(),
-        B=sequence(given.B),
-        C=sequence(given.C),
-        D=None if given.D is None else given.D.float(),
-        z=None if given.z is None else sequence(given.z),
-        delta_bias=None if given.delta_bias is None else given.delta_bias.float(),
-        initial_state=None if given.initial_state is None else given.initial_state.float(),
+    inputs = call._replace(
+        u=sequence(call.u),
+        delta=sequence(call.delta),
+        A=call.A.float(),
+        B=sequence(call.B),
+        C=sequence(call.C),
+        D=None if call.D is None else call.D.float(),
+        z=None if call.z is None else sequence(call.z),
+        delta_bias=None if call.delta_bias is None else call.delta_bias.float(),
+        initial_state=None if call.initial_state is None else call.initial_state.float(),
     )
     if plain_call(*inputs.tensors):
         y, last_state, _ = _forward(*inputs, False)
@@ -134,7 +48,24 @@ def _scan(given: Inputs) -> tuple[Tensor, Tensor]:
         # A trace is one for all modes: torch's own check of it runs without gradients, users may run it with.
         save = traced() or records_gradients(*inputs.tensors)
         y, last_state, _ = torch.ops.hear_audiomamba.selective_scan(*inputs, save)
-    return y if y.dtype == given.u.dtype else y.to(given.u.dtype), last_state
+    return y if y.dtype == call.u.dtype else y.to(call.u.dtype), last_state
+
+
+def selective_scan_2d(call: Scan) -> Tensor:
+    """Scan a map in four directions; result as of `reference.selective_scan_2d`."""
+    return selective_scan(call)[0]
+
+
+def _sizes(call: Scan) -> dict[str, int]:
+    """Return the sizes the kernel is told, under its own names."""
+    return {
+        "batch": call.u.shape[0],
+        "length": call.u.shape[1],
+        "channels": call.u.shape[2],
+        "states": call.A.shape[1],
+        "groups": 1 if call.is_map else call.B.shape[2],
+        "directions": 4 if call.is_map else 1,
+    }
 
 
 def _splits(sizes: dict[str, int]) -> int:
@@ -143,17 +74,17 @@ def _splits(sizes: dict[str, int]) -> int:
     return -(-per_group // int(native.load().audiomamba_channels_per_item()))
 
 
-def _map_dtype(inputs: Inputs) -> torch.dtype:
+def _map_dtype(inputs: Scan) -> torch.dtype:
     """Return the dtype of a result that sums over directions: float32 for a map."""
     return torch.float32 if inputs.is_map else inputs.u.dtype
 
 
-def _arguments(inputs: Inputs) -> tuple[Any, list[Any]]:
+def _arguments(inputs: Scan) -> tuple[Any, list[Any]]:
     """Return the kernel's arguments, and the tensors that must outlive the call."""
     views = {name: readable(getattr(inputs, name)) for name in ("u", "delta", "B", "C", "z")}
     floats = {name: parameter(getattr(inputs, name)) for name in ("A", "D", "delta_bias", "initial_state")}
     arguments = ScanArgs(
-        **inputs.sizes(),
+        **_sizes(inputs),
         height=inputs.height,
         width=inputs.width,
         reverse=inputs.reverse,
@@ -164,7 +95,7 @@ def _arguments(inputs: Inputs) -> tuple[Any, list[Any]]:
     return arguments, [views, floats]
 
 
-def _results(inputs: Inputs, save: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _results(inputs: Scan, save: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Return empty tensors for y, the last state, and the states before each block of tokens."""
     u, is_map = inputs.u, inputs.is_map
     batch, length, channels = u.shape
@@ -178,9 +109,9 @@ def _results(inputs: Inputs, save: bool) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _forward(*given: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Scan. Arguments: the fields of `Inputs`, and whether to keep what the gradients need."""
+    """Scan. Arguments: the fields of `Scan`, and whether to keep what the gradients need."""
     *fields, save = given
-    inputs = Inputs(*fields)
+    inputs = Scan(*fields)
     arguments, keep = _arguments(inputs)
     y, last_state, checkpoints = _results(inputs, save)
     arguments.y = View.of(y)
@@ -192,10 +123,10 @@ def _forward(*given: Any) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _backward(dy: Tensor, dlast: Tensor, checkpoints: Tensor, *given: Any) -> list[Tensor]:
-    """Return the gradients of `Inputs.tensors`, dense; an empty tensor for an argument left out."""
-    inputs = Inputs(*given)
+    """Return the gradients of `Scan.tensors`, dense; an empty tensor for an argument left out."""
+    inputs = Scan(*given)
     u, delta, A, B, C, D, z, delta_bias, initial_state = inputs.tensors
-    sizes = inputs.sizes()
+    sizes = _sizes(inputs)
     arguments, keep = _arguments(inputs)
     arguments.checkpoints = pointer(checkpoints)
     batch, parameters = sizes["batch"], sizes["directions"] * sizes["channels"]
@@ -259,19 +190,19 @@ _scan_backward_op = torch.library.custom_op(
 
 @_scan_op.register_fake
 def _(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
-    return _results(Inputs(*inputs[:-1]), save=inputs[-1])
+    return _results(Scan(*inputs[:-1]), save=inputs[-1])
 
 
 @_scan_backward_op.register_fake
 def _(dy: Tensor, dlast: Tensor, checkpoints: Tensor, *inputs: Any) -> list[Tensor]:
-    given = Inputs(*inputs)
+    given = Scan(*inputs)
     defaults = {"z": given.u}  # what an empty gradient's dtype is taken from; float32 for the others
-    pairs = zip(Inputs._fields[:TENSORS], given.tensors, strict=True)
+    pairs = zip(Scan._fields[:TENSORS], given.tensors, strict=True)
     return [_empty_like(tensor, defaults.get(name, given.A)) for name, tensor in pairs]
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    given = Inputs(*inputs[:-1])
+    given = Scan(*inputs[:-1])
     ctx.save_for_backward(output[2], *given.tensors)
     ctx.options = given[TENSORS:]
 

@@ -11,6 +11,7 @@ from ...errors import InputError
 from ..backends import find_backend
 from ..checks import check, check_kind, check_rank
 from ..eager import transformed
+from .arguments import Scan
 
 
 @overload
@@ -128,7 +129,7 @@ def selective_scan(
     if transformed(u, delta, A, B, C, D, z, delta_bias, initial_state):
         backend = "reference"
     run = find_backend("selective_scan", backend, u, d_state).selective_scan
-    y, last_state = run(u, delta, A, B, C, D, z, delta_bias, delta_softplus, reverse, initial_state)
+    y, last_state = run(Scan(u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus, reverse))
     return (y, last_state) if return_last_state else y
 
 
@@ -194,5 +195,5 @@ def selective_scan_2d(
     if transformed(u, delta, A, B, C, D, delta_bias):
         backend = "reference"
     run = find_backend("selective_scan_2d", backend, u, d_state).selective_scan_2d
-    y: Tensor = run(u, delta, A, B, C, D, delta_bias, height, width, delta_softplus)
+    y: Tensor = run(Scan(u, delta, A, B, C, D, None, delta_bias, None, delta_softplus, False, height, width))
     return y

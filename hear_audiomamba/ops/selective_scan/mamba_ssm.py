@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ...errors import BackendError
 from ..mamba_packages import import_function
+from .arguments import Scan
 from .reference import selective_scan_2d as _scan_2d_by
 
 __all__ = ["selective_scan", "selective_scan_2d", "unsupported"]
@@ -38,32 +39,21 @@ def unsupported(u: Tensor, d_state: int) -> str | None:
     return None
 
 
-def selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    delta_softplus: bool,
-    reverse: bool,
-    initial_state: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """Scan by mamba-ssm; arguments and results as `reference.selective_scan`.
+def selective_scan(call: Scan) -> tuple[Tensor, Tensor]:
+    """Scan by mamba-ssm; results as of `reference.selective_scan`.
 
     Deviates: no gradient passes through the last state; asking for it raises a BackendError.
     """
+    u, delta, A, B, C, D, z, delta_bias, initial_state = call.tensors
     if initial_state is not None:
         from .triton import selective_scan as own_scan
 
-        return own_scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus, reverse, initial_state)
+        return own_scan(call)
 
     def tokens_last(tensor: Tensor | None, order: tuple[int, ...] = (0, 2, 1)) -> Tensor | None:
         if tensor is None:
             return None
-        tensor = tensor.flip(1) if reverse else tensor
+        tensor = tensor.flip(1) if call.reverse else tensor
         return tensor.to(u.dtype).permute(order).contiguous()
 
     y, last_state = _scan(
@@ -75,13 +65,13 @@ def selective_scan(
         None if D is None else D.float(),
         tokens_last(z),
         None if delta_bias is None else delta_bias.float(),
-        delta_softplus,
+        call.softplus,
         return_last_state=True,
     )
     if last_state.requires_grad:
         last_state.register_hook(_refuse)
     y = y.transpose(1, 2)
-    return y.flip(1) if reverse else y, last_state
+    return y.flip(1) if call.reverse else y, last_state
 
 
 selective_scan_2d = functools.partial(_scan_2d_by, scan=selective_scan)

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .arguments import Scan
+
 
 def unsupported(u: Tensor, d_state: int) -> str | None:
     """Say why this backend cannot take a call; the reference takes every one."""
@@ -20,20 +22,8 @@ def accumulation_dtype(*tensors: Tensor | None) -> torch.dtype:
     return torch.float64 if wide else torch.float32
 
 
-def selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    delta_softplus: bool,
-    reverse: bool,
-    initial_state: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """Scan sequentially; arguments as `ops.selective_scan`, B and C always (batch, L, G, N).
+def selective_scan(call: Scan) -> tuple[Tensor, Tensor]:
+    """Scan sequentially.
 
     All decays and inflows (batch, L, D, N) are made at once, as the published code does.
 
@@ -42,13 +32,14 @@ def selective_scan(
 
     Source: Gu & Dao, arXiv 2312.00752, section 3.2 (Euler step for B, exponential for A).
     """
+    u, delta, A, B, C, D, z, delta_bias, initial_state = call.tensors
     dtype = accumulation_dtype(u, delta, A, B, C)
     batch, length, channels = u.shape
     groups = B.shape[2]
     step = delta.to(dtype)
     if delta_bias is not None:
         step = step + delta_bias.to(dtype)
-    if delta_softplus:
+    if call.softplus:
         step = F.softplus(step)
     x = u.to(dtype)
     # From here on a channel is (its group, its place in the group): that is how it meets B and C.
@@ -62,7 +53,7 @@ def selective_scan(
         initial_state = torch.zeros(batch, channels, A.shape[1], dtype=dtype, device=u.device)
     state = initial_state.to(dtype).unflatten(1, (groups, -1))
     outputs = [x.new_empty(0)] * length
-    for t in reversed(range(length)) if reverse else range(length):
+    for t in reversed(range(length)) if call.reverse else range(length):
         state = decays[t] * state + inflows[t]
         outputs[t] = (state @ readouts[t]).flatten(1)
     y = torch.stack(outputs, dim=1)
@@ -73,21 +64,10 @@ def selective_scan(
     return y.to(u.dtype), state.flatten(1, 2)
 
 
-def selective_scan_2d(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    delta_bias: Tensor | None,
-    height: int,
-    width: int,
-    delta_softplus: bool,
-    scan: Callable[..., tuple[Tensor, Tensor]] = selective_scan,
-) -> Tensor:
+def selective_scan_2d(call: Scan, scan: Callable[[Scan], tuple[Tensor, Tensor]] = selective_scan) -> Tensor:
     """Sum of four scans over a map: by rows, by columns, and both backwards; see `ops.selective_scan_2d`."""
-    channels = u.shape[-1]
+    u, delta, A, B, C, D, _, delta_bias, _ = call.tensors
+    height, width, channels = call.height, call.width, u.shape[-1]
     positions = torch.arange(height * width, device=u.device)
     by_rows = positions
     by_columns = positions.view(height, width).t().reshape(-1)
@@ -97,17 +77,17 @@ def selective_scan_2d(
         order = by_columns if direction % 2 else by_rows
         own = slice(direction * channels, (direction + 1) * channels)
         y, _ = scan(
-            u[:, order],
-            delta[:, order, direction],
-            A[own],
-            B[:, order, direction, None],
-            C[:, order, direction, None],
-            None if D is None else D[own],
-            None,
-            None if delta_bias is None else delta_bias[own],
-            delta_softplus,
-            direction >= 2,
-            None,
+            Scan(
+                u[:, order],
+                delta[:, order, direction],
+                A[own],
+                B[:, order, direction, None],
+                C[:, order, direction, None],
+                None if D is None else D[own],
+                delta_bias=None if delta_bias is None else delta_bias[own],
+                softplus=call.softplus,
+                reverse=direction >= 2,
+            )
         )
         results.append(y[:, back_from_columns] if direction % 2 else y)
     return results[0] + results[1] + results[2] + results[3]

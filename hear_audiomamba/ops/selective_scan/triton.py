@@ -16,6 +16,7 @@ from torch import Tensor
 from ..eager import plain_call, records_gradients
 from ..triton_launch import LAUNCH, dense_rows, on_device
 from ..triton_launch import unsupported as _unsupported
+from .arguments import Optional, Scan
 from .reference import selective_scan_2d as _scan_2d_by
 from .triton_backward import flow_forward, scan_backward
 from .triton_forward import scan_boundaries, scan_forward
@@ -34,33 +35,18 @@ BLOCK = 64
 WARPS_A_MULTIPROCESSOR = 8
 LOG2_E = 1.4426950408889634
 
-Optional = Tensor | None
-
 
 def unsupported(u: Tensor, d_state: int) -> str | None:
     """Say why this backend cannot take a call, or return None when it can."""
     return _unsupported(u, scan_forward)
 
 
-def selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Optional,
-    z: Optional,
-    delta_bias: Optional,
-    delta_softplus: bool,
-    reverse: bool,
-    initial_state: Optional,
-) -> tuple[Tensor, Tensor]:
-    """Scan on the GPU; arguments and results as `reference.selective_scan`."""
-    inputs = (u, delta, A, B, C, D, z, delta_bias, initial_state)
-    keep = records_gradients(*inputs)
+def selective_scan(call: Scan) -> tuple[Tensor, Tensor]:
+    """Scan on the GPU; results as of `reference.selective_scan`."""
+    keep = records_gradients(*call.tensors)
     # Where nothing watches the call, the operator's registration would only cost its overhead.
-    forward = _forward_kernels if plain_call(*inputs) else _forward
-    y, last_state, _ = forward(*inputs, delta_softplus, reverse, keep)
+    forward = _forward_kernels if plain_call(*call.tensors) else _forward
+    y, last_state, _ = forward(*call.tensors, call.softplus, call.reverse, keep)
     return y, last_state
 
 
