@@ -27,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..evaluate.board.board import build_board
     from ..evaluate.board.compare import compare, compare_table
+    from ..evaluate.board.gather import build_board
     from ..evaluate.board.latex import CAPTION, latex
     from ..evaluate.board.page import page
     from ..evaluate.board.pictures import all_pictures

@@ -15,8 +15,10 @@ from hear_audiomamba.evaluate.board.aggregate import (
     t_interval,
     yardstick,
 )
-from hear_audiomamba.evaluate.board.board import NAIVE, build_board, hear_task_names
+from hear_audiomamba.evaluate.board.board import NAIVE
+from hear_audiomamba.evaluate.board.gather import build_board
 from hear_audiomamba.evaluate.board.rows import DATA, published_rows
+from hear_audiomamba.evaluate.tasks.catalogue import hear_task_names
 
 
 @pytest.mark.parametrize("count", [2, 3, 10])

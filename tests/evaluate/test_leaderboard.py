@@ -14,15 +14,15 @@ import pytest
 
 from hear_audiomamba.cli import main
 from hear_audiomamba.errors import DataError
-from hear_audiomamba.evaluate.board.board import build_board, hear_task_names
 from hear_audiomamba.evaluate.board.compare import compare
+from hear_audiomamba.evaluate.board.gather import build_board
 from hear_audiomamba.evaluate.board.latex import latex
 from hear_audiomamba.evaluate.board.page import page
 from hear_audiomamba.evaluate.board.pictures import all_pictures
 from hear_audiomamba.evaluate.board.rows import read_results
 from hear_audiomamba.evaluate.board.tables import comma_separated, markdown
 from hear_audiomamba.evaluate.study.results import SCHEMA
-from hear_audiomamba.evaluate.tasks.catalogue import hear_tasks
+from hear_audiomamba.evaluate.tasks.catalogue import hear_task_names, hear_tasks
 
 
 def results(path: Path, model: str, tasks: dict[str, list[float]], *, seeds: int = 2, nan: int = 0) -> Path:

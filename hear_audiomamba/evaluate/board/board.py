@@ -1,16 +1,15 @@
-"""The leaderboard: rows of studies and of publications, each under its protocol."""
+"""What the leaderboard shows, and the scores that are over several tasks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Literal
 
 from ...errors import DataError, did_you_mean
-from ..tasks.catalogue import hear_task_list, hear_tasks, task_name
+from ..tasks.catalogue import hear_task_names, task_name
 from .aggregate import mean_over_tasks, missing, overall_score, yardstick
-from .rows import Row, published_rows, read_results
+from .rows import Row, published_rows
 
 NAIVE = "HEAR-Naive (mel)"
 OVERALL = "s(m)"
@@ -84,12 +83,10 @@ class Board:
             if name not in names:
                 raise DataError(f"no model {name!r} on the board; {did_you_mean(name, names)}")
         rows = [row for row in self.rows if not models or row.model in models]
-        marks = {row.protocol for row in rows}
-        protocols = {mark: name for mark, name in self.protocols.items() if name in marks}
         if models and not tasks:
             columns = [task for task in columns if any(task in row.scores for row in rows)]
         overall = self.overall_tasks if not tasks else columns
-        return replace(self, rows=rows, tasks=columns, overall_tasks=overall, protocols=protocols)
+        return replace(self._with_rows(rows), tasks=columns, overall_tasks=overall)
 
     def for_a_page(self) -> Board:
         """Return what fits on a printed page: the tasks of the overall score and of studies here, and of the published
@@ -97,9 +94,13 @@ class Board:
         full = [row for row in self.rows if not row.own and self.mean(row) is not None]
         best = sorted(full, key=lambda row: -(self.mean(row) or 0.0))[:MOST_PUBLISHED]
         kept = [row for row in self.rows if row.own or row in best]
-        marks = {row.protocol for row in kept}
-        protocols = {mark: name for mark, name in self.protocols.items() if name in marks}
-        return replace(self, rows=kept, tasks=self.shown_tasks, protocols=protocols)
+        return replace(self._with_rows(kept), tasks=self.shown_tasks)
+
+    def _with_rows(self, rows: list[Row]) -> Board:
+        """Return the board with some of its rows, and their protocols."""
+        found = {row.protocol for row in rows}
+        protocols = {mark: name for mark, name in self.protocols.items() if name in found}
+        return replace(self, rows=rows, protocols=protocols)
 
     def mark(self, row: Row) -> str:
         """Return the letter of a row's protocol."""
@@ -129,41 +130,3 @@ class Board:
     def missing(self, row: Row) -> list[str]:
         """List the overall tasks that a row lacks."""
         return missing(row.scores, self.overall_tasks)
-
-
-def build_board(
-    results: Sequence[Path], *, published: bool = True, form: Literal["naive", "min-max"] = "naive"
-) -> Board:
-    """Gather all rows.
-
-    Args:
-        results: result files of studies.
-        published: whether published rows are shown too.
-        form: of the overall score.
-
-    Returns:
-        The board; files that cannot be used are in its `refused`, by name and reason.
-    """
-    own, refused = [], []
-    for path in results:
-        try:
-            own.append(read_results(path))
-        except DataError as error:
-            refused.append(str(error))
-    ten = hear_task_names()
-    has_hear = not own or any(task in row.asked for row in own for task in ten)
-    shown = list(published_rows()) if published and has_hear else []
-    rows = own + shown
-    others = list(dict.fromkeys(t for row in rows for t in (*row.asked, *row.scores) if t not in ten))
-    tasks = (ten if has_hear else []) + others
-    overall = ten if has_hear else others
-    names = dict.fromkeys(row.protocol for row in rows)
-    protocols = {chr(ord("a") + i): name for i, name in enumerate(names)}
-    metrics = {task_name(task.task_id): task.metric for task in hear_task_list().values()}
-    metrics = {**metrics, **{task: metric for row in own for task, metric in row.metrics.items()}}
-    return Board(rows, tasks, overall, protocols, refused, form, metrics)
-
-
-def hear_task_names() -> list[str]:
-    """Return the names of the ten tasks that papers report."""
-    return [task_name(task) for task in hear_tasks()]

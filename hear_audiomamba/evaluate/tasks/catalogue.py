@@ -74,6 +74,11 @@ def hear_tasks() -> tuple[str, ...]:
     return tuple(bundled_path("tasks.txt").read_text(encoding="utf-8").split())
 
 
+def hear_task_names() -> list[str]:
+    """Return the names of the ten tasks that papers report."""
+    return [task_name(task) for task in hear_tasks()]
+
+
 def task_name(task: str) -> str:
     """Return the name of a HEAR task as publications use it; of another one, its id without the version."""
     known = hear_task_list().get(task)
