@@ -29,6 +29,7 @@ from ..archive.read import SceneTable, read_scenes
 from ..embedding.embedder import AudioEmbedder
 from ..errors import ConfigError
 from ..hear import load_model
+from ..io.files import make_folder
 
 BATCH = 16
 MODEL_KEY = "hear_audiomamba"
@@ -104,7 +105,7 @@ def write_database(archive: str | Path, out: str | Path | None = None, *, name: 
         DataError: there are no scene embeddings, or a file is damaged.
     """
     out = Path(archive if out is None else out)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     paths, provenance, width = _recordings(Path(archive))
     base = Path(os.path.commonpath([Path(path).absolute().parent for path in paths]))
     project = base.name or MODEL_KEY

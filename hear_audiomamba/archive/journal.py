@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..io.files import locked, write_text
+from ..io.files import locked, make_folder, write_text
 from .options import MAX_UNIT_BYTES
 from .records import Records
 from .sources import Source, unique_names
@@ -78,7 +78,8 @@ class Journal:
         self.records = Records(out, self.folder / "units", self.folder / "parts", self.tmp)
 
     def __enter__(self) -> Journal:
-        (self.folder / "units").mkdir(parents=True, exist_ok=True)
+        make_folder(self.out)
+        make_folder(self.folder / "units")
         with ExitStack() as held, self._planning():
             self._lock(held)
             # What a killed run left unfinished; the process that holds the lock owns the folder.

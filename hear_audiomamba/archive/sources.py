@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
+import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -137,15 +138,20 @@ def _is_audio(name: str, passed_over: Counter[str]) -> bool:
 def unique_names(sources: list[Source], taken: frozenset[str] = frozenset()) -> list[Source]:
     """Make the names unique, whatever the order of the sources, and different from those taken."""
     cleaned = [replace(source, name=_safe_name(source)) for source in sources]
-    # Compared without case, for file systems that do not tell a.wav from A.wav.
-    counts = Counter(source.name.casefold() for source in cleaned)
-    taken = frozenset(name.casefold() for name in taken)
+    counts = Counter(_as_one(source.name) for source in cleaned)
+    taken = frozenset(map(_as_one, taken))
     return [
         replace(source, name=_with_hash(source))
-        if counts[source.name.casefold()] > 1 or source.name.casefold() in taken
+        if counts[_as_one(source.name)] > 1 or _as_one(source.name) in taken
         else source
         for source in cleaned
     ]
+
+
+def _as_one(name: str) -> str:
+    """The same for names that some file systems (macOS, Windows) take for one: a.wav and A.wav, and é as one
+    or as two characters."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def _expand(text: str) -> list[str]:
@@ -217,7 +223,8 @@ def _safe_name(source: Source) -> str:
         text = windows_name(text)
     parts = [part for part in PurePosixPath(text).parts if part not in ("/", "..", ".")]
     *folders, name = parts or ["audio"]
-    return "/".join([*map(_shortened, folders), _shortened(name, source)])
+    made = "/".join([*map(_shortened, folders), _shortened(name, source)])
+    return os.fsdecode(made.encode("utf-8"))  # where names are not UTF-8, the same bytes as where they are
 
 
 def windows_name(text: str) -> str:

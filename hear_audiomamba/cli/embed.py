@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConfigError, require
 from .options import add_machine_options, add_model_options, devices, load, machine_arguments, model_arguments
-from .progress import ProgressLine, length, terminated_as_interrupted
+from .progress import ProgressLine, length
 
 if TYPE_CHECKING:
     from ..archive.progress import Summary
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
             print(f"hear-audiomamba: error: {error['reason']}", file=sys.stderr)
     else:
         model = load(args, **model_arguments(args))
-        with ProgressLine(quiet=args.quiet) as line, terminated_as_interrupted():
+        with ProgressLine(quiet=args.quiet) as line:
             summary = embed_sources(sources, model, args.out, options, resources, line.update)
     print(_sentence(summary, args.out))
     if hoplite:

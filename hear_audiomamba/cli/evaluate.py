@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BackendError, ConfigError, require
-from .progress import terminated_as_interrupted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -80,7 +79,7 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
     from ..evaluate.study.study import Study
     from ..evaluate.tasks.check import require_folder
     from ..evaluate.tasks.demo import tasks_folder
-    from ..io.files import locked
+    from ..io.files import locked, make_folder
     from .study_view import StudyView
 
     require("scipy", "the benchmark", "hear_audiomamba[evaluate]")
@@ -88,7 +87,7 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
     require_folder(tasks_dir)
     suite, entrants = _what(args, tasks_dir)
     shard = Shard.parse(args.shard) if args.shard else None
-    args.out.mkdir(parents=True, exist_ok=True)
+    make_folder(args.out)
     view = StudyView(console)
     study = Study(
         suite,
@@ -112,7 +111,7 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
         if args.check:
             console.print(view.table())
             return 1 if problems else 0
-        with terminated_as_interrupted(), view:
+        with view:
             if args.ray:
                 from ..evaluate.study.cluster import run_on_ray
 

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import TextIO
 
 from ..errors import AudioMambaError, did_you_mean
-from ..io.process import keep_freed_memory, wait_passively
+from ..io.process import check_working_folder, ending_as_interrupted, keep_freed_memory, wait_passively
 
 PROGRAM = "hear-audiomamba"
 
@@ -57,13 +57,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     _accept_any_output()
     try:
-        status = _run(list(sys.argv[1:] if argv is None else argv))
+        with ending_as_interrupted():
+            status = _run(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
         return status
     except AudioMambaError as error:
         return _fail(str(error), 1)
     except KeyboardInterrupt as interrupt:
-        print(f"{PROGRAM}: {interrupt or 'interrupted'}", file=sys.stderr)
+        print(f"{PROGRAM}: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of a pipe went away, as `head` does
         sys.stderr.close()
@@ -100,6 +101,7 @@ def _run(words: list[str]) -> int:
         # A shell variable that is not set; as a path it would be the current folder.
         if not word or (word.startswith("--") and word.endswith("=")):
             return _fail(f"an empty value after {word or before!r}; give one, or leave the option out", 2)
+    check_working_folder()
     wait_passively()
     # Options may stand between words: `pretrain ssam_tiny --resume optim.steps=100`.
     args = make_parser(verb).parse_intermixed_args(_names_behind_dashes(rest))

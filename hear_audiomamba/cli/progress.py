@@ -1,13 +1,10 @@
-"""How far a run is, on standard error; and a run that is told to end."""
+"""How far a run is, on standard error."""
 
 from __future__ import annotations
 
 import shutil
-import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -65,16 +62,6 @@ class ProgressLine:
             width = shutil.get_terminal_size().columns - 1
             print(f"\r{'':{width}}\r", end="", file=sys.stderr, flush=True)
             self._drawn = False
-
-
-@contextmanager
-def terminated_as_interrupted() -> Iterator[None]:
-    """Let the signal of a batch system that ends a job do what Ctrl-C does: keep what is finished."""
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 def describe(progress: Progress) -> str:

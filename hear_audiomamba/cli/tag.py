@@ -20,6 +20,7 @@ from ..encoders.base import n_classes
 from ..errors import AudioMambaError, ConfigError, UntrainedWeightsWarning, one_line, require
 from ..hear import load_model
 from ..io.audio import load_audio
+from ..io.files import make_folder
 
 DEFAULT_MODEL = "hiermamba_nano"
 _NOISE = "  [untrained weights: these labels are noise]"
@@ -84,11 +85,11 @@ def _picture_paths(files: list[Path], plot: Path | None) -> list[Path | None]:
     if plot is None:
         return [None] * len(files)
     if len(files) == 1 and not plot.is_dir():
-        plot.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(plot.parent)
         return [plot]
     if plot.suffix.lower() == ".png":
         raise ConfigError(f"--plot: {plot} is one file for {len(files)} recordings; name a folder")
-    plot.mkdir(parents=True, exist_ok=True)
+    make_folder(plot)
     paths = [plot / f"{file.name}.png" for file in files]
     if len(set(paths)) < len(paths):
         raise ConfigError("--plot: two of the files have the same name; draw them one by one")

@@ -24,7 +24,7 @@ def check_audio(audio: Tensor | NDArray[np.floating]) -> Tensor:
             tensor or an array.
 
     Returns:
-        The same values, float32.
+        The same values, float32, in the order of memory that the batch has.
 
     Raises:
         InputError: wrong type, dtype or rank, transposed, nothing in it, NaN or infinity, or values
@@ -59,6 +59,7 @@ def check_audio(audio: Tensor | NDArray[np.floating]) -> Tensor:
     audio = audio.float()
     if torch.compiler.is_compiling():  # a graph must not depend on values, so only shapes are checked in it
         return audio
+    audio = audio.contiguous()  # sums of strided values round otherwise
     if torch._C._get_tracing_state() is not None:
         check: Callable[[Tensor, int], Tensor] = torch.jit.script(_of_one_length)  # a trace keeps no `if`
         audio = check(audio, int(n_samples))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CheckpointError, InputError
-from ..io.files import write_json, write_text
+from ..io.files import make_folder, write_json, write_text
 
 if TYPE_CHECKING:
     from .embedder import AudioEmbedder
@@ -27,7 +27,7 @@ def save_pretrained(
 ) -> Path:
     """Write a folder with weights, configuration and card; see `AudioEmbedder.save_pretrained`."""
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     notes = {key: value for key, value in (("licence", licence), ("source", sources)) if value}
     model.save(folder / WEIGHTS, notes=notes)
     write_json(folder / CONFIG, {"model_type": "hear_audiomamba", "model": model.config.to_dict()})

@@ -9,6 +9,7 @@ import math
 import os
 import secrets
 import shutil
+import stat
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,37 @@ _CANNOT_SYNC = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, err
 _CANNOT_SYNC_FOLDERS = _CANNOT_SYNC | {errno.EACCES, errno.EPERM, errno.EISDIR, errno.EROFS}
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 _CANNOT_LOCK = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
+
+
+def make_folder(path: str | Path, *, of: str | Path | None = None) -> None:
+    """Make a folder and those above it, where they are not there.
+
+    Args:
+        path: the folder.
+        of: what is to be written in it, which an error then names; by default the folder itself.
+
+    Raises:
+        OutputError: it cannot be made; a file in the place of one of them is named.
+    """
+    path = Path(path)
+    refuse_blocked(path, of=of)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError.of(of or path, error) from None
+
+
+def refuse_blocked(path: str | Path, *, of: str | Path | None = None) -> None:
+    """Refuse the path of a folder to be, where a file stands in its place or in that of a folder above it.
+
+    Raises:
+        OutputError: names the file.
+    """
+    path = Path(path)
+    for place in (path, *path.parents):
+        # os.path and not pathlib, which fails below a file on some versions.
+        if os.path.lexists(place) and not os.path.isdir(place):
+            raise OutputError.of(of or path, NotADirectoryError(errno.ENOTDIR, f"{place} is not a folder"))
 
 
 @contextmanager
@@ -55,11 +87,13 @@ def replacing(path: str | Path, *, within: Path | None = None) -> Iterator[Path]
     # Its name owes nothing to the file's, which may be as long as the file system allows.
     partial = (within or path.parent) / f"{UNFINISHED}{secrets.token_hex(6)}{ending}"
     with _naming(path, partial):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent, of=path)
         # Made by `open` and not `mkstemp`, so that the user's umask decides who may read it.
         os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        mode = partial.stat().st_mode
         try:
             yield partial
+            _set_mode(partial, mode)
             sync(partial)
             os.replace(partial, path)
         except BaseException:
@@ -85,12 +119,14 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     partial = path.parent / f"{UNFINISHED}{secrets.token_hex(6)}"
     with _naming(path, partial):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent, of=path)
         partial.mkdir()
+        mode = partial.stat().st_mode & 0o666
         try:
             yield partial
             for folder, _, names in os.walk(partial):
                 for name in names:
+                    _set_mode(Path(folder, name), mode)
                     sync(Path(folder, name))
                 sync_folder(folder)
             _move_folder(partial, path)
@@ -205,6 +241,7 @@ def locked(path: str | Path, busy: str, *, wait: float = 0.0) -> Iterator[None]:
     """
     import filelock
 
+    make_folder(Path(path).parent, of=path)
     lock: filelock.BaseFileLock = filelock.FileLock(path, timeout=wait, thread_local=False)
     try:
         with warnings.catch_warnings():  # newer versions of filelock fall back by themselves, with a warning
@@ -242,6 +279,13 @@ def _naming(path: Path, partial: Path | None = None) -> Iterator[None]:
         if error.errno in _NO_ROOM or {error.filename, error.filename2} & own:
             raise OutputError.of(path, error) from None
         raise
+
+
+def _set_mode(path: Path, mode: int) -> None:
+    """Let others read what a library wrote, as the umask has it: safetensors makes its files private."""
+    if stat.S_IMODE(path.stat().st_mode) != stat.S_IMODE(mode):
+        with suppress(OSError):  # network drives that know no modes
+            path.chmod(stat.S_IMODE(mode))
 
 
 @contextmanager

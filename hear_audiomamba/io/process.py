@@ -1,10 +1,15 @@
-"""How a program of ours uses memory and processors: settings for the command line, not for libraries."""
+"""What a program of ours asks of the system: settings for the command line, not for libraries."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..errors import DataError
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's malloc.h
 _LARGEST = 2**31 - 1
@@ -51,3 +56,43 @@ def keep_freed_memory() -> bool:
         return False
     settings = {_M_MMAP_THRESHOLD: 2**30, _M_TRIM_THRESHOLD: _LARGEST, _M_TOP_PAD: 64 * 2**20}
     return all([mallopt(key, value) for key, value in settings.items()])
+
+
+def end_signals() -> tuple[signal.Signals, ...]:
+    """Return the signals that ask a program to end: of a batch system, and of a terminal that is closed."""
+    names = ("SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+    return tuple(signal.Signals[name] for name in names if name in signal.Signals.__members__)
+
+
+@contextmanager
+def ending_as_interrupted() -> Iterator[None]:
+    """Let the signals that end a program do what Ctrl-C does, so that what is finished is kept.
+
+    A signal that is ignored, as `nohup` has it, or that the program around this one handles, is left alone.
+    Outside the main thread, where signals do not arrive, nothing is changed.
+    """
+    changed = []
+    try:
+        for number in end_signals():
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, signal.default_int_handler)
+                changed.append(number)
+    except ValueError:  # not in the main thread
+        pass
+    try:
+        yield
+    finally:
+        for number in changed:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def check_working_folder() -> None:
+    """Refuse to work in a folder that was deleted: relative paths lead nowhere, and oneMKL ends the process.
+
+    Raises:
+        DataError: it is not there.
+    """
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise DataError("the working folder was deleted; change to one that exists, with cd") from None

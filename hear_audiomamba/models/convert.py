@@ -16,6 +16,7 @@ from torch import Tensor
 from ..config import ModelConfig
 from ..errors import CheckpointError, ConfigError, SettingsWarning
 from ..io.audio import AUDIO_EXTENSIONS
+from ..io.files import make_folder
 from .families import FAMILIES, all_blocks, build_modules, sizes_of
 from .registry import VARIANTS
 from .weights import own_metadata, read_safetensors, save_weights
@@ -191,7 +192,7 @@ def convert(source: str | Path, target: str | Path, *, dtype: torch.dtype | None
     """
     config, state, notes = read_checkpoint(source)
     target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     save_weights(target, state, config, dtype=dtype, notes=notes)
     return config
 

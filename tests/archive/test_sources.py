@@ -7,13 +7,14 @@ import io
 import json
 import os
 import tarfile
+import unicodedata
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hear_audiomamba.archive.sources import find_sources
+from hear_audiomamba.archive.sources import Source, find_sources, unique_names
 from hear_audiomamba.errors import DataError
 from hear_audiomamba.io.manifest import read_manifest
 
@@ -46,6 +47,17 @@ def test_same_names_in_different_folders_never_meet(tmp_path):
         assert len(set(names(sources))) == 2
     swapped = find_sources([tmp_path / "b/x/clip.wav", tmp_path / "a/x/clip.wav"])
     assert {s.path: s.name for s in files} == {s.path: s.name for s in swapped}, "names depend on the order"
+
+
+def test_names_that_some_systems_take_for_one_get_two_outputs():
+    twice = [("Case.wav", "case.wav"), ("caf\u00e9.wav", "cafe\u0301.wav"), ("\u00c9.wav", "e\u0301.wav")]
+    for pair in twice:
+        names = [source.name for source in unique_names([Source(f"in/{name}", name) for name in pair])]
+        stems = [unicodedata.normalize("NFC", name.partition("~")[0]).casefold() for name in names]
+        assert all("~" in name for name in names) and len(set(names)) == 2, "a Mac keeps only one of them"
+        assert len(set(stems)) == 1
+        first, second = (Source(f"in/{name}", name) for name in pair)
+        assert "~" in unique_names([second], frozenset({first.name}))[0].name
 
 
 def test_names_stay_inside_the_output_folder(tmp_path):

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import hear_audiomamba
 from hear_audiomamba import __version__, load_model
 from hear_audiomamba.cli import main
+from hear_audiomamba.cli.program import VERBS
+from hear_audiomamba.io.process import end_signals, ending_as_interrupted
 from hear_audiomamba.models.weights import save_weights
+from hear_audiomamba.pretrain.run.stopping import StopRequest
 
 
 def test_without_a_verb_it_says_how(capsys):
@@ -148,3 +155,51 @@ def test_full_output_is_one_line():
     with open("/dev/full", "w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
     assert (done.returncode, done.stderr) == (1, "hear-audiomamba: error: No space left on device\n")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX deletes a folder that a process works in")
+@pytest.mark.parametrize("verb", ["list", "embed /x --out /y", "tag /x", "evaluate --tasks-dir demo --check"])
+def test_a_working_folder_that_was_deleted_is_one_line(tmp_path, verb):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    code = (
+        "import os, sys\nfrom hear_audiomamba.cli import main\nos.rmdir(os.getcwd())\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    words = [sys.executable, "-c", code, *verb.split()]
+    done = subprocess.run(words, cwd=gone, env=with_package(), capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+    assert "the working folder was deleted" in done.stderr
+
+
+@pytest.mark.parametrize("number", end_signals())
+def test_every_verb_ends_at_a_signal_as_at_ctrl_c(number, monkeypatch, capsys):
+    def ended(args):
+        os.kill(os.getpid(), number)
+        pytest.fail("the signal was taken by no one")
+
+    before = signal.getsignal(number)
+    for verb in VERBS:
+        module = importlib.import_module(f"hear_audiomamba.cli.{verb.replace(' ', '_')}")
+        monkeypatch.setattr(module, "run", ended)
+        monkeypatch.setattr(module, "add_arguments", lambda parser: None)
+        assert main(verb.split()) == 130
+        assert "interrupted" in capsys.readouterr().err
+    assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize("number", end_signals())
+def test_a_signal_that_nohup_ignores_stays_ignored(number):
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with ending_as_interrupted():
+            os.kill(os.getpid(), number)
+        with StopRequest(None).on_signals():
+            os.kill(os.getpid(), number)
+    finally:
+        signal.signal(number, before)
+
+
+def with_package() -> dict[str, str]:
+    """Return an environment in which any working folder finds this package."""
+    return {**os.environ, "PYTHONPATH": str(Path(hear_audiomamba.__file__).parents[1])}

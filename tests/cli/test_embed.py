@@ -15,6 +15,7 @@ import pytest
 import soundfile
 
 from hear_audiomamba.cli import main
+from hear_audiomamba.io.process import end_signals
 
 RECORDINGS = Path(__file__).parents[2] / "examples" / "audio"
 SMALL = ["--option", "depth=1", "--option", "embed_dim=24", "--device", "cpu", "--quiet"]
@@ -135,7 +136,7 @@ def many(folder):
     return folder
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, *end_signals()])
 def test_an_interrupt_leaves_every_finished_file(many, tmp_path, number, capsys):
     out = tmp_path / "out"
     shown = embed_until(number, ".npz", 50, many, "--out", out)  # all files are in one unit

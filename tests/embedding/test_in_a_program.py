@@ -39,6 +39,19 @@ def test_embeddings_have_gradients_and_hear_functions_have_none(name, noise):
     assert not model.scene(audio).requires_grad and not model.timestamps(audio)[0].requires_grad
 
 
+@pytest.mark.parametrize("name", QUICK)
+def test_the_order_in_memory_changes_nothing(name, noise):
+    model, audio = quick(name), noise(2, 16000)
+    want, (rows, _) = model.scene(audio), model.timestamps(audio)
+    for strided in (
+        torch.stack([audio, -audio], dim=2)[..., 0],
+        audio.T.contiguous().T,
+        audio.numpy()[:, ::-1][:, ::-1],
+    ):
+        assert torch.equal(model.scene(strided), want)
+        assert torch.equal(model.timestamps(strided)[0], rows)
+
+
 @pytest.mark.parametrize("frozen", [False, True])
 def test_training_mode_around_a_model_moves_no_statistics(frozen, noise):
     model = quick("hiermamba_tiny")

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -41,11 +42,16 @@ def test_the_umask_decides_who_may_read(tmp_path, umask):
     before = os.umask(umask)
     try:
         files.write_text(tmp_path / "file", "x")
+        with files.replacing(tmp_path / "private") as partial:  # as newer versions of safetensors write
+            partial.unlink()
+            os.close(os.open(partial, os.O_CREAT | os.O_WRONLY, 0o600))
         with files.replacing_folder(tmp_path / "folder") as partial:
             (partial / "a").write_text("x")
+            os.close(os.open(partial / "private", os.O_CREAT | os.O_WRONLY, 0o600))
     finally:
         os.umask(before)
-    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o666 & ~umask
+    for name in ("file", "private", "folder/a", "folder/private"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o666 & ~umask, name
     assert stat.S_IMODE((tmp_path / "folder").stat().st_mode) == 0o777 & ~umask
 
 
@@ -224,3 +230,19 @@ def test_a_lock_in_a_folder_that_cannot_be_written_names_it(tmp_path):
         files.locked(tmp_path / "file" / "lock", "busy"),
     ):
         pass
+
+
+@pytest.mark.parametrize("below", [".", "a", "a/b"])
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path, below):
+    (tmp_path / "notes.txt").write_text("x")
+    place = tmp_path / "notes.txt" / below
+    said = f"{tmp_path / 'notes.txt'} is not a folder"
+    for make in (
+        lambda: files.make_folder(place),
+        lambda: files.write_text(place / "x", "x"),
+        lambda: files.replacing_folder(place / "x").__enter__(),
+        lambda: files.locked(place / "lock", "busy").__enter__(),
+    ):
+        with pytest.raises(OutputError, match=re.escape(said)):
+            make()
+    assert (tmp_path / "notes.txt").read_text() == "x"

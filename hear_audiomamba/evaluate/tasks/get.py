@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from ...errors import AudioMambaError, DataError
-from ...io.files import locked
+from ...io.files import locked, make_folder
 from .archives import Archive, Source, archive_name
 from .catalogue import LICENCE_FILE, RATE_PUBLISHED, RATES, HearTask, hear_task_list, size_text
 from .check import check_task
@@ -61,7 +61,7 @@ class Fetcher:
         Raises:
             DataError: the disk has too little room for the largest of them, or another process works in the folder.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         failed: dict[str, str] = {}
         with locked(self.folder / ".lock", f"{self.folder}: another process is getting tasks there"):
             wanted: dict[str, Archive] = {}

@@ -17,6 +17,7 @@ from ...encoders.base import Encoder, MaskedModel, n_classes
 from ...encoders.fbank_patches import FbankPatchEncoder
 from ...errors import ConfigError, DataError, require
 from ...frontends.base import Frontend
+from ...io.files import refuse_blocked
 from ...models.convert import name_of
 from ...models.families import build_modules, with_options
 from ...models.registry import find_variant
@@ -155,8 +156,10 @@ def check_disk(config: PretrainConfig, objective: nn.Module) -> None:
 
     Raises:
         DataError: says how much is needed and how much is free.
+        OutputError: `run.out` cannot become a folder.
     """
     out = Path(config.run.out).expanduser()
+    refuse_blocked(out)
     existing = next(path for path in (out, *out.parents) if path.exists())
     free = shutil.disk_usage(existing).free
     values = sum(p.numel() for p in objective.parameters())

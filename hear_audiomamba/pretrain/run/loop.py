@@ -13,7 +13,7 @@ import yaml
 from torch import Tensor
 
 from ...errors import AudioMambaError, CheckpointError, ConfigError
-from ...io.files import write_text
+from ...io.files import make_folder, write_text
 from ..config import PretrainConfig
 from ..data.dataset import training_batches
 from ..objectives.finetune import Finetuning, LinearHead
@@ -130,7 +130,7 @@ class Run:
         """Train from the current step to the last one, or until told to stop."""
         total = self.schedule.steps
         if self.main:
-            self.out.mkdir(parents=True, exist_ok=True)
+            make_folder(self.out)
             text = yaml.safe_dump(self.config.to_dict(), sort_keys=False)
             write_text(self.out / "config.yaml", text)
             self.log = RunLog(self.out, self.config, self.step, total)

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 
+from ...io.process import end_signals
 from . import distributed
 
 
@@ -34,11 +35,12 @@ class StopRequest:
 
     @contextlib.contextmanager
     def on_signals(self) -> Iterator[None]:
-        """Take SIGTERM and SIGINT as requests, within the context."""
+        """Take SIGINT, SIGTERM and SIGHUP as requests, within the context, unless they are ignored."""
         before = {}
         with contextlib.suppress(ValueError):  # not in the main thread, where signals do not arrive
-            for number in (signal.SIGTERM, signal.SIGINT):
-                before[number] = signal.signal(number, self._take)
+            for number in (signal.SIGINT, *end_signals()):
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    before[number] = signal.signal(number, self._take)
         try:
             yield
         finally:
