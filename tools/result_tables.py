@@ -79,6 +79,17 @@ def classify_scores(result: Result) -> str:
     return table("task (score), HEAR's runner, `fit`, `fit` processor time", rows)
 
 
+def classify_curves(result: Result) -> str:
+    """Return the table of `benchmarks/classify.py curves`."""
+    numbers = sorted({row["labels"] for row in result["rows"]})
+    found: dict[tuple[str, str], dict[int, str]] = {}
+    for row in result["rows"]:
+        place = row["task"].partition("-")[0], row["side"]
+        found.setdefault(place, {})[row["labels"]] = f"{row['score']:.3f} ± {row['deviation']:.3f}"
+    rows = [(*place, *(scores[number] for number in numbers)) for place, scores in found.items()]
+    return table(f"task, embeddings, {', '.join(map(str, numbers))}", rows)
+
+
 def exported(result: Result) -> str:
     """Return the table of `benchmarks/exported.py`."""
     rows = []
@@ -148,6 +159,7 @@ TABLES: dict[str, tuple[str, str, Callable[[Result], str]]] = {
         batch_invariance,
     ),
     "classify_scores": ("docs/classifying.md", "classify_scores.json", classify_scores),
+    "classify_curves": ("docs/classifying.md", "classify_curves.json", classify_curves),
     "exported": ("docs/exporting.md", "exported_xeon_amx.json", exported),
     "without_torch": ("docs/exporting.md", "without_torch.json", without_torch),
 }
