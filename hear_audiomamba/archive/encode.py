@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..embedding.embedder import AudioEmbedder
 from ..embedding.pooling import pool_parts
+from ..io.process import is_out_of_memory
 from ..models.devices import find_device
 
 
@@ -105,7 +106,7 @@ class WindowEncoder:
                 done += self._reduced(rows, n_rows[at : at + size], model.scene_pooling)
                 continue
             except RuntimeError as error:
-                if not _is_out_of_memory(error) or size == 1:
+                if not is_out_of_memory(error) or size == 1:
                     raise
             # Outside the handler, where the error no longer keeps the failed batch's tensors alive.
             self._shrink(size, model.device)
@@ -131,12 +132,3 @@ class WindowEncoder:
                 f"(start with --batch-windows {self._largest} to avoid this)",
                 stacklevel=2,
             )
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    text = str(error).lower()
-    return (
-        isinstance(error, torch.OutOfMemoryError)
-        or "out of memory" in text
-        or "can't allocate memory" in text
-    )

@@ -13,8 +13,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import TextIO
 
-from ..errors import AudioMambaError, did_you_mean
-from ..io.process import check_working_folder, ending_as_interrupted, keep_freed_memory, wait_passively
+from ..errors import AudioMambaError, did_you_mean, one_line
+from ..io.process import (
+    check_working_folder,
+    ending_as_interrupted,
+    is_out_of_memory,
+    keep_freed_memory,
+    wait_passively,
+)
 
 PROGRAM = "hear-audiomamba"
 
@@ -69,6 +75,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe went away, as `head` does
         sys.stderr.close()
         return 141
+    except Warning as warning:  # `python -W error`
+        return _fail(str(warning), 1)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return _fail(f"out of memory, or of threads (ulimit -v, -u): {one_line(error)}", 1)
     except OSError as error:  # the system's word on a file or a folder that the line names
         if error.errno is None:
             raise

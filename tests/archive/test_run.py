@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from hear_audiomamba import load_model
-from hear_audiomamba.archive import clips, decode, encode, run
+from hear_audiomamba.archive import clips, decode, run
 from hear_audiomamba.archive.journal import Journal
 from hear_audiomamba.archive.options import EmbedOptions
 from hear_audiomamba.archive.read import read_all_scenes
@@ -20,6 +20,7 @@ from hear_audiomamba.archive.run import Resources, embed_sources
 from hear_audiomamba.archive.sources import find_sources
 from hear_audiomamba.errors import ConfigError, DataError
 from hear_audiomamba.io.audio import load_audio
+from hear_audiomamba.io.process import is_out_of_memory
 
 from .conftest import TINY, digest_tree, embed_one, write_noise
 
@@ -300,5 +301,5 @@ def test_out_of_memory_halves_the_batch_and_goes_on(tiny_model, make_archive, tm
 
 
 def test_other_errors_of_the_model_are_not_taken_for_full_memory(tiny_model):
-    assert not encode._is_out_of_memory(RuntimeError("shape mismatch"))
-    assert encode._is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: 1 bytes"))
+    assert not is_out_of_memory(RuntimeError("shape mismatch"))
+    assert is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: 1 bytes"))

@@ -16,6 +16,7 @@ import hear_audiomamba
 from hear_audiomamba import __version__, load_model
 from hear_audiomamba.cli import main
 from hear_audiomamba.cli.program import VERBS
+from hear_audiomamba.errors import UntrainedWeightsWarning
 from hear_audiomamba.io.process import end_signals, ending_as_interrupted
 from hear_audiomamba.models.weights import save_weights
 from hear_audiomamba.pretrain.run.stopping import StopRequest
@@ -198,6 +199,25 @@ def test_a_signal_that_nohup_ignores_stays_ignored(number):
             os.kill(os.getpid(), number)
     finally:
         signal.signal(number, before)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "out of memory"),
+        (RuntimeError("can't start new thread"), "can't start new thread"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "out of memory"),
+        (UntrainedWeightsWarning("the model is random"), "the model is random"),
+    ],
+)
+def test_what_the_machine_refuses_is_one_line(error, said, monkeypatch, capsys):
+    def refused(args):
+        raise error
+
+    monkeypatch.setattr(importlib.import_module("hear_audiomamba.cli.list"), "run", refused)
+    assert main(["list"]) == 1
+    shown = capsys.readouterr().err
+    assert said in shown and shown.count("\n") == 1
 
 
 def with_package() -> dict[str, str]:

@@ -12,8 +12,8 @@ import sys
 import pytest
 import torch
 
-from hear_audiomamba.archive.encode import _is_out_of_memory
 from hear_audiomamba.errors import BackendError, InputError
+from hear_audiomamba.io.process import is_out_of_memory
 from hear_audiomamba.modules import mamba as module_of_blocks
 from hear_audiomamba.modules.compute import cast_products
 from hear_audiomamba.modules.mamba import MambaBlock, MambaMixer
@@ -291,4 +291,4 @@ def test_too_little_memory_is_an_error_and_not_the_end_of_the_process(threads, b
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("out of memory on the CPU"), done.stdout
-    assert _is_out_of_memory(BackendError(done.stdout)), "archives go on with smaller batches"
+    assert is_out_of_memory(BackendError(done.stdout)), "archives go on with smaller batches"
