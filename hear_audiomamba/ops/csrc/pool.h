@@ -1,5 +1,7 @@
 // Threads that help whoever calls, and that nobody waits for before they have begun.
 #pragma once
+#include <pthread.h>
+
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -55,7 +57,7 @@ class Pool {
     hold.unlock();
     spin([&job] { return job.active.load(std::memory_order_acquire) == 0; });
     hold.lock();
-    left_.wait(hold, [&job] { return job.active.load(std::memory_order_relaxed) == 0; });
+    while (job.active.load(std::memory_order_relaxed) != 0) wait(left_, hold);
     learn(done - start, Clock::now() - done);
   }
 
@@ -69,6 +71,11 @@ class Pool {
     int64_t wanted;  // helpers that may still come
     std::atomic<int64_t> active{0};
   };
+
+  // As the condition's own, which would ask for a newer libstdc++ than many systems have.
+  static void wait(std::condition_variable& condition, std::unique_lock<std::mutex>& hold) {
+    pthread_cond_wait(condition.native_handle(), hold.mutex()->native_handle());
+  }
 
   static int64_t process() {
 #if defined(_WIN32)
@@ -126,7 +133,7 @@ class Pool {
     for (;;) {
       spin([this] { return open_.load(std::memory_order_relaxed) != 0; });
       std::unique_lock<std::mutex> hold(lock_);
-      opened_.wait(hold, [this] { return !jobs_.empty(); });
+      while (jobs_.empty()) wait(opened_, hold);
       Job* job = jobs_.front();
       if (--job->wanted == 0) close(job);
       ++job->active;
