@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import av
 import numpy as np
 from av.codec.context import Flags2
+from av.sidedata.sidedata import Type as SideDataType
 
 from ..errors import AudioReadError
 from .containers.parts import Part, check_format
@@ -62,10 +64,16 @@ class AvDecoder:
         at, first = 0, first + self._part.skip
         end = None if self._part.n_frames is None else self._part.skip + self._part.n_frames
         resampler = av.AudioResampler(format="fltp", rate=self.sample_rate)
+        delay = 0  # samples of the encoder's delay that are still to come
         try:
             for frame in self._container.decode(stream):
+                lead, tail = _opus_padding(frame, stream) if self._is_opus else (0, 0)
+                delay += lead
                 for plain in resampler.resample(frame):
                     samples = np.ascontiguousarray(plain.to_ndarray().T, dtype=np.float32)
+                    if delay or tail:
+                        samples = samples[delay : max(delay, len(samples) - tail)]
+                        delay = max(0, delay - plain.samples)
                     until = len(samples) if end is None else min(len(samples), end - at)
                     for start in range(max(0, first - at), until, size):
                         yield samples[start : min(start + size, until)]
@@ -105,9 +113,28 @@ class AvDecoder:
         if stream.codec_context is None:
             container.close()
             raise AudioReadError("its codec is not known")
-        if self._part.n_frames is not None:  # which samples are sound is known already
+        names = container.format.name.split(",")
+        self._is_opus = stream.codec_context.name in ("opus", "libopus") and "matroska" in names
+        if self._part.n_frames is not None or self._is_opus:  # which samples are sound is found here
             stream.codec_context.flags2 |= Flags2.skip_manual
         return container, stream
+
+
+def _opus_padding(frame: Any, stream: Any) -> tuple[int, int]:
+    """Return how many samples at the beginning and at the end of a frame of Opus in Matroska are no sound.
+
+    FFmpeg counts the encoder's delay at the rate that the sound had before Opus (the track's SamplingFrequency),
+    and decodes at 48 kHz: of sound that was at 16 kHz it leaves two thirds of the delay in place. So the delay
+    is read from the codec's own header, which counts at 48 kHz (RFC 7845, section 5.1, "pre-skip").
+    """
+    held = frame.side_data.get(SideDataType.SKIP_SAMPLES)
+    if held is None:
+        return 0, 0
+    lead, tail = struct.unpack_from("<II", bytes(held))
+    header = bytes(stream.codec_context.extradata or b"")
+    if lead and header.startswith(b"OpusHead") and len(header) >= 12:
+        (lead,) = struct.unpack_from("<H", header, 10)
+    return int(lead), int(tail)
 
 
 def _stated_seconds(container: Any, stream: Any) -> float | None:
