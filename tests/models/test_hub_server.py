@@ -82,7 +82,7 @@ def served(tmp_path, monkeypatch):
     ("status", "code", "words"),
     [
         (404, "RepoNotFound", "no such repository, or it is private"),
-        (401, None, "401 Unauthorized"),
+        (401, None, "401.*Unauthorized"),
         (403, "GatedRepo", "gives access on request only; log in with `hf auth login`"),
         (404, "RevisionNotFound", "has no revision 'v9'"),
         (404, "EntryNotFound", "has no such file"),
