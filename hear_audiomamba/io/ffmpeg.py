@@ -123,9 +123,8 @@ class AvDecoder:
 def _opus_padding(frame: Any, stream: Any) -> tuple[int, int]:
     """Return how many samples at the beginning and at the end of a frame of Opus in Matroska are no sound.
 
-    FFmpeg counts the encoder's delay at the rate that the sound had before Opus (the track's SamplingFrequency),
-    and decodes at 48 kHz: of sound that was at 16 kHz it leaves two thirds of the delay in place. So the delay
-    is read from the codec's own header, which counts at 48 kHz (RFC 7845, section 5.1, "pre-skip").
+    FFmpeg takes the encoder's delay from the container. Files that FFmpeg 5.1 wrote have it too short there, by
+    the ratio of the rate before Opus to 48 kHz. The codec's own header is right (RFC 7845, section 5.1, "pre-skip").
     """
     held = frame.side_data.get(SideDataType.SKIP_SAMPLES)
     if held is None:

@@ -144,7 +144,12 @@ def test_opus_in_matroska_begins_where_the_sound_did(container, rate):
             frame.sample_rate, frame.pts = rate, 0
             for packet in [*stream.encode(frame), *stream.encode(None)]:
                 out.mux(packet)
-    ours = load_audio(io.BytesIO(held[container].getvalue()), RATE, name="a.mka")
+    # FFmpeg 5.1 counts the delay (here 6.5 ms) at the rate before Opus, and writes it as if at 48 kHz.
+    delay, written = b"\x56\xaa\x83", held[container].getvalue()
+    assert written.count(delay + (6_500_000).to_bytes(3, "big")) == 1
+    wrong = round(6_500_000 * rate / RATE).to_bytes(3, "big")
+    written = written.replace(delay + (6_500_000).to_bytes(3, "big"), delay + wrong)
+    ours = load_audio(io.BytesIO(written), RATE, name="a.mka")
     ogg = load_audio(io.BytesIO(held["ogg"].getvalue()), RATE, name="a.ogg")  # by another decoder
     assert len(ours) == len(ogg) == RATE * 5 // 4
     inner = slice(RATE // 10, RATE)
