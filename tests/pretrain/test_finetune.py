@@ -31,6 +31,7 @@ from hear_audiomamba.pretrain.run.scores import score
 from .conftest import QUIET, command, events, losses
 
 CONFIGS = sorted(bundled_path("finetune_configs").glob("*.yaml"))
+PUBLISHED = [path.stem for path in CONFIGS if path.stem not in ("default", "ssamba_finetune")]
 PLAIN = ["augment.mixup=0", "augment.speed=0", "augment.gain=0", "augment.spec_time=0", "augment.spec_freq=0"]
 
 
@@ -223,23 +224,27 @@ def test_labels_without_splits_hold_back_a_share_of_each_class_and_never_split_a
     assert labelled_clips(finetune("seed=1")).valid.paths != labelled_clips(finetune("seed=2")).valid.paths
 
 
+def kill_and_resume(out, words, *more):
+    """Run in a process of its own, kill it after a checkpoint, and give the same words again."""
+    process = command(*words)
+    deadline = time.monotonic() + 900
+    while time.monotonic() < deadline and process.poll() is None:
+        if (out / "log.jsonl").exists() and '"checkpoint"' in (out / "log.jsonl").read_text():
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    resumed = command(*words, *more, "--resume")
+    _, err = resumed.communicate(timeout=900)
+    assert resumed.returncode == 0, err
+
+
 def test_resumed_and_killed_runs_give_the_same_losses(finetune, tones, weights, tmp_path):
     options = ["optim.steps=9", "run.checkpoint_every=2", "optim.ema=0.9"]
     whole = losses(pretrain(finetune(*options, out="whole")).out)
     words = ["default", f"data.path={tones}", f"run.out={tmp_path / 'killed'}", f"init={weights}",
              "optim.batch=8", "optim.epochs=2", *QUIET, *options]  # fmt: skip
-    process = command(*words)
-    log = tmp_path / "killed" / "log.jsonl"
-    deadline = time.monotonic() + 900
-    while time.monotonic() < deadline and process.poll() is None:
-        if log.exists() and '"checkpoint"' in log.read_text():
-            break
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    resumed = command(*words, "data.workers=1", "--resume")
-    _, err = resumed.communicate(timeout=900)
-    assert resumed.returncode == 0, err
+    kill_and_resume(tmp_path / "killed", words, "data.workers=1")
     assert losses(tmp_path / "killed") == pytest.approx(whole, abs=1e-6) and len(whole) == 9
     ends = [events(folder, "valid")[-1] for folder in (tmp_path / "whole", tmp_path / "killed")]
     assert ends[0] == pytest.approx(ends[1], abs=1e-6)
@@ -361,11 +366,14 @@ def test_bundled_configurations_can_be_read(path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ssamba_esc50", "ssamba_speech_commands", "ssamba_urbansound8k"])
-def test_a_published_configuration_runs_as_it_is(task, tmp_path, name):
-    words = [name, f"data.path={task}", f"run.out={tmp_path / 'run'}", "model=ssamba_tiny", "optim.steps=2"]
-    assert main(["finetune", *words, *QUIET]) == 0
-    assert all(np.isfinite(loss) for loss in losses(tmp_path / "run").values())
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_configuration_runs_as_it_is_killed_or_not(task, tmp_path, name):
+    words = [name, f"data.path={task}", "model=ssamba_tiny", "optim.steps=2", "run.valid_every=1", *QUIET]
+    assert main(["finetune", *words, f"run.out={tmp_path / 'whole'}"]) == 0
+    kill_and_resume(tmp_path / "killed", [*words, f"run.out={tmp_path / 'killed'}"])
+    whole, killed = (losses(tmp_path / run) for run in ("whole", "killed"))
+    assert len(whole) == 2 and all(np.isfinite(loss) for loss in whole.values())
+    assert killed == pytest.approx(whole, abs=1e-6)
 
 
 def test_a_fine_tuned_model_finds_its_classes_in_recordings(tones, weights, tmp_path, capsys):
