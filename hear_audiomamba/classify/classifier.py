@@ -1,4 +1,4 @@
-"""A scikit-learn estimator over embeddings, with the file format of `fit` and `predict`.
+"""A scikit-learn estimator over embeddings that you have, with a file format of its own.
 
 This file imports scikit-learn and is itself imported only when `AudioClassifier` is used.
 """
@@ -18,6 +18,7 @@ from .calibrate import choose_thresholds, fit_calibration
 from .folds import make_folds
 from .head import Calibration, Floats, Head, Layer, to_probabilities
 from .logistic import STRENGTHS, fit_logistic
+from .model_file import KEY
 from .trials import Choice, Fitter, Mask, choose, unseen_logits
 
 try:
@@ -173,7 +174,15 @@ class AudioClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         try:
             with safe_open(path, framework="numpy") as file:
-                meaning = json.loads((file.metadata() or {})[_KEY])
+                metadata = file.metadata() or {}
+                if _KEY not in metadata:
+                    what = (
+                        "`hear-audiomamba fit` wrote it, for `predict`"
+                        if KEY in metadata
+                        else "other tensors"
+                    )
+                    raise CheckpointError(f"{path}: not what AudioClassifier.save writes: {what}")
+                meaning = json.loads(metadata[_KEY])
                 held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             loaded = cls(**meaning["parameters"])
             loaded.classes_ = np.asarray(meaning["classes"])

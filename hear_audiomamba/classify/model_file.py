@@ -140,7 +140,10 @@ def load_classifier(path: str | Path) -> Classifier:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             if KEY not in metadata:
-                raise CheckpointError(f"{path}: not a classifier; `hear-audiomamba fit` writes them")
+                raise CheckpointError(
+                    f"{path}: not a classifier of recordings; `hear-audiomamba fit` and `finetune` write them "
+                    "(AudioClassifier.save writes one of embeddings)"
+                )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -15,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from hear_audiomamba import AudioClassifier
+from hear_audiomamba.classify.model_file import load_classifier
 from hear_audiomamba.errors import CheckpointError
 
 
@@ -50,6 +52,11 @@ def test_its_file_gives_the_same_estimator(tmp_path):
     (tmp_path / "bad.safetensors").write_bytes(b"\x80\x04pickle")
     with pytest.raises(CheckpointError, match="not what AudioClassifier"):
         AudioClassifier.load(tmp_path / "bad.safetensors")
+    save_file({"a": np.zeros(2)}, tmp_path / "other.safetensors")
+    with pytest.raises(CheckpointError, match="not what AudioClassifier.save writes: other tensors"):
+        AudioClassifier.load(tmp_path / "other.safetensors")
+    with pytest.raises(CheckpointError, match=r"not a classifier of recordings; .*AudioClassifier"):
+        load_classifier(tmp_path / "own.safetensors")
 
 
 def test_it_lives_in_pipelines_and_searches():

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hear_audiomamba import AudioClassifier
 from hear_audiomamba.classify.model_file import load_classifier
 from hear_audiomamba.cli import main
-from hear_audiomamba.errors import DataError
+from hear_audiomamba.errors import CheckpointError, DataError
 
 from .conftest import SOUNDS, TINY_WORDS
 
@@ -155,6 +156,11 @@ def test_what_predict_refuses(fitted, recording, tmp_path, capsys):
     assert main(["predict", str(path), str(broken), "--model", str(fitted), *words[2:]]) == 1
     assert len(read_table(tmp_path / "found.csv")) == 1
     assert main(["predict", str(path), str(broken), "--model", str(fitted), "--skip-errors", *words[2:]]) == 0
+
+
+def test_a_classifier_of_recordings_is_none_of_embeddings(fitted):
+    with pytest.raises(CheckpointError, match="`hear-audiomamba fit` wrote it, for `predict`"):
+        AudioClassifier.load(fitted)
 
 
 def test_embeddings_of_another_model_are_refused(fitted, small_model, tiny_model):
