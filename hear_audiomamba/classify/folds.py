@@ -114,7 +114,8 @@ def _deal_groups(
     for number in order:
         # How far the folds would be from equal shares of each class, were it put into each of them.
         tried = [filled + table[number] * (np.arange(count) == k)[:, None] for k in range(count)]
-        cost = [((one / wanted) ** 2).sum() for one in tried]
-        of_group[number] = int(np.argmin(cost))
+        cost = [(float(((one / wanted) ** 2).sum()), float(own.sum())) for one, own in zip(tried, filled)]
+        # Among equals into the smallest: a class of one group would else leave a fold empty.
+        of_group[number] = min(range(count), key=cost.__getitem__)
         filled[of_group[number]] += table[number]
     return of_group[group]

@@ -137,6 +137,16 @@ def notes_on(scores: Sequence[ClassScores], table: LabelTable) -> list[str]:
     if few:
         named = ", ".join(few[:8]) + (f" and {len(few) - 8} more" if len(few) > 8 else "")
         notes.append(f"too few labels to trust the numbers of {named}; look at the intervals, and label more")
+    places: dict[str, set[str]] = {}
+    for row in table.rows:
+        for name in row.labels:
+            places.setdefault(name, set()).add(row.group or row.path)
+    alone = [] if table.splits else [name for name in table.classes if len(places[name]) == 1]
+    if alone:
+        notes.append(
+            f"in one group or file only: {', '.join(alone)}; whether they are found elsewhere could not be tried, "
+            "so their numbers say nothing"
+        )
     spelt: dict[str, list[str]] = {}
     for name in table.classes:
         spelt.setdefault(" ".join(name.casefold().split()), []).append(name)

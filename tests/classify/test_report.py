@@ -96,6 +96,19 @@ def test_groups_are_never_on_both_sides():
         make_folds([("a.wav", None, None), ("a.wav", None, None)], targets[:2], 4, 0)
 
 
+def test_groups_with_a_class_each_leave_no_fold_empty(tmp_path, class_folders, capsys):
+    targets = np.eye(3)[np.repeat(np.arange(3), 4)]
+    units = [(f"{i}.wav", None, f"site{i // 4}") for i in range(12)]
+    assert make_folds(units, targets, 3, 0).numbers == [0, 1, 2]
+    folder, out = class_folders(3), tmp_path / "model.safetensors"
+    rows = [f"{path},{path.parent.name},{path.parent.name}" for path in sorted(folder.rglob("*.wav"))]
+    (tmp_path / "labels.csv").write_text("path,label,site\n" + "\n".join(rows) + "\n")
+    words = ["fit", str(tmp_path / "labels.csv"), "--group-by", "site", "--out", str(out), *TINY_WORDS]
+    assert main(words) == 0
+    shown = capsys.readouterr().err
+    assert "in one group or file only: high, low, noise" in shown and "warning: Mean" not in shown
+
+
 class _Links(HTMLParser):
     """Collects what a page loads and links to."""
 
