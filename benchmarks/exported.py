@@ -3,7 +3,7 @@
     python benchmarks/exported.py [--threads 1] [--json results.json] [--rounds 5] [--batch 4] [--models NAME …]
 
 Each family's tiny size embeds clips as long as its window, in turn by PyTorch with the compiled scan, by
-onnxruntime in float32, and by onnxruntime with products in eight bits. Processor time, one thread. Weights are
+onnxruntime in float32, and by onnxruntime with weights in eight bits. Processor time, one thread. Weights are
 random and every block is computed (`models.py`). The float32 file must agree with PyTorch to 1e-4 of the largest
 value; of the other one the cosine is given.
 """

@@ -1,9 +1,9 @@
 """Logistic regression on frozen scene embeddings of HEAR tasks with folds: quick, and nearly free of chance.
 
     PYTHONPATH=benchmarks python benchmarks/logistic_probe.py TASKS_DIR hear_audiomamba hear_audiomamba@w.safetensors \
-        'peers{"peer": "yamnet"}' [--tasks NAME …]
+        'peers{"peer": "yamnet"}' exported.onnx [--tasks NAME …]
 
-Every fold is tested once by a classifier trained on the others, on standardised embeddings, with the better of
+An exported model takes clips of one length only: that of `hear-audiomamba export --seconds`. Every fold is tested once by a classifier trained on the others, on standardised embeddings, with the better of
 two penalties. Accuracy; for several labels a clip the mean average precision over classes that the fold holds.
 The benchmark itself trains a small network instead: `hear-audiomamba evaluate`.
 """
@@ -24,6 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hear_audiomamba.onnx_runtime import OnnxEmbedder
+
 PENALTIES = (3e-3, 3e-2)
 BATCH = 32
 
@@ -35,7 +37,9 @@ def main() -> None:
     )
     parser.add_argument("tasks_dir", type=Path, help="folder of unpacked HEAR tasks")
     parser.add_argument(
-        "models", nargs="+", help="MODULE, MODULE@WEIGHTS, either with a JSON object behind it"
+        "models",
+        nargs="+",
+        help="MODULE, MODULE@WEIGHTS, either with a JSON object behind it, or FILE.onnx",
     )
     parser.add_argument("--tasks", nargs="*", help="parts of task names; default: all with folds")
     args = parser.parse_args()
@@ -60,7 +64,10 @@ def main() -> None:
 
 
 def scene_embedder(text: str) -> Callable[[Tensor], Tensor]:
-    """Return the scene embedding function of `MODULE[@WEIGHTS][{options}]`."""
+    """Return the scene embedding function of `MODULE[@WEIGHTS][{options}]` or of an exported model."""
+    if text.endswith(".onnx"):
+        session = OnnxEmbedder(text)
+        return lambda audio: torch.from_numpy(session.scene(audio.numpy()))
     source, brace, tail = text.partition("{")
     module_name, _, weights = source.partition("@")
     module = importlib.import_module(module_name)

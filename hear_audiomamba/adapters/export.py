@@ -22,6 +22,7 @@ from ..embedding.timestamps import rows_at
 from ..errors import ConfigError, require
 from ..io.files import replacing
 from ..models.families import FAMILIES
+from .eight_bits import quantise
 from .lowered import decompositions
 
 OPSET = 20
@@ -130,7 +131,7 @@ def export_onnx(
         path: the file to write.
         seconds: length of a clip; by default the model's window.
         source: what the exported model takes.
-        int8: store the weights of matrix products in eight bits, and multiply in eight bits.
+        int8: store the weights of matrix products in eight bits: see `eight_bits.quantise`.
 
     Returns:
         The path.
@@ -160,29 +161,6 @@ def export_onnx(
         if int8:
             quantise(partial, partial)
     return Path(path)
-
-
-def quantise(source: str | Path, target: str | Path) -> Path:
-    """Write an exported model with the weights of its matrix products in eight bits, and multiply in eight bits.
-
-    Args:
-        source: the `.onnx` file.
-        target: the file to write; may be the source.
-
-    Returns:
-        The target.
-    """
-    import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    graph = onnx.load(source).graph
-    # Scales for each channel are for matrices: a stack of them, as the four directions have, stays as it is.
-    stacks = {weight.name for weight in graph.initializer if len(weight.dims) > 2}
-    quantize_dynamic(
-        source, target, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True,
-        nodes_to_exclude=[node.name for node in graph.node if stacks & set(node.input)],
-    )  # fmt: skip
-    return Path(target)
 
 
 def _clip_model(model: AudioEmbedder, seconds: float | None, source: Source) -> ClipModel:

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seconds", type=float, help="length of the clips it will take (default: the model's window)")
     add("--from", dest="source", choices=("waveform", "spectrogram"), default="waveform",
         help="what it will take (default: waveform)")  # fmt: skip
-    add("--int8", action="store_true", help="ONNX: weights and products in eight bits")
+    add("--int8", action="store_true", help="ONNX: weights in eight bits, for smaller files")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ from ..config import LogMelConfig
 from .base import Frontend, power_by_products
 
 _EPS = 1.1920928955078125e-07  # the float32 machine epsilon, which the reference code adds before the log
+_SCALE = 2.0**26
 
 
 def mel_filterbank(
@@ -149,7 +150,9 @@ class LogMel(Frontend):
         n_values = log_mel.shape[1] * log_mel.shape[2]
         # Unbiased, as in the reference runtime.
         std = (centred.square().sum(dim=(1, 2), keepdim=True) / (n_values - 1)).sqrt()
-        return centred / (std + 1e-8)
+        # This is centred / (std + 1e-8), both sides times a power of two, which changes no bit of the result.
+        # The optimizer of ONNX takes a summand of 1e-8 for zero and drops it. Silence would then be 0 / 0.
+        return (centred * _SCALE) / (std * _SCALE + 1e-8 * _SCALE)
 
     def _log(self, mel: Tensor) -> Tensor:
         if self.config.log == "db":

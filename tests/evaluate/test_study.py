@@ -52,10 +52,15 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def module(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let child processes find the module that is evaluated."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE.parents[1]), str(HERE)]))
+
+
+@pytest.fixture
+def environment(module: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let child processes find the module that is evaluated, and no tools of HEAR's."""
     monkeypatch.setenv("AUDIOMAMBA_HEAREVAL_PYTHON", "/not/there")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE.parents[1]), str(HERE)]))
 
 
 def evaluate(tasks: Path, out: Path, *more: str, model: str = "stats=logmel_stats") -> int:
@@ -126,7 +131,7 @@ def test_tasks_of_an_earlier_call_stay_in_the_results(tasks: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("environment")
+@pytest.mark.usefixtures("module")
 def test_the_real_kit_killed_and_resumed(
     tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
