@@ -3,9 +3,10 @@
     PYTHONPATH=benchmarks python benchmarks/logistic_probe.py TASKS_DIR hear_audiomamba hear_audiomamba@w.safetensors \
         'peers{"peer": "yamnet"}' exported.onnx [--tasks NAME …]
 
-An exported model takes clips of one length only: that of `hear-audiomamba export --seconds`. Every fold is tested once by a classifier trained on the others, on standardised embeddings, with the better of
-two penalties. Accuracy; for several labels a clip the mean average precision over classes that the fold holds.
-The benchmark itself trains a small network instead: `hear-audiomamba evaluate`.
+An exported model takes clips of one length only: that of `hear-audiomamba export --seconds`. Every fold is tested
+once by a classifier trained on the others, on standardised embeddings, with the better of two penalties. Accuracy;
+for several labels a clip the mean average precision over classes that the fold holds. The benchmark itself trains a
+small network instead: `hear-audiomamba evaluate`.
 """
 
 from __future__ import annotations

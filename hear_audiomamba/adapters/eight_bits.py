@@ -8,7 +8,7 @@ one step for a whole batch, and the quietest clip of it would be rounded to noth
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +49,7 @@ def quantise(source: str | Path, target: str | Path) -> Path:
         if values.size < LEAST_VALUES:
             continue
         axis, steps, rounded = _round(values)
-        parts = {f"{weight.name}.int8": rounded, f"{weight.name}.steps": steps}
+        parts: dict[str, NDArray[Any]] = {f"{weight.name}.int8": rounded, f"{weight.name}.steps": steps}
         graph.initializer.remove(weight)
         graph.initializer.extend(numpy_helper.from_array(part, name) for name, part in parts.items())
         graph.node.insert(0, helper.make_node("DequantizeLinear", list(parts), [weight.name], axis=axis))

@@ -156,7 +156,7 @@ def test_silence_and_quiet_clips_beside_loud_ones(onnx_file, tmp_path):
 def test_weights_in_eight_bits_are_those_of_the_encoders_products(onnx_file, tmp_path):
     import onnx
 
-    model, path = onnx_file
+    _, path = onnx_file
     graph = onnx.load(quantise(path, tmp_path / "int8.onnx")).graph
     onnx.checker.check_model(str(tmp_path / "int8.onnx"))
     eight = [w for w in graph.initializer if w.data_type == onnx.TensorProto.INT8]
