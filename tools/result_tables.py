@@ -118,10 +118,13 @@ def extract(result: Result) -> str:
         found = result[name]
         size = found["files"] if found["files"] > 1 else found["audio_seconds"] / 60
         rates = (f"{found['hours_an_hour'][side]:.0f}" for side in ("loop", "engine", "encoder"))
-        ratios = (found[key] for key in ("engine_over_loop", "engine_share_of_encoder_rate"))
+        names = ("engine_over_loop", "engine_share_of_encoder_rate", "engine_share_of_bound")
+        ratios = (found[key] for key in names)
         shown = (f"{r['median']:.2f} ({r['min']:.2f}–{r['max']:.2f})" for r in ratios)
         rows.append((text.format(size), *rates, *shown))
-    return table("archive, plain loop, engine, encoder alone, engine / loop, engine / encoder alone", rows)
+    return table(
+        "archive, plain loop, engine, encoder alone, engine / loop, engine / encoder alone, engine / bound", rows
+    )
 
 
 def batch_invariance(result: Result) -> str:
