@@ -127,6 +127,16 @@ def extract(result: Result) -> str:
     )
 
 
+def against_peers(result: Result) -> str:
+    """Return the table of `benchmarks/against_peers.py`."""
+    names = {"yamnet": "YAMNet", "speech": "Google speech embedding", "speaker": "Resemblyzer"}
+    rows = []
+    for name, found in result["rows"].items():
+        shown = (f"{r['median']:.0f} ({r['min']:.0f}–{r['max']:.0f})" for r in found.values())
+        rows.append((names.get(name, name), *shown))
+    return table("model, one clip of 10 s, eight such clips, a folder of files", rows)
+
+
 def batch_invariance(result: Result) -> str:
     """Return the table of `benchmarks/batch_invariance.py`."""
     rows = [
@@ -156,6 +166,7 @@ TABLES: dict[str, tuple[str, str, Callable[[Result], str]]] = {
     "embed_xeon_amx": ("docs/performance.md", "embed_xeon_amx.json embed_xeon_amx_50s.json", embed),
     "busy_xeon_amx": ("docs/performance.md", "busy_xeon_amx.json", busy),
     "extract_xeon_amx": ("docs/embedding.md", "extract_xeon_amx.json", extract),
+    "against_peers": ("docs/performance.md", "against_peers_xeon_amx.json", against_peers),
     "batch_invariance": (
         "docs/libraries.md",
         "batch_invariance.json batch_invariance_transformers.json",
