@@ -123,7 +123,8 @@ def extract(result: Result) -> str:
         shown = (f"{r['median']:.2f} ({r['min']:.2f}–{r['max']:.2f})" for r in ratios)
         rows.append((text.format(size), *rates, *shown))
     return table(
-        "archive, plain loop, engine, encoder alone, engine / loop, engine / encoder alone, engine / bound", rows
+        "archive, plain loop, engine, encoder alone, engine / loop, engine / encoder alone, engine / bound",
+        rows,
     )
 
 
