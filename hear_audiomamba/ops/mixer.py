@@ -74,7 +74,7 @@ def can_mix(
         and x.numel() > 0
         and x.dtype == (dtype if norm is None else torch.float32)
         and all(weight.dtype == dtype for weight in products)
-        and all(t.dtype == torch.float32 and t.is_contiguous() for t in of_norm)
+        and all(t.dtype == torch.float32 and t.shape == (width,) and t.is_contiguous() for t in of_norm)
         and width % PANEL == channels % PANEL == 0
         and directions[0].conv.shape[-1] == TAPS
         and directions[0].dt_proj.shape[1] <= MOST_RANK

@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import soundfile
 
 from hear_audiomamba.cli import main
 from hear_audiomamba.io.process import end_signals
+from tests.interrupted import run_until
 
 RECORDINGS = Path(__file__).parents[2] / "examples" / "audio"
 SMALL = ["--option", "depth=1", "--option", "embed_dim=24", "--device", "cpu", "--quiet"]
@@ -99,34 +99,7 @@ def test_two_shares_on_the_command_line(folder, tmp_path, capsys):
     assert (tmp_path / "out" / "summary-1-of-2.json").exists()
 
 
-# `embed` as a process of its own, which gets a signal as the so-many-th file of one kind is put in its place. What is
-# finished is put on record at once, so that a run of a second has something to go on with.
-STOPPED = """
-import os, sys
-from hear_audiomamba.archive import keeper
-from hear_audiomamba.cli import main
-signal, ending, left = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-keeper.KEEP_SECONDS = 0.0
-def look(event, arguments):
-    global left
-    if event == "os.rename" and str(arguments[1]).endswith(ending):
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal)
-sys.addaudithook(look)
-sys.exit(main(["embed", *sys.argv[4:]]))
-"""
 N_FILES = 206  # 6 recordings and copies of one that has two windows
-
-
-def embed_until(number: int, ending: str, count: int, *words) -> str:
-    """Embed until `count` files with this ending are in their places; return what an interrupted run said."""
-    words = [number, ending, count, *words, *SMALL]
-    done = subprocess.run(
-        [sys.executable, "-c", STOPPED, *map(str, words)], capture_output=True, text=True, timeout=900
-    )
-    assert done.returncode == 130 and "Traceback" not in done.stderr, done.stderr
-    return done.stderr
 
 
 @pytest.fixture
@@ -139,7 +112,7 @@ def many(folder):
 @pytest.mark.parametrize("number", [signal.SIGINT, *end_signals()])
 def test_an_interrupt_leaves_every_finished_file(many, tmp_path, number, capsys):
     out = tmp_path / "out"
-    shown = embed_until(number, ".npz", 50, many, "--out", out)  # all files are in one unit
+    shown = run_until(number, ".npz", 50, "embed", many, "--out", out, *SMALL)  # all files are in one unit
     said = re.search(rf"interrupted: (\d+) of {N_FILES} done; the same command continues", shown)
     assert said, shown
     # On disk at least: a file may have been put in its place just before it was counted.
@@ -163,7 +136,7 @@ def test_an_interrupt_leaves_every_finished_file(many, tmp_path, number, capsys)
 def test_interrupted_shards_go_on_where_they_were(many, tmp_path, format, capsys):
     out, whole = tmp_path / "out", tmp_path / "whole"
     words = ("--format", format, "--timestamps")
-    shown = embed_until(signal.SIGINT, "progress.json", 2, many, "--out", out, *words)
+    shown = run_until(signal.SIGINT, "progress.json", 2, "embed", many, "--out", out, *words, *SMALL)
     assert "the same command continues" in shown
     assert not list(out.glob(f"*.{format}"))
     assert embed(many, out, *words) == 0

@@ -163,6 +163,9 @@ def test_a_norm_that_changes_is_followed_and_one_of_another_kind_computed():
     for norm in (torch.nn.Identity(), torch.nn.LayerNorm(64, elementwise_affine=False)):
         block.norm = norm
         torch.testing.assert_close(block(stream), stream + block.mixer(norm(stream)))
+    block.norm = torch.nn.LayerNorm(32)  # the kernel would read beyond its weights
+    with pytest.raises(RuntimeError, match="normalized_shape"):
+        block(stream)
 
 
 def test_rows_and_clips_apart_in_memory():
