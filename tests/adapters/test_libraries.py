@@ -174,16 +174,18 @@ def test_bacpipe_embeds_a_folder(model, clips, tmp_path, monkeypatch):
 
 def test_mteb_mock_run(model):
     library("mteb")
+    library("torchcodec")  # mteb decodes its audio with it, and calls a task that lacks it an error
     from mteb.mocks.mock_run import mock_run
+    from mteb.results.task_result import TaskResult
 
     from hear_audiomamba.adapters.mteb import AudioMambaEncoder
 
     encoder = AudioMambaEncoder(NAME, device="cpu")
     meta = encoder.mteb_model_meta
     assert meta.embed_dim == model.scene_embedding_size and meta.modalities == ["audio"]
-    results = mock_run(encoder)
-    text = str(results)
-    assert "audio" in text.lower()
+    ran = {name: status for name, status in mock_run(encoder).items() if status is not None}
+    assert len(ran) >= 7
+    assert {name for name, status in ran.items() if not isinstance(status, TaskResult)} == set()
 
 
 def test_xares_accepts_the_encoder(model, clips):
