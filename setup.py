@@ -75,6 +75,7 @@ EXTRAS["adapters"] = sorted(
         for need in EXTRAS[name]
     }
     | {"duckdb", "lancedb", "loguru", "ml_collections", "mteb", "pandas", "pyarrow", "scikit-learn"}
+    | {"torchcodec==0.13.*"}  # mteb decodes with it; newer ones do not load beside a torch without CUDA
 )
 # Whatever installs on every machine without a compiler and without a second framework.
 EXTRAS["all"] = sorted(
