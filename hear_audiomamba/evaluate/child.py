@@ -8,9 +8,10 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from ..errors import DataError
+from ..errors import DataError, OutputError
 from ..io.files import read_json, write_json
 
 EXIT_VARIABLE = "AUDIOMAMBA_EXIT_WITH_PARENT"
@@ -58,7 +59,8 @@ def tell_progress(done: int, of: int, unit: str) -> None:
     path = os.environ.get(PROGRESS_VARIABLE)
     if path and (done == of or time.monotonic() - _told >= _PROGRESS_SECONDS):
         _told = time.monotonic()
-        write_json(path, {"done": done, "of": of, "unit": unit})
+        with suppress(OutputError):  # on a full disk, what was computed for hours matters more than this
+            write_json(path, {"done": done, "of": of, "unit": unit})
 
 
 def read_progress(path: Path) -> tuple[int, int, str] | None:

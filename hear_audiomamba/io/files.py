@@ -136,6 +136,21 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
         sync_folder(path.parent)
 
 
+def refuse_full(folder: Path) -> None:
+    """Refuse a folder whose disk, or whose share of it, has no room for a megabyte.
+
+    Raises:
+        OutputError: names the folder.
+    """
+    trial = folder / f"{UNFINISHED}{secrets.token_hex(6)}"
+    with _naming(folder, trial):
+        try:
+            trial.write_bytes(bytes(2**20))
+            sync(trial)
+        finally:
+            trial.unlink(missing_ok=True)
+
+
 def remove_unfinished(folder: Path) -> None:
     """Delete what killed processes left incomplete in a folder that no one else writes to."""
     for left in folder.glob(f"{UNFINISHED}*"):

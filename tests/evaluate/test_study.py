@@ -130,6 +130,61 @@ def test_tasks_of_an_earlier_call_stay_in_the_results(tasks: Path, tmp_path: Pat
     assert set(reported()) == {"events-v1"}
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX processes")
+@pytest.mark.usefixtures("environment")
+def test_a_full_disk_ends_a_study_in_one_line_and_loses_nothing(tasks: Path, tmp_path: Path) -> None:
+    def limited(size: int, *chosen: str) -> tuple[int, str]:
+        """Run a study whose processes can write no file larger than `size`: what they see of a full disk."""
+        limit = f"import resource as r, sys; r.setrlimit(r.RLIMIT_FSIZE, ({size}, r.RLIM_INFINITY)); "
+        words = [
+            "evaluate",
+            "--tasks-dir",
+            str(tasks),
+            "--out",
+            str(tmp_path),
+            "--seeds",
+            "2",
+            "--grid",
+            "faster",
+        ]
+        words += ["--variants", "stats=logmel_stats", "--grid-points", "2", "--tasks", *chosen]
+        code = f"{limit}from hear_audiomamba.cli import main; sys.exit(main({words}))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        return done.returncode, done.stderr
+
+    assert evaluate(tasks, tmp_path, "--tasks", "tones-v1") == 0
+    results = tmp_path / "results" / "stats.json"
+    whole, first = results.read_bytes(), runs(tmp_path)
+    files = {path: path.read_bytes() for path in first.values()}
+    largest = max(map(len, files.values()))
+    assert largest < len(whole)
+
+    # No room for the embeddings of the next task.
+    code, said = limited(len(whole) + 2000, "tones-v1", "events-v1")
+    assert code == 1 and "cannot be written: File too large" in said and said.count("\n") == 1
+    assert not list(tmp_path.glob("embeddings/*/events-v1/*/complete.json"))
+    assert {path: path.read_bytes() for path in first.values()} == files
+
+    # No room for a run; then for a run but not for the table of all of them.
+    for path in files:
+        path.unlink()
+    code, said = limited(largest - 200, "tones-v1")
+    assert code == 1 and "cannot be written: File too large" in said and said.count("\n") == 1
+    assert not runs(tmp_path) and results.read_bytes() == whole
+    code, said = limited(len(whole) - 1, "tones-v1")
+    assert code == 1 and f"{results}: cannot be written: File too large" in said and said.count("\n") == 1
+    assert json.loads(results.read_text())["tasks"]["tones-v1"]["state"] != "done"
+    kept = runs(tmp_path)
+    assert "tones-v1/seed-42" in kept
+    modified = {path: path.stat().st_mtime_ns for path in kept.values()}
+
+    assert evaluate(tasks, tmp_path, "--tasks", "tones-v1", "events-v1") == 0
+    assert {path: path.stat().st_mtime_ns for path in kept.values()} == modified
+    again = json.loads(results.read_text())["tasks"]
+    values = [[r["value"] for r in t["tones-v1"]["runs"]] for t in (again, json.loads(whole)["tasks"])]
+    assert values[0] == values[1] and again["events-v1"]["state"] == "done"
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("module")
 def test_the_real_kit_killed_and_resumed(

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ...errors import DataError
-from ...io.files import locked, read_json, write_json
+from ...errors import AudioMambaError, DataError, OutputError
+from ...io.files import locked, read_json, refuse_full, write_json
 from ..child import KEEP_MEMORY, PROGRESS_VARIABLE, Children, log_tail
 from ..heartools import heareval_python
 from ..kit_files import DONE_PREDICTIONS, SCORES_FILE, count_ended_by_nan, finish_embeddings, read_scores
@@ -58,6 +58,7 @@ class Steps:
 
         Raises:
             DataError: the runner failed, or embeddings are missing or not finite.
+            OutputError: they cannot be written, for instance because the disk is full.
         """
         target = self._embedding_folder(cell)
         if (target / "complete.json").exists():
@@ -72,6 +73,7 @@ class Steps:
 
         Raises:
             DataError: the runner failed or left scores that cannot be read.
+            OutputError: the scores cannot be written.
         """
         if self.suite.engine == "fast":
             self._predict_fast(cell, seeds)
@@ -104,6 +106,14 @@ class Steps:
         env = {PROGRESS_VARIABLE: str(step.progress), **more}
         return self.children.run(command, log=step.log, cwd=cwd, env=env, threads=threads)
 
+    def _failure(self, step: Step) -> AudioMambaError:
+        """Return what ended a process: a full disk, for which its log may have had no room, or what the log says."""
+        try:
+            refuse_full(self.out)
+        except OutputError as error:
+            return error
+        return DataError(f"{log_tail(step.log)} (log: {step.log})")
+
     def _make_embeddings(self, cell: Cell, target: Path) -> None:
         began = time.perf_counter()
         task, entrant = cell.check.task, cell.entrant
@@ -128,7 +138,7 @@ class Steps:
                 command += ["--model-options", options, *weights]
             status = self._run(command, step, Path.cwd(), self.threads)
             if status:
-                raise DataError(f"{log_tail(step.log)} (log: {step.log})")
+                raise self._failure(step)
             # HEAR's runner names its folder after the module and a slug of the options; there is only this one.
             (made,) = scratch.glob(f"*/{task}")
             finish_embeddings(made)
@@ -156,7 +166,7 @@ class Steps:
             # One thread a process is the kit at its fastest; torch's default of all cores takes four times as long.
             status = self._run(command, step, scratch, 1)
             if status or not (task / DONE_PREDICTIONS).exists():
-                raise DataError(f"{log_tail(step.log)} (log: {step.log})")
+                raise self._failure(step)
             scores = read_scores(task / SCORES_FILE, cell.check.metadata)
             scores["ended_by_nan"] = count_ended_by_nan(scratch / "logs", scores["score"])
             self._keep(cell, seed, scores, time.perf_counter() - began)
@@ -172,10 +182,10 @@ class Steps:
             collector = _Collector(scratch, lambda path: self._collect(cell, path))
             with collector:
                 status = self._run(command, step, Path.cwd(), self.threads, **KEEP_MEMORY)
-            if status:
-                raise DataError(f"{log_tail(step.log)} (log: {step.log})")
             if collector.error:
                 raise collector.error
+            if status:
+                raise self._failure(step)
 
     def _collect(self, cell: Cell, path: Path) -> None:
         report = read_json(path)
@@ -194,7 +204,7 @@ class _Collector:
 
     def __init__(self, folder: Path, take: Callable[[Path], None]) -> None:
         self.folder, self.take = folder, take
-        self.error: DataError | None = None
+        self.error: AudioMambaError | None = None
         self._stop = threading.Event()
         self._taken: set[Path] = set()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -215,5 +225,5 @@ class _Collector:
                     self._taken.add(path)
                     try:
                         self.take(path)
-                    except DataError as error:
+                    except AudioMambaError as error:
                         self.error = error

@@ -25,7 +25,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ...errors import DataError
+from ...errors import DataError, OutputError
 from ...io.files import locked, read_json, write_json
 from ..tasks.check import TaskCheck, check_tasks
 from .cell import Cell
@@ -101,16 +101,21 @@ class Study:
         return list(dict.fromkeys(problems))
 
     def run(self) -> None:
-        """Do all of this shard that is not done; a step that fails is noted and the others continue."""
+        """Do all of this shard that is not done; a step that fails is noted and the others continue.
+
+        Raises:
+            OutputError: the output folder cannot be written, so no step can be kept; what is done stays.
+        """
         shutil.rmtree(self.scratch, ignore_errors=True)
         pending = [c for c in self.cells if c.missing and c.state != "failed"]
         with ThreadPoolExecutor(max_workers=self.jobs) as pool:
+            predicted = []
             try:
                 for cell, embedded in [(c, pool.submit(self.embed, c)) for c in pending]:
                     if embedded.result():
-                        for seeds in self.batches(cell):
-                            pool.submit(self.predict, cell, seeds)
-                pool.shutdown(wait=True)
+                        predicted += [pool.submit(self.predict, cell, seeds) for seeds in self.batches(cell)]
+                for prediction in predicted:
+                    prediction.result()
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 self.steps.children.end()
@@ -220,6 +225,8 @@ class Study:
     def _guarded(self, cell: Cell, step: str, work: Callable[[], None]) -> bool:
         try:
             work()
+        except OutputError:
+            raise  # a full disk or a folder without permission: every other step would fail as well
         except (DataError, OSError, ValueError, KeyError) as error:
             if not self.steps.children.ended:  # a step that was interrupted has not failed
                 self.fail(cell, step, str(error))
