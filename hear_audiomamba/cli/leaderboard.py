@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
             transpose=args.transpose,
             caption=args.caption or CAPTION,
         ),
-        "index.html": page(board, pictures, args.title),
+        "index.html": page(board, args.title),
         **{f"{name}.svg": picture for name, picture in pictures.items()},
     }
     if args.compare:

@@ -138,7 +138,7 @@ class _Reader(HTMLParser):
 def test_the_page_is_complete_in_itself(tmp_path: Path) -> None:
     hostile = results(tmp_path / "x.json", "</script><b>ours", {t: [0.7, 0.8] for t in hear_tasks()})
     board = build_board([hostile])
-    text = page(board, all_pictures(board))
+    text = page(board)
     reader = _Reader()
     reader.feed(text)
     assert reader.outside == [] and "http://" not in text and "@import" not in text
@@ -261,7 +261,7 @@ def test_pictures_are_whole_svg_without_labels_on_one_another(ten: Path) -> None
         placed = [
             (float(t.get("x", 0)), float(t.get("y", 0)), t.text or "")
             for t in root.iter(f"{space}text")
-            if t.get("class") == "t" and t.get("text-anchor") is None
+            if t.get("class") in ("t", "t w") and t.get("text-anchor") is None
         ]
         for i, (x, y, text) in enumerate(placed):
             for other_x, other_y, other in placed[:i]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from .board import Board
-from .pictures import SVG_NAMESPACE
+from .pictures import NARROW, SVG_NAMESPACE, all_pictures
 from .rows import Row
 
 TEMPLATE = Path(__file__).resolve().parent / "page.html"
@@ -18,12 +17,11 @@ _CAPTIONS = {
 }
 
 
-def page(board: Board, pictures: Mapping[str, str], title: str = "HEAR leaderboard") -> str:
+def page(board: Board, title: str = "HEAR leaderboard") -> str:
     """Return the page.
 
     Args:
         board: the rows.
-        pictures: SVG documents by name, from `pictures.all_pictures`.
         title: of the page.
 
     Returns:
@@ -41,7 +39,8 @@ def page(board: Board, pictures: Mapping[str, str], title: str = "HEAR leaderboa
     }
     # "</" would end the script element; in JSON "<\/" is the same string.
     embedded = json.dumps(data, ensure_ascii=False).replace("</", "<\\/")
-    drawn = "".join(_picture(name, image) for name, image in pictures.items())
+    wide, narrow = all_pictures(board), all_pictures(board, NARROW)
+    drawn = "".join(_picture(name, wide[name], narrow[name]) for name in wide)
     text = TEMPLATE.read_text(encoding="utf-8")
     for mark, value in (("TITLE", _escape(title)), ("PICTURES", drawn), ("DATA", embedded)):
         text = text.replace(f"<!--{mark}-->", value)
@@ -62,10 +61,14 @@ def _row(board: Board, row: Row) -> dict[str, Any]:
     }
 
 
-def _picture(name: str, image: str) -> str:
+def _picture(name: str, wide: str, narrow: str) -> str:
+    """Return a figure with a picture for wide and one for narrow screens, of which the page shows one."""
     caption = _escape(_CAPTIONS[name])
-    image = image.replace(f' xmlns="{SVG_NAMESPACE}"', "")  # inside HTML an element is SVG without it
-    return f'<figure class="{name}" tabindex="0">{image}<figcaption>{caption}</figcaption></figure>'
+    images = ""
+    for look, image in (("wide", wide), ("narrow", narrow)):
+        image = image.replace(f' xmlns="{SVG_NAMESPACE}"', "")  # inside HTML an element is SVG without it
+        images += f'<div class="{look}">{image}</div>'
+    return f'<figure class="{name}" tabindex="0">{images}<figcaption>{caption}</figcaption></figure>'
 
 
 def _escape(text: str) -> str:
