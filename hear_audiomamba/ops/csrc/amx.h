@@ -38,6 +38,7 @@ static const Tiles kTiles;
 // Tiles 0 to 3 are the sums of 2 x 2 tiles of 16 rows and 16 columns, 4 and 5 inputs, 6 and 7 weights.
 struct BFloat16 {
   typedef uint16_t Stored;
+  typedef CoarsePower Power;
   static constexpr int kRows = 32;
 
   // The thread's tiles.

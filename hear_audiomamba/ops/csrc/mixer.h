@@ -210,7 +210,7 @@ class Mixer {
       k.weighted[t] = k.delta[t] * u;
       k.y[t] = skip * u;
     }
-    advance_all(count, a_.states, decay, states, k.delta, k.weighted, B, C, k.y);
+    advance_all<typename Kind::Power>(count, a_.states, decay, states, k.delta, k.weighted, B, C, k.y);
     for (int t = 0; t < count; ++t) {
       vfloat y = k.y[t] * silu(load(z_ + rows[t]));
       if (way != 0) y += Kind::read(y_ + rows[t]);

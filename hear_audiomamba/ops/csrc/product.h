@@ -17,6 +17,7 @@ constexpr int kTileRows = 6;
 // Products in float32. One of a kind: how numbers are stored, and one tile of a product.
 struct Float32 {
   typedef float Stored;
+  typedef FinePower Power;  // for the decays of the scan
   static constexpr int kRows = kTileRows;
   struct Session {};
 

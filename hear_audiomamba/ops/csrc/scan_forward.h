@@ -6,7 +6,7 @@ namespace audiomamba {
 namespace AUDIOMAMBA_ISA {
 
 // Advance `NS` states of one channel block over `count` tokens and add their share to y.
-template <int NS>
+template <int NS, class Power>
 inline void advance(int count, const vfloat* A2, vfloat* states, const vfloat* delta, const vfloat* weighted,
                     const float* const* B, const float* const* C, int64_t n, vfloat* y) {
   vfloat x[NS];
@@ -21,7 +21,7 @@ inline void advance(int count, const vfloat* A2, vfloat* states, const vfloat* d
 #pragma GCC unroll 32
     for (int k = 0; k < NS; k += kTogether) {
       vfloat decay[kTogether], inflow[kTogether];
-      exp2_products<kTogether>(d, A2 + n + k, decay);
+      exp2_products<kTogether, Power>(d, A2 + n + k, decay);
 #pragma GCC unroll 4
       for (int i = 0; i < kTogether; ++i) inflow[i] = w * splat(b[k + i]);
 #pragma GCC unroll 4
@@ -40,13 +40,14 @@ inline void advance(int count, const vfloat* A2, vfloat* states, const vfloat* d
   for (int k = 0; k < NS; ++k) states[n + k] = x[k];
 }
 
+template <class Power>
 inline void advance_all(int count, int64_t n_states, const vfloat* A2, vfloat* states, const vfloat* delta,
                         const vfloat* weighted, const float* const* B, const float* const* C, vfloat* y) {
   constexpr int kWide = 8;  // what the registers hold beside the constants
   int64_t n = 0;
-  for (; n + kWide <= n_states; n += kWide) advance<kWide>(count, A2, states, delta, weighted, B, C, n, y);
-  for (; n + 4 <= n_states; n += 4) advance<4>(count, A2, states, delta, weighted, B, C, n, y);
-  for (; n < n_states; ++n) advance<1>(count, A2, states, delta, weighted, B, C, n, y);
+  for (; n + kWide <= n_states; n += kWide) advance<kWide, Power>(count, A2, states, delta, weighted, B, C, n, y);
+  for (; n + 4 <= n_states; n += 4) advance<4, Power>(count, A2, states, delta, weighted, B, C, n, y);
+  for (; n < n_states; ++n) advance<1, Power>(count, A2, states, delta, weighted, B, C, n, y);
 }
 
 // One block of tokens of one channel block: what the states need of it, and what becomes of them.
@@ -158,7 +159,7 @@ inline void scan_forward(const ScanArgs& a, int64_t blocks, int64_t index) {
           }
         }
         doors.enter(a, at, tokens);
-        advance_all(count, a.states, A2, states, tokens.delta, tokens.weighted, B.row, C.row, tokens.y);
+        advance_all<FinePower>(count, a.states, A2, states, tokens.delta, tokens.weighted, B.row, C.row, tokens.y);
         doors.leave(a, at, tokens);
       }
     }

@@ -46,16 +46,15 @@ AUDIOMAMBA_INLINE vfloat clamp(vfloat a, float low, float high) {
 }
 #endif
 
-// 2^f for f in [-1/2, 1/2]: minimax with a constant term of exactly 1, so that decays next to 1 keep
-// their distance from 1. Relative error 9e-8 before rounding.
-AUDIOMAMBA_INLINE vfloat exp2_fraction(vfloat f) {
-  vfloat p = splat(1.326472037e-03f);
-  p = p * f + splat(9.671513022e-03f);
-  p = p * f + splat(5.550733778e-02f);
-  p = p * f + splat(2.402224208e-01f);
-  p = p * f + splat(6.931469776e-01f);
-  return p * f + splat(1.0f);
-}
+// 2^f for f in [-1/2, 1/2] as polynomials, minimax, highest power first. The constant term is exactly 1, so that decays
+// next to 1 keep their distance from 1.
+struct FinePower {  // relative error 9e-8 before rounding
+  static constexpr float kTerms[] = {1.326472037e-03f, 9.671513022e-03f, 5.550733778e-02f,
+                                     2.402224208e-01f, 6.931469776e-01f, 1.0f};
+};
+struct CoarsePower {  // relative error 1.0e-4, a fortieth of a rounding to bfloat16; 6e-4 in the distance from 1
+  static constexpr float kTerms[] = {5.500905778e-02f, 2.422109750e-01f, 6.932828980e-01f, 1.0f};
+};
 
 constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
 
@@ -80,8 +79,9 @@ AUDIOMAMBA_INLINE vfloat within_exponents(vfloat t) { return clamp(t, -127.0f, 1
 // 2^(a b[k]) for K products at once, step by step for all of them: a processor looks ahead over some hundred
 // instructions, too few for chains as long as these when they come one behind the other. Where the exponent
 // need not be held in bounds, the product is never rounded; right for |a b| up to 1e15.
-template <int K>
+template <int K, class Power>
 AUDIOMAMBA_INLINE void exp2_products(vfloat a, const vfloat* b, vfloat* out) {
+  constexpr int kTerms = sizeof Power::kTerms / sizeof(float);
   vfloat n[K], f[K];
 #if defined(__AVX512F__)
 #pragma GCC unroll 8
@@ -98,31 +98,31 @@ AUDIOMAMBA_INLINE void exp2_products(vfloat a, const vfloat* b, vfloat* out) {
 #pragma GCC unroll 8
   for (int k = 0; k < K; ++k) f[k] = f[k] - n[k];
 #endif
-  constexpr float kTerms[] = {9.671513022e-03f, 5.550733778e-02f, 2.402224208e-01f, 6.931469776e-01f, 1.0f};
 #pragma GCC unroll 8
-  for (int k = 0; k < K; ++k) out[k] = splat(1.326472037e-03f) * f[k] + splat(kTerms[0]);
+  for (int k = 0; k < K; ++k) out[k] = splat(Power::kTerms[0]) * f[k] + splat(Power::kTerms[1]);
 #pragma GCC unroll 8
-  for (int i = 1; i < 5; ++i)
+  for (int i = 2; i < kTerms; ++i)
 #pragma GCC unroll 8
-    for (int k = 0; k < K; ++k) out[k] = out[k] * f[k] + splat(kTerms[i]);
+    for (int k = 0; k < K; ++k) out[k] = out[k] * f[k] + splat(Power::kTerms[i]);
 #pragma GCC unroll 8
   for (int k = 0; k < K; ++k) out[k] = scale_by_power(out[k], n[k]);
 }
 AUDIOMAMBA_INLINE vfloat exp2_product(vfloat a, vfloat b) {
   vfloat out;
-  exp2_products<1>(a, &b, &out);
+  exp2_products<1, FinePower>(a, &b, &out);
   return out;
 }
 
 constexpr float kLog2e = 1.44269504f;
 constexpr float kLog2eRest = 1.92596300e-08f;  // log2(e) - kLog2e
 
-// exp2_fraction in fewer steps one after another, for code that waits for it.
-AUDIOMAMBA_INLINE vfloat exp2_fraction_soon(vfloat f) {
+// FinePower in fewer steps one after another, for code that waits for it.
+AUDIOMAMBA_INLINE vfloat exp2_fraction(vfloat f) {
+  constexpr const float* c = FinePower::kTerms;
   const vfloat f2 = f * f;
-  const vfloat high = splat(1.326472037e-03f) * f + splat(9.671513022e-03f);
-  const vfloat middle = splat(5.550733778e-02f) * f + splat(2.402224208e-01f);
-  const vfloat low = splat(6.931469776e-01f) * f + splat(1.0f);
+  const vfloat high = splat(c[0]) * f + splat(c[1]);
+  const vfloat middle = splat(c[2]) * f + splat(c[3]);
+  const vfloat low = splat(c[4]) * f + splat(c[5]);
   return (high * f2 + middle) * f2 + low;
 }
 
@@ -133,7 +133,7 @@ AUDIOMAMBA_INLINE vfloat exp(vfloat x) {
   vfloat n = (x * splat(kLog2e) + splat(kRound)) - splat(kRound);
   vfloat f = x * splat(kLog2e) - n;
   f = x * splat(kLog2eRest) + f;
-  return scale_by_power(exp2_fraction_soon(f), n);
+  return scale_by_power(exp2_fraction(f), n);
 }
 
 // log(1 + e) / e for e in [0, 1], relative error 3e-8 before rounding; exactly 1 at 0.
