@@ -288,6 +288,15 @@ def test_any_sign_in_a_name_is_plain_in_every_table(tmp_path: Path) -> None:
     assert f"{plain}|\\$ü" in text
 
 
+def test_a_table_with_names_that_are_not_latin_says_how_to_compile_it(tmp_path: Path) -> None:
+    for name, unknown in (("größer — “Tiny”", ""), ("модель", "делмоь"), ("音声", "声音")):
+        row = results(tmp_path / "row.json", name, {"a_task-v1": [0.7, 0.8, 0.9]}, seeds=3)
+        text = latex(build_board([row], published=False))
+        hint = [line for line in text.splitlines() if "xelatex" in line]
+        assert len(hint) == bool(unknown) and all(line.startswith("% pdflatex") for line in hint)
+        assert not unknown or f"for {unknown}:" in hint[0]
+
+
 def test_a_study_in_bfloat16_is_another_protocol(tmp_path: Path) -> None:
     for name in ("first", "second"):
         path = results(tmp_path / f"{name}.json", name, {"a-v1": [0.7, 0.8]})

@@ -11,6 +11,12 @@ from .tables import FEW_RUNS, cell, notes, overall_heads, overall_values, sorted
 
 CAPTION = "Scores in percent on the tasks of HEAR."
 _NEEDS = "% \\usepackage{booktabs} \\usepackage{graphicx}"
+_NOT_LATIN = (
+    "% pdflatex has no letters for {0}: compile with xelatex or lualatex, with "
+    "\\usepackage{{fontspec}} \\setmainfont{{...}} and a font that has them"
+)
+_LAST_LATIN = "\u017f"  # what pdflatex knows without further packages; and marks such as dashes and quotes
+_MARKS = range(0x2010, 0x2027)
 _PLAIN = {sign: f"\\{sign}" for sign in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -33,16 +39,23 @@ def latex(board: Board, *, transpose: bool = False, caption: str = CAPTION, labe
 
     Returns:
         LaTeX for the packages booktabs and graphicx; the table is scaled to the width of the text. The best value of
-        a protocol is bold where several rows have one.
+        a protocol is bold where several rows have one. Where names are not in Latin letters, a comment says how to
+        compile it.
     """
     rows = sorted_rows(board)
     body = _transposed(board, rows) if transpose else _straight(board, rows)
     said = [caption, *_meaning(board, rows)]
-    lines = [_NEEDS, r"\begin{table}[t]", r"\centering"]
+    lines = [_NEEDS, *_hint("".join([*said, *body])), r"\begin{table}[t]", r"\centering"]
     lines += [rf"\caption{{{' '.join(said)}}}", rf"\label{{{label}}}", r"\resizebox{\textwidth}{!}{%"]
     lines += [*body, r"\end{tabular}}", r"\end{table}"]
     lines += [f"% {line}" for line in notes(board) if line]
     return "\n".join(lines) + "\n"
+
+
+def _hint(text: str) -> list[str]:
+    """Return a comment on how to compile text with letters that pdflatex does not know, if there are any."""
+    unknown = sorted({sign for sign in text if sign > _LAST_LATIN and ord(sign) not in _MARKS})
+    return [_NOT_LATIN.format("".join(unknown[:10]))] if unknown else []
 
 
 def _straight(board: Board, rows: Sequence[Row]) -> list[str]:
