@@ -59,6 +59,17 @@ def test_slaney_scale_is_linear_below_and_logarithmic_above_1_khz():
     torch.testing.assert_close(_slaney_hz(_slaney_mel(hz)), hz)
 
 
+@pytest.mark.parametrize("level", [0.0, 0.001, 0.1, 0.5, -1.0])
+@pytest.mark.parametrize("fourier", ["fft", "products"])
+def test_a_constant_signal_is_silence_and_the_quietest_sound_is_not(level, fourier, noise):
+    frontend = LogMel(LogMelConfig())
+    frontend.fourier = fourier
+    assert torch.equal(frontend(torch.full((1, 32_000), level)), torch.zeros(1, 201, 80))
+    # The last bit of 16, and noise at -120 dB of full scale.
+    for quiet in (torch.sign(noise(1, 32_000)) / 32_768, 4e-6 * noise(1, 32_000)):
+        assert frontend(quiet).std() == pytest.approx(1.0, abs=1e-3)
+
+
 def test_mixed_precision_of_the_caller_does_not_reach_the_features():
     frontend, audio = LogMel(LogMelConfig()), torch.rand(1, 16000) - 0.5
     with torch.autocast("cpu", torch.bfloat16):

@@ -80,7 +80,8 @@ class AudioMambaModel(zoo_interface.EmbeddingModel):  # type: ignore[misc]  # th
     def batch_embed(self, audio_batch: NDArray[np.floating]) -> zoo_interface.InferenceOutputs:
         """Return the embeddings `(B, frames, 1, K)` of recordings of one length `(B, samples)`."""
         framed = self.frame_audio(audio_batch, self.window_size_s, self.hop_size_s)
-        windows = torch.as_tensor(np.ascontiguousarray(framed, np.float32)).flatten(0, -2)
+        # A copy of its own: windows are views of the recording, which may be read-only.
+        windows = torch.from_numpy(np.array(framed, np.float32)).flatten(0, -2)
         scenes = torch.cat([self.model.scene(batch) for batch in windows.split(BATCH)]).cpu().numpy()
         return zoo_interface.InferenceOutputs(
             embeddings=_of_length_one(scenes).reshape(*framed.shape[:-1], 1, -1), batched=True

@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+FLAT = 2.0**-10
+"""Standard deviation of a log-mel spectrogram (natural logarithm) below which it holds nothing but rounding.
+
+A constant signal has no power in any band. Its spectrum holds rounding, which beside the floor under the logarithm is
+at most 3e-4 at full scale. The smallest sound of 16 bits has 0.5, and noise at -120 dB of full scale 0.003.
+"""
+
+
 class Frontend(nn.Module):
     """Base class of the front ends: waveforms to normalised log-mel spectrograms.
 

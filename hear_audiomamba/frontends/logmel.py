@@ -9,10 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..config import LogMelConfig
-from .base import Frontend, power_by_products
+from .base import FLAT, Frontend, power_by_products
 
 _EPS = 1.1920928955078125e-07  # the float32 machine epsilon, which the reference code adds before the log
-_SCALE = 2.0**26
 
 
 def mel_filterbank(
@@ -138,21 +137,19 @@ class LogMel(Frontend):
         return torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag).transpose(1, 2)
 
     def normalize(self, log_mel: Tensor) -> Tensor:
-        """Return a clip's log-mel after the configured normalisation, `(B, T, n_mels)`."""
+        """Return a clip's log-mel after the configured normalisation, `(B, T, n_mels)`.
+
+        Deviates:
+            A clip whose values differ by rounding only (see `FLAT`) gives zeros. The reference runtime divides that
+            rounding by its own tiny spread, so what it gives depends on the machine.
+        """
         if not self.clip_normalized:
             return log_mel
-        # The rounding error of a mean, divided by the zero spread of a silent clip, would be its whole
-        # embedding. Less its first value, a silent clip is zero exactly, and the second mean takes away
-        # the error of the first. No float64, which some devices lack.
-        centred = log_mel - log_mel[:, :1, :1]
-        for _ in range(2):
-            centred = centred - centred.mean(dim=(1, 2), keepdim=True)
+        centred = log_mel - log_mel.mean(dim=(1, 2), keepdim=True)
         n_values = log_mel.shape[1] * log_mel.shape[2]
         # Unbiased, as in the reference runtime.
         std = (centred.square().sum(dim=(1, 2), keepdim=True) / (n_values - 1)).sqrt()
-        # This is centred / (std + 1e-8), both sides times a power of two, which changes no bit of the result.
-        # The optimizer of ONNX takes a summand of 1e-8 for zero and drops it. Silence would then be 0 / 0.
-        return (centred * _SCALE) / (std * _SCALE + 1e-8 * _SCALE)
+        return torch.where(std < FLAT, 0.0, centred / (std + 1e-8))
 
     def _log(self, mel: Tensor) -> Tensor:
         if self.config.log == "db":

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..io.moments import Moments
-from .base import Frontend
+from .base import FLAT, Frontend
 
 
 class SpectrogramStream:
@@ -83,4 +83,4 @@ class RunningStatistics:
     def normalize(self, frames: Tensor) -> Tensor:
         """Return the frames less the mean, divided by the standard deviation as `LogMel` does it."""
         mean, std = self._moments.overall(ddof=1)
-        return (frames - mean) / (std + 1e-8)
+        return torch.zeros_like(frames) if std < FLAT else (frames - mean) / (std + 1e-8)

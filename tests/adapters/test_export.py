@@ -138,12 +138,13 @@ def test_onnx_for_any_number_of_clips(onnx_file):
 
 
 def test_silence_and_quiet_clips_beside_loud_ones(onnx_file, tmp_path):
-    """Silence has no spread to divide by, and a runtime could scale a batch by its loudest clip."""
+    """Silence and constant clips have no spread to divide by; a runtime could scale a batch by its loudest clip."""
     from hear_audiomamba.onnx_runtime import OnnxEmbedder
 
     model, path = onnx_file
-    audio = noise_for(model, 4)
-    audio[1:] *= torch.tensor([0.0, 1e-4, 1.0])[:, None]
+    audio = noise_for(model, 5)
+    audio[1:] *= torch.tensor([0.0, 1e-4, 1.0, 0.0])[:, None]
+    audio[4] += 0.5
     expected = model.scene(audio).numpy()
     for file, tolerance in ((path, 1e-4), (quantise(path, tmp_path / "int8.onnx"), 0.05)):
         session = OnnxEmbedder(file, threads=1)

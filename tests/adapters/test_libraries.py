@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -213,7 +214,11 @@ def test_hoplite_embeds_a_folder(model, clips, tmp_path):
     audio.mkdir()
     soundfile.write(audio / "a.wav", np.tile(clips[1], 4)[:96000], 16000, subtype="FLOAT")
     adapter = AudioMambaModel.of(NAME, window_size_s=2.0, device="cpu")
-    outputs = adapter.embed(np.tile(clips[1], 4)[:96000])
+    recording = np.tile(clips[1], 4)[:96000]
+    recording.flags.writeable = False  # as an array over a file is
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        outputs = adapter.embed(recording)
     assert outputs.embeddings.shape == (3, 1, model.scene_embedding_size)
     scene = model.scene(torch.as_tensor(clips[1][:32000])[None])[0]
     close(outputs.embeddings[0, 0], scene / scene.norm())
