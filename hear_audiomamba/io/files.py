@@ -256,30 +256,50 @@ def locked(path: str | Path, busy: str, *, wait: float = 0.0) -> Iterator[None]:
     """
     import filelock
 
-    make_folder(Path(path).parent, of=path)
-    lock: filelock.BaseFileLock = filelock.FileLock(path, timeout=wait, thread_local=False)
+    folder = Path(path).parent
+    make_folder(folder, of=path)
     try:
-        with warnings.catch_warnings():  # newer versions of filelock fall back by themselves, with a warning
-            warnings.simplefilter("ignore", UserWarning)
-            lock.acquire()
+        lock: filelock.BaseFileLock
+        if _has_locks(folder):
+            lock = filelock.FileLock(path, timeout=wait, thread_local=False)
+        else:
+            marker = f"{os.fspath(path)}.held"
+            busy = f"{busy} (if no process does, delete {marker})"
+            lock = filelock.SoftFileLock(marker, timeout=wait, thread_local=False)
+        lock.acquire()
     except filelock.Timeout:
         raise DataError(busy) from None
-    except (OSError, NotImplementedError) as error:
-        number = error.errno if isinstance(error, OSError) else errno.ENOSYS
-        if number not in _CANNOT_LOCK:
-            raise OutputError.of(path, error) from None
-        marker = f"{os.fspath(path)}.held"
-        lock = filelock.SoftFileLock(marker, timeout=wait, thread_local=False)
-        try:
-            lock.acquire()
-        except filelock.Timeout:
-            raise DataError(f"{busy} (if no process does, delete {marker})") from None
-        except OSError as failed:
-            raise OutputError.of(marker, failed) from None
+    except OSError as error:
+        raise OutputError.of(path, error) from None
     try:
         yield
     finally:
         lock.release()
+
+
+def _has_locks(folder: Path) -> bool:
+    """Return whether a folder's file system has locks, from a file that nobody else can hold."""
+    # The lock itself cannot tell. Where there are none, versions of filelock before 3.21 say that another process
+    # holds it, and later ones put a marker in its place that the next process removes.
+    import filelock
+
+    path = folder / f"{UNFINISHED}{secrets.token_hex(6)}"
+    lock: filelock.BaseFileLock = filelock.FileLock(path, timeout=0, thread_local=False)
+    try:
+        with warnings.catch_warnings():  # of the marker
+            warnings.simplefilter("ignore", UserWarning)
+            lock.acquire()
+        return not isinstance(lock, filelock.SoftFileLock)
+    except (filelock.Timeout, NotImplementedError):
+        return False
+    except OSError as error:
+        if error.errno in _CANNOT_LOCK:
+            return False
+        raise
+    finally:
+        lock.release()
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 @contextmanager
