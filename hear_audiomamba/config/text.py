@@ -1,0 +1,59 @@
+"""Settings as text: YAML and JSON files, and `KEY=VALUE` on the command line."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import ConfigError, one_line
+
+
+def load_config(path: str | Path) -> dict[str, Any]:
+    """Read a YAML or JSON file with one mapping.
+
+    Raises:
+        ConfigError: the file cannot be read or parsed, or is not a mapping.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text) if path.suffix == ".json" else yaml.load(text, _Yaml)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path} cannot be parsed: its parts are nested too deeply") from None
+    except (ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be parsed: {one_line(error)}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a mapping at the top, got {type(values).__name__}")
+    return values
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """Return key and value of a setting on the command line, `KEY=VALUE`; the value is YAML.
+
+    Raises:
+        ConfigError: it has another form.
+    """
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise ConfigError(f"{text!r}: expected KEY=VALUE, for instance depth=2")
+    try:
+        return key, yaml.load(value, _Yaml)
+    except (yaml.YAMLError, RecursionError):
+        raise ConfigError(f"{text!r}: the value is not YAML") from None
+
+
+class _Yaml(yaml.SafeLoader):
+    """YAML 1.2's numbers: PyYAML follows YAML 1.1, where one with an exponent needs a point and a sign, 1.0e-4."""
+
+
+_Yaml.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
+)
