@@ -12,6 +12,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ..errors import ConfigError
 from .linear import Linear, Mlp
 
+# On processors with AMX, PyTorch's fused attention in bfloat16 fails where this variable keeps it from AVX-512. Trying
+# it once would not tell: whether it fails depends on the lengths and on the number of threads.
+_KEPT_FROM_AVX512 = "ATEN_CPU_CAPABILITY" in os.environ and not (
+    torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+)
+
 
 class Attention(nn.Module):
     """Multi-head self-attention over the token axis.
@@ -40,8 +46,7 @@ class Attention(nn.Module):
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    # Fused attention in bfloat16 fails on processors with AMX where this variable keeps PyTorch from AVX-512.
-    if q.dtype == torch.bfloat16 and q.device.type == "cpu" and "ATEN_CPU_CAPABILITY" in os.environ:
+    if _KEPT_FROM_AVX512 and q.dtype == torch.bfloat16 and q.device.type == "cpu":
         with sdpa_kernel(SDPBackend.MATH):
             return F.scaled_dot_product_attention(q, k, v)
     return F.scaled_dot_product_attention(q, k, v)

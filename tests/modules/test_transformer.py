@@ -23,7 +23,7 @@ assert error < 8 * 2**-9, error
 """
 
 
-@pytest.mark.parametrize("capability", ("default", "avx2"))
+@pytest.mark.parametrize("capability", ("default", "avx2", "avx512"))
 def test_bfloat16_with_every_instruction_set_that_pytorch_is_told_to_use(capability):
     environment = os.environ | {"ATEN_CPU_CAPABILITY": capability}
     done = subprocess.run(
