@@ -234,15 +234,6 @@ class HierMamba(Tagger):
         maps = self.backbone(image)
         return self._rows(image, maps), self.head(self._in_time_order(maps[-1])).float().mean(dim=1)
 
-    def stage_maps(self, features: Tensor) -> list[Tensor]:
-        """Return each stage's map `(N, H, W, C)` of the folded image of `features` `(N, T, n_mels)`."""
-        maps: list[Tensor] = self.backbone(self._image(features))
-        return maps
-
-    def tag_features(self, features: Tensor) -> Tensor:
-        """Return what a `PooledHead` is linear in, `(N, D)`: the mean of the last stage's normed tokens."""
-        return self._in_time_order(self.stage_maps(features)[-1]).mean(dim=(1, 2))
-
     def _rows(self, image: Tensor, maps: list[Tensor]) -> Tensor:
         """Return one row for every 4 frames, `(N, T / 4, K)`, of the folded image and the stages' maps."""
         fine = maps[0].shape[2]

@@ -276,6 +276,8 @@ class MambaBlock(nn.Module):
             stream: `(batch, L, d_model)` float32.
             reverse: see `MambaMixer.forward`.
         """
+        # The one call runs neither part's forward, so their hooks would be silent. PyTorch has no public way to ask for
+        # a module's hooks; the two names are as old as hooks, and torch.compile and torch.jit read them as well.
         hooked = any(part._forward_hooks or part._forward_pre_hooks for part in (self.norm, self.mixer))
         norm = None if hooked else _read_norm(self.norm)
         behind = None if norm is None else self.mixer.in_block(stream, norm, reverse)
