@@ -70,7 +70,9 @@ def served(tmp_path, monkeypatch):
     address = f"http://127.0.0.1:{server.server_address[1]}"
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
     template = "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", address + template)
+    for module in ("constants", "file_download"):  # the oldest version allowed reads a copy of its own
+        name = f"huggingface_hub.{module}.HUGGINGFACE_CO_URL_TEMPLATE"
+        monkeypatch.setattr(name, address + template, raising=False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "snapshots" / "hub"))
     monkeypatch.setattr("time.sleep", lambda seconds: None)  # between the library's own tries
     yield hub
