@@ -225,9 +225,7 @@ def _file_of(path: str) -> Path | None:
     if path.partition(".")[0] in names:
         return None
     match = _HUB_ID.fullmatch(path)
-    if match and not file.suffix and not file.parent.is_dir():
-        return hub_file(match["repo"], match["file"], match["revision"])
-    if match and match["file"]:
+    if match and (match["file"] or not (file.suffix or file.parent.is_dir())):
         return hub_file(match["repo"], match["file"], match["revision"])
     hint = "" if file.suffix in _FILE_ENDINGS else f"; {did_you_mean(path, names)}"
     raise CheckpointError(f"{path}: no such file, folder or model{hint}")
