@@ -10,7 +10,6 @@ import os
 import secrets
 import shutil
 import stat
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -279,27 +278,25 @@ def locked(path: str | Path, busy: str, *, wait: float = 0.0) -> Iterator[None]:
 
 def _has_locks(folder: Path) -> bool:
     """Return whether a folder's file system has locks, from a file that nobody else can hold."""
-    # The lock itself cannot tell. Where there are none, versions of filelock before 3.21 say that another process
-    # holds it, and later ones put a marker in its place that the next process removes.
-    import filelock
-
-    path = folder / f"{UNFINISHED}{secrets.token_hex(6)}"
-    lock: filelock.BaseFileLock = filelock.FileLock(path, timeout=0, thread_local=False)
+    # A lock of filelock cannot tell. Where there are none, versions before 3.21 say that another process holds it, and
+    # some later ones put a marker in its place that the next process removes.
     try:
-        with warnings.catch_warnings():  # of the marker
-            warnings.simplefilter("ignore", UserWarning)
-            lock.acquire()
-        return not isinstance(lock, filelock.SoftFileLock)
-    except (filelock.Timeout, NotImplementedError):
-        return False
+        import fcntl
+    except ImportError:  # Windows
+        return True
+    path = folder / f"{UNFINISHED}{secrets.token_hex(6)}"
+    handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        if error.errno in _CANNOT_LOCK:
-            return False
-        raise
+        if error.errno not in _CANNOT_LOCK:
+            raise
+        return False
     finally:
-        lock.release()
+        os.close(handle)
         with suppress(OSError):
             path.unlink(missing_ok=True)
+    return True
 
 
 @contextmanager

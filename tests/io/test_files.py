@@ -205,6 +205,7 @@ def test_a_lock_has_one_holder_and_ends_with_its_process(tmp_path):
     second.communicate()
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
 def test_a_file_system_without_locks_still_has_one_holder(tmp_path, monkeypatch, number):
     fcntl = pytest.importorskip("fcntl", reason="POSIX's locks")
