@@ -1,13 +1,14 @@
-"""`fit` against the benchmark's own predictions on the same embeddings, and how scores grow with the labels.
+"""`fit` against HEAR's predictions runner on the same embeddings, and how scores grow with the labels.
 
     python benchmarks/classify.py scores TASKS [--tasks drum_strokes …] [--work build/classify] [--json FILE]
     python benchmarks/classify.py curves TASKS [--counts 5 10 25] [--seeds 5] [--picture FILE] [--json FILE]
 
-TASKS is a folder of tasks in HEAR's format. `scores` runs the engine that stands for HEAR's predictions runner
-(tests hold it to the runner) and `fit`, each with one thread, and counts processor time, since other work may
-share the machine; embeddings are made before. `fit` gets the labels as a HEAR task and as a CSV, which must
-agree. `curves` draws some labels of each class out of four folds and scores the fifth, with our embeddings and
-with those of the peers of `peers.py`: mean and deviation of a log-mel spectrogram, and YAMNet, which needs what
+TASKS is a folder of tasks in HEAR's format. `scores` runs HEAR's own predictions runner (from `make heareval`; its
+default grid and seed) in a process of its own, and `fit`, each with one thread. It counts processor time, since other
+work may share the machine; embeddings are made before, and what the runner needs to start is not counted. `fit` gets
+the labels as a HEAR task and as a CSV. `--no-kit` leaves out the runner, which takes an hour for events.
+`curves` draws some labels of each class out of four folds and scores the fifth, with our embeddings and with those of
+the peers of `peers.py`: mean and deviation of a log-mel spectrogram, and YAMNet, which needs what
 recipes/weights/setup.sh installs and the repository's folder on PYTHONPATH.
 """
 
@@ -16,7 +17,10 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import pickle
+import resource
+import subprocess
 import tempfile
 import time
 import warnings
@@ -28,6 +32,7 @@ from peers import get_scene_embeddings
 from peers import load_model as load_peer
 from timing import write
 
+import hear_audiomamba
 from hear_audiomamba import load_model
 from hear_audiomamba.classify.candidates import make_fitter
 from hear_audiomamba.classify.embeddings import embed_stretches, read_clips, read_pieces
@@ -37,7 +42,7 @@ from hear_audiomamba.classify.fit import fit_labels
 from hear_audiomamba.classify.folds import make_folds
 from hear_audiomamba.classify.outcome import FitOptions, targets_of
 from hear_audiomamba.classify.trials import choose, unseen_logits
-from hear_audiomamba.evaluate.predictions.engine import Engine
+from hear_audiomamba.evaluate.heartools import heareval_python
 from hear_audiomamba.evaluate.predictions.events import EVENT_SCORES, Events
 from hear_audiomamba.evaluate.predictions.scores import SCENE_SCORES
 from hear_audiomamba.io.audio import load_audio
@@ -122,14 +127,29 @@ def fit_score(fitted, table, task: Path, embedded) -> float:
     return float(next(iter(EVENT_SCORES[name](found, target, len(table.classes)).values())))
 
 
-def engine_score(task: Path, table, embedded, work: Path) -> tuple[float, float]:
-    """Run the engine; return its score and processor time."""
-    folder = kit_folder(task, table, embedded, work / "kit" / task.name)
-    began = time.process_time()
-    report = Engine(folder, threads=1).run([42])[42]
-    seconds = time.process_time() - began
+def kit_score(folder: Path) -> tuple[float, float]:
+    """Run HEAR's predictions runner on embeddings; return its score and its processor time."""
+    for old in ("prediction-done.json", "test.predicted-scores.json"):  # the runner would leave the work out
+        (folder / old).unlink(missing_ok=True)
+    start = kit_seconds(folder.parent, "--help")
+    seconds = kit_seconds(folder.parent, folder.name)
+    report = json.loads((folder / "test.predicted-scores.json").read_text())
     part = report.get("aggregated_scores", report.get("test", {}))
-    return float(part["test_score_mean"] if "test_score_mean" in part else part["test_score"]), seconds
+    score = part["test_score_mean"] if "test_score_mean" in part else part["test_score"]
+    return float(score), seconds - start
+
+
+def kit_seconds(folder: Path, *arguments: str) -> float:
+    """Run HEAR's predictions runner with one thread; return the processor time of its processes."""
+    command = [str(heareval_python()), "-m", "hear_audiomamba.evaluate.heartools", "predictions", *arguments]
+    one_thread = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    paths = {"PYTHONPATH": str(Path(hear_audiomamba.__file__).parents[1])}
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(
+        command, cwd=folder, env={**os.environ, **paths, **one_thread}, check=True, capture_output=True
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def as_csv(table, path: Path) -> Path:
@@ -162,7 +182,10 @@ def scores(args: argparse.Namespace) -> None:
         archive = args.work / task.name
         embedded = embed_stretches(stretches, model, archive, timestamps=events)
         torch.set_num_threads(1)
-        kit, kit_seconds = (None, None) if args.no_engine else engine_score(task, table, embedded, args.work)
+        kit = seconds_of_kit = None
+        if not args.no_kit:
+            folder = kit_folder(task, table, embedded, args.work.resolve() / "kit" / task.name)
+            kit, seconds_of_kit = kit_score(folder)
         began = time.process_time()
         fitted = fit_labels(table, model, archive)
         seconds = time.process_time() - began
@@ -172,7 +195,7 @@ def scores(args: argparse.Namespace) -> None:
             again = fit_labels(read_labels(labels, kind=table.kind, overlaps="keep"), model, archive)
         row = {
             "task": task.name, "fit": own, "fit_from_csv": fit_score(again, table, task, embedded),
-            "engine": kit, "fit_cpu_seconds": seconds, "engine_cpu_seconds": kit_seconds,
+            "kit": kit, "fit_cpu_seconds": seconds, "kit_cpu_seconds": seconds_of_kit,
             "chosen": fitted.trial.notes[-1],
         }  # fmt: skip
         results.append(row)
@@ -265,7 +288,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--peers", nargs="*", choices=tuple(PEERS), default=list(PEERS), help="of the curves")
     parser.add_argument("--picture", type=Path)
-    parser.add_argument("--no-engine", action="store_true", help="`fit` alone")
+    parser.add_argument("--no-kit", action="store_true", help="`fit` alone")
     parser.add_argument("--json", type=Path, help="rows that it holds already are kept")
     args = parser.parse_args()
     warnings.simplefilter("ignore")

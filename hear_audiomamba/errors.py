@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class AudioMambaError(Exception):
@@ -44,6 +44,26 @@ class TruncatedAudioError(AudioReadError):
 
 class DataError(AudioMambaError, RuntimeError):
     """A folder, manifest or results file is missing, empty, or not what it should be."""
+
+
+class LabelError(DataError):
+    """Labels that cannot be used.
+
+    Args:
+        labels: their file or folder.
+        problems: all that is wrong, each with its file and line.
+    """
+
+    def __init__(self, labels: str, problems: Sequence[str]) -> None:
+        self.labels, self.problems = labels, list(problems)
+        super().__init__("\n  ".join(self.lines(100)))
+
+    def lines(self, most: int) -> list[str]:
+        """Return how many problems there are, and the first `most` of them, one a line."""
+        n = len(self.problems)
+        shown = [" ".join(problem.split()) for problem in self.problems[:most]]
+        more = [f"and {n - most} more"] if n > most else []
+        return [f"{self.labels}: {n} problem{'s' if n > 1 else ''} in these labels", *shown, *more]
 
 
 class OutputError(AudioMambaError, OSError):

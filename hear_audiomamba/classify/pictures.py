@@ -14,6 +14,7 @@ from ..embedding.embedder import AudioEmbedder
 from ..errors import AudioReadError, require
 from ..io.audio import load_audio
 from ..io.files import replacing
+from ..io.names import path_of
 from .predict import Detection
 
 MARGIN_SECONDS = 1.0
@@ -86,7 +87,7 @@ def _draw(label: str, detections: Sequence[Detection], model: AudioEmbedder, pat
         begin = max(0.0, one.start - MARGIN_SECONDS)
         seconds = min(one.end + MARGIN_SECONDS - begin, MOST_SECONDS)
         try:
-            audio = load_audio(one.path, model.sample_rate, start=begin, duration=seconds)
+            audio = load_audio(path_of(one.path), model.sample_rate, start=begin, duration=seconds)
         except AudioReadError as error:
             axes.text(0.5, 0.5, str(error), ha="center", va="center", wrap=True, fontsize=7)
             axes.set_axis_off()

@@ -15,6 +15,7 @@ from urllib.parse import quote
 import numpy as np
 
 from ..io.files import strict_json, write_json, write_text
+from ..io.names import path_of
 from .head import Floats
 from .metrics import ClassScores, Interval
 from .outcome import Fitted, Mistake, Trial
@@ -208,4 +209,4 @@ def _link(path: str, folder: Path) -> str:
         relative = os.path.relpath(path, folder)
     except ValueError:  # another drive
         return Path(path).absolute().as_uri()
-    return quote(relative.replace(os.sep, "/"))
+    return quote(os.fsencode(path_of(relative.replace(os.sep, "/"))))  # the bytes of its name, in any locale

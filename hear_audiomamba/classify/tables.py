@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import ConfigError, require
 from ..io.files import replacing, strict_json, write_text
+from ..io.names import valid_text
 from .predict import Detection
 from .scores import Recording
 
@@ -151,8 +152,8 @@ def write_csv(out: Path, names: Sequence[str], rows: Iterable[Sequence[Any]]) ->
     """Write a CSV file, row by row."""
     with replacing(out) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows(rows)
+        for row in chain([names], rows):
+            writer.writerow([_valid(cell) for cell in row])
 
 
 def write_parquet(
@@ -167,12 +168,18 @@ def write_parquet(
     import pyarrow as arrow
     from pyarrow import parquet
 
-    schema = arrow.schema([(name, arrow.string() if name in texts else arrow.float64()) for name in names])
+    schema = arrow.schema(
+        [(valid_text(name), arrow.string() if name in texts else arrow.float64()) for name in names]
+    )
     with replacing(out) as partial, parquet.ParquetWriter(partial, schema) as writer:
         for rows in pieces:
-            columns = [list(column) for column in zip(*rows)] if rows else [[] for _ in names]
+            columns = [list(map(_valid, column)) for column in zip(*rows)] if rows else [[] for _ in names]
             arrays = [arrow.array(values, field.type) for values, field in zip(columns, schema)]
             writer.write_table(arrow.table(arrays, schema=schema))
+
+
+def _valid(cell: Any) -> Any:
+    return valid_text(cell) if isinstance(cell, str) else cell
 
 
 def _write_json(out: Path, value: Any) -> None:

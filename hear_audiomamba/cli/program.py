@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TextIO
 
-from ..errors import AudioMambaError, did_you_mean, one_line
+from ..errors import AudioMambaError, LabelError, did_you_mean, one_line
 from ..io.process import (
     check_working_folder,
     ending_as_interrupted,
@@ -23,6 +23,7 @@ from ..io.process import (
 )
 
 PROGRAM = "hear-audiomamba"
+_MOST_PROBLEMS = 25  # of labels that are shown
 
 # verb: (one line of help). Each has a module of its name here, with add_arguments(parser) and run(args); a
 # verb of two words has one with an underscore between them.
@@ -66,6 +67,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         with ending_as_interrupted():
             status = _run(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
+        return status
+    except LabelError as error:
+        first, *problems = error.lines(_MOST_PROBLEMS)
+        status = _fail(first, 1)
+        print("\n".join(f"  {problem}" for problem in problems), file=sys.stderr)
         return status
     except AudioMambaError as error:
         return _fail(str(error), 1)

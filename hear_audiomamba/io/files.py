@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, OutputError
+from .names import path_of, valid_text
 
 # What is not complete yet begins with this; `remove_unfinished` knows it by that.
 UNFINISHED = ".writing-"
@@ -77,7 +78,7 @@ def replacing(path: str | Path, *, within: Path | None = None) -> Iterator[Path]
     Raises:
         OutputError: the file cannot be written: no folder, no permission, no space.
     """
-    path = Path(path)
+    path = Path(path_of(os.fspath(path)))
     if path.exists() and not path.is_file() and not path.is_dir():
         with _naming(path):
             yield path
@@ -160,9 +161,9 @@ def remove_unfinished(folder: Path) -> None:
 
 
 def write_text(path: str | Path, text: str, *, within: Path | None = None) -> None:
-    """Write a UTF-8 text file as a whole, its line ends as given; see `replacing`."""
+    """Write a UTF-8 text file as a whole, its line ends as given; see `replacing` and `valid_text`."""
     with replacing(path, within=within) as partial:
-        partial.write_bytes(text.encode("utf-8"))
+        partial.write_bytes(valid_text(text).encode("utf-8"))
 
 
 def write_json(path: str | Path, value: Mapping[str, Any]) -> None:

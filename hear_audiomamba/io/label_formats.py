@@ -12,6 +12,7 @@ from ..errors import DataError, one_line
 from .audio import readable_extensions
 from .files import read_json
 from .manifest import read_rows, with_point
+from .names import path_of
 from .text_tables import read_text
 
 TABLE_EXTENSIONS = frozenset({".csv", ".tsv", ".jsonl", ".parquet"})
@@ -130,6 +131,7 @@ def _table(file: Path, columns: Columns, root: Path) -> Iterator[RawRow]:
 
 def _audio(root: Path, path: str) -> str:
     """Return where an audio file is; backslashes separate folders too, where no file has them in its name."""
+    path = path_of(path)
     full = os.path.join(root, path)
     return full if "\\" not in path or os.path.exists(full) else os.path.join(root, path.replace("\\", "/"))
 
@@ -184,7 +186,7 @@ def _raven(file: Path, lines: list[str], columns: Columns, root: Path, group: bo
 
 
 def _raven_audio(file: Path, row: Mapping[str, str], root: Path) -> str:
-    whole = row.get("Begin Path", "").strip()
+    whole = path_of(row.get("Begin Path", "").strip())
     if whole and os.path.isfile(whole):
         return whole
     name = row.get("Begin File", "").strip() or whole.replace("\\", "/").rsplit("/", 1)[-1]
@@ -269,7 +271,7 @@ def _hear(folder: Path, audio: Path | None) -> Iterator[RawRow]:
     for split in map(str, splits):
         file = folder / f"{split}.json"
         for name, labels in read_json(file).items():
-            where, path = f"{file}, {name}", str(root / split / name)
+            where, path = f"{file}, {name}", str(root / split / path_of(name))
             if metadata.get("embedding_type") != "event":
                 yield RawRow(where, path, ";".join(map(str, labels)) or ";", split=split)
                 continue

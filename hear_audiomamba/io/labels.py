@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..errors import ConfigError, DataError, did_you_mean
+from ..errors import ConfigError, DataError, LabelError, did_you_mean
 from .label_checks import (
     KINDS,
     SPLITS,
@@ -26,24 +26,12 @@ from .label_checks import (
 )
 from .label_formats import Columns, RawRow, read_raw_rows
 from .manifest import with_point
+from .names import valid_text
 
 __all__ = ["SPLITS", "Columns", "Kind", "LabelError", "LabelRow", "LabelTable", "read_labels"]
 
 _OTHER_NAMES = {"validation": "valid", "val": "valid", "dev": "valid", "training": "train", "testing": "test"}
 _FOLD = re.compile(r"(fold[ _-]?)?\d+")
-MOST_SHOWN = 100
-
-
-class LabelError(DataError):
-    """Labels that cannot be used; `problems` holds every one, each with its place."""
-
-    def __init__(self, labels: str, problems: Sequence[str]) -> None:
-        self.problems = list(problems)
-        shown = self.problems[:MOST_SHOWN]
-        more = len(self.problems) - len(shown)
-        count = f"{len(self.problems)} problem{'s' if len(self.problems) > 1 else ''}"
-        lines = [f"{labels}: {count} in these labels", *shown, *([f"and {more} more"] if more else [])]
-        super().__init__("\n  ".join(lines))
 
 
 @dataclass(frozen=True)
@@ -162,7 +150,7 @@ def _parse(row: RawRow, columns: Columns, format: str, problems: list[str]) -> L
     if not row.label:
         return None
     # macOS writes é in the names of folders as two characters, keyboards write it as one.
-    composed = unicodedata.normalize("NFC", row.label)
+    composed = unicodedata.normalize("NFC", valid_text(row.label))
     labels = tuple(dict.fromkeys(text.strip() for text in composed.split(";") if text.strip()))
     start, end = (
         _seconds(row, text, name, problems) for text, name in ((row.start, "start"), (row.end, "end"))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import DataError, did_you_mean, one_line, require
+from .names import path_of
 from .text_tables import csv_rows, not_text
 
 MANIFEST_EXTENSIONS = frozenset({".csv", ".jsonl", ".parquet"})
@@ -231,7 +232,7 @@ def _entry(row: Row, folder: Path) -> Entry:
     if not isinstance(name, str) or not name.strip():
         base, ending = os.path.splitext(os.path.basename(text) if os.path.isabs(text) else text)
         name = base + _stretch(start, duration) + ending
-    return Entry(os.path.join(folder, text), name, start, duration)
+    return Entry(os.path.join(folder, path_of(text)), name, start, duration)
 
 
 def _stretch(start: float, duration: float | None) -> str:

@@ -114,8 +114,10 @@ class AugmentConfig(Config):
     together); `reverb_seconds` the range of the time in which the echo falls by 60 dB. `mixup` is the
     chance that another clip and its labels are mixed in, with a share drawn from a Beta distribution
     with both parameters `mixup_alpha`. `spec_time` and `spec_freq` are the largest widths of SpecAugment's masks,
-    in frames and in mel bins. `spec_noise` adds uniform noise to the normalised spectrogram, at a level drawn below
-    this value. `spec_shift` rotates it in time by fewer frames than this. Both are as SSAST's authors do.
+    in frames and in mel bins. `spec_filter` raises and lowers the mel bins by a random smooth line, at most by this
+    many standard deviations of the clip's spectrogram. `spec_noise` adds uniform noise to the normalised
+    spectrogram, at a level drawn below this value. `spec_shift` rotates it in time by fewer frames than this. Both
+    are as SSAST's authors do.
     """
 
     gain: float = 0.0
@@ -132,6 +134,7 @@ class AugmentConfig(Config):
     mixup_alpha: float = 10.0
     spec_time: int = 0
     spec_freq: int = 0
+    spec_filter: float = 0.0
     spec_noise: float = 0.0
     spec_shift: int = 0
 

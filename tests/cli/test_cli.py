@@ -142,6 +142,17 @@ def test_output_whose_encoding_lacks_a_character(words):
     assert done.stdout and not done.stderr
 
 
+def test_problems_of_labels_are_shown_one_a_line(tmp_path, capsys):
+    """All of them have the line's number; of many, the rest is counted."""
+    table = tmp_path / "labels.csv"
+    table.write_text("path,label\n" + "".join(f"gone{i}.wav,x\n" for i in range(60)))
+    assert main(["fit", str(table), "--out", str(tmp_path / "x.safetensors")]) == 1
+    first, *lines = capsys.readouterr().err.splitlines()
+    assert first == f"hear-audiomamba: error: {table}: 60 problems in these labels"
+    assert lines[0].startswith(f"  {table}, line 2: no such file: ") and lines[-1] == "  and 35 more"
+    assert len(lines) == 26
+
+
 def test_closed_output(monkeypatch):
     """As `>&-` of a shell leaves it, or a program without a window on Windows."""
     monkeypatch.setattr(sys, "stdout", None)

@@ -141,6 +141,19 @@ def test_the_scene_vector_of_a_padded_clip_is_what_the_embedder_gives(noise, poo
         torch.testing.assert_close(scene, model.scene(clip[None, :length])[0], atol=1e-5, rtol=1e-4)
 
 
+def test_spec_filter_moves_each_mel_bin_by_a_smooth_line():
+    torch.manual_seed(0)
+    features = torch.randn(3, 50, 40) * torch.tensor([1.0, 2.0, 5.0])[:, None, None]
+    found = spec_augment(features, torch.rand(3, 6), AugmentConfig(spec_filter=0.5))
+    moved = found - features
+    line = moved.mean(dim=1)
+    assert (moved - line[:, None]).abs().max() < 1e-5  # the same in every frame
+    scale = features.std(dim=(1, 2))[:, None]
+    assert ((line / scale).abs() <= 0.5 + 1e-5).all() and (line / scale).std() > 0.1
+    # From one point to the next, at most 1.0, are (40 - 1) / 5 bins.
+    assert (line / scale).diff(dim=1).abs().max() <= 5 / 39 + 1e-5
+
+
 def test_spec_augment_blanks_one_stretch_each_way():
     features = torch.randn(3, 100, 64)
     chance = torch.tensor(

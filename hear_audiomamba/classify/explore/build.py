@@ -23,6 +23,7 @@ from ...errors import ConfigError, DataError
 from ...io.files import write_text
 from ...io.label_places import labels_of
 from ...io.labels import LabelTable
+from ...io.names import path_of
 from .thumbnails import BANDS, COLUMNS, draw_all, pack
 
 METHODS = ("auto", "pca", "tsne", "umap")
@@ -154,7 +155,7 @@ def _below_one_folder(paths: Sequence[str], folder: Path) -> tuple[str, list[str
     except ValueError:  # several drives
         return "", [path.replace(os.sep, "/") for path in paths], "file:///"
     try:
-        link = quote(os.path.relpath(root, folder).replace(os.sep, "/"))
+        link = quote(os.fsencode(path_of(os.path.relpath(root, folder).replace(os.sep, "/"))))
     except ValueError:  # the page is on another drive
         link = Path(root).as_uri()
     return root.replace(os.sep, "/").rstrip("/") + "/", names, f"{link}/"

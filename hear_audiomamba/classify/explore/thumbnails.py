@@ -14,6 +14,7 @@ from ...config import LogMelConfig
 from ...errors import AudioReadError
 from ...frontends.logmel import LogMel
 from ...io.audio import iter_audio
+from ...io.names import path_of
 
 RATE, BANDS, COLUMNS = 16000, 32, 40
 PIXELS = BANDS * COLUMNS
@@ -89,7 +90,7 @@ def _pieces(
 ) -> Iterator[NDArray[np.float32]]:
     """Yield stretches of a file, in the order of their starts, without going back in it."""
     first = float(starts[0])
-    blocks = iter_audio(path, RATE, start=first, duration=float(ends.max()) - first)
+    blocks = iter_audio(path_of(path), RATE, start=first, duration=float(ends.max()) - first)
     held, at, over = np.zeros(0, np.float32), 0, False
     for start, end in zip(starts - first, ends - first):
         begin, stop = round(start * RATE), round(end * RATE)

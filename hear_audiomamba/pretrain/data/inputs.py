@@ -13,6 +13,8 @@ from ...encoders.base import Encoder
 from ...frontends.base import Frontend
 from ..config import AugmentConfig
 
+_FILTER_POINTS = 6  # spaced evenly on the mel axis, the first and the last bin included
+
 
 def spectrogram(frontend: Frontend, batch: dict[str, Any], n_frames: int) -> Tensor:
     """Return the features of a batch.
@@ -63,16 +65,20 @@ def rows_within(frontend: Frontend, encoder: Encoder, batch: dict[str, Any], n_f
 
 
 def spec_augment(features: Tensor, chance: Tensor, config: AugmentConfig) -> Tensor:
-    """Blank one stretch of frames and one of mel bins in each clip with the clip's mean; add noise and shift.
+    """Filter each clip, blank one stretch of frames and one of mel bins with the clip's mean, add noise and shift.
 
     Args:
         features: `(B, T, F)`.
         chance: `(B, 6)` uniform in [0, 1): width and place in time, width and place in frequency, level of the
             noise, and shift.
-        config: the widest stretches, `spec_time` and `spec_freq`; `spec_noise` and `spec_shift`. 0 is none.
+        config: `spec_filter`; the widest stretches, `spec_time` and `spec_freq`; `spec_noise` and `spec_shift`. 0
+            is none.
 
-    Source: Park et al., SpecAugment, arXiv 1904.08779; noise and shift of SSAST's data loader.
+    Source: Park et al., SpecAugment, arXiv 1904.08779; Nam et al., FilterAugment, arXiv 2110.03282; noise and shift
+        of SSAST's data loader.
     """
+    if config.spec_filter:
+        features = _filtered(features, config.spec_filter)
     for axis, widest, (width, place) in ((1, config.spec_time, (0, 1)), (2, config.spec_freq, (2, 3))):
         if not widest:
             continue
@@ -92,6 +98,17 @@ def spec_augment(features: Tensor, chance: Tensor, config: AugmentConfig) -> Ten
         index = (torch.arange(frames, device=features.device) - moved[:, None]) % frames
         features = features.gather(1, index[:, :, None].expand_as(features))
     return features
+
+
+def _filtered(features: Tensor, most: float) -> Tensor:
+    """Raise and lower the mel bins of each clip by a line through random points, as another microphone would.
+
+    The line lies within `most` standard deviations of the clip's spectrogram.
+    """
+    clips, _, bins = features.shape
+    points = torch.rand(clips, 1, _FILTER_POINTS, device=features.device) * 2 - 1
+    line = F.interpolate(points, bins, mode="linear", align_corners=True)
+    return features + most * features.std(dim=(1, 2), keepdim=True) * line
 
 
 def _fit(features: Tensor, n_frames: int, pad_value: float) -> Tensor:
