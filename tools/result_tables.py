@@ -19,14 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MARKED = re.compile(r"(<!-- table (\S+) -->\n\n).*?(\n<!-- end of table -->)", re.DOTALL)
 Result = dict[str, Any]
 
-# HEAR's own runner on the same embeddings, three seeds: docs/reproducing_weights.md.
-RUNNER = {
-    "drum_strokes": ("accuracy", "0.653 ± 0.007"),
-    "soundfont_pitch": ("accuracy", "0.558 ± 0.011"),
-    "speech_commands_tts": ("accuracy", "0.880 ± 0.004"),
-    "sfx_multilabel": ("mAP", "0.275 ± 0.003"),
-    "sfx_events": ("onset F1, 200 ms", "0.164 ± 0.001"),
-}
+SCORES = {"sfx_multilabel": "mAP", "sfx_events": "onset F1, 200 ms"}
 SIDES = {"pytorch": "PyTorch", "onnx": "ONNX, float32", "int8": "ONNX, eight bits"}
 
 
@@ -71,12 +64,36 @@ def busy(result: Result) -> str:
 
 def classify_scores(result: Result) -> str:
     """Return the table of `benchmarks/classify.py scores`."""
-    found = {row["task"].partition("-")[0]: row for row in result["rows"]}
-    rows = [
-        (f"{task} ({score})", theirs, f"{found[task]['fit']:.3f}", f"{found[task]['fit_cpu_seconds']:.1f} s")
-        for task, (score, theirs) in RUNNER.items()
-    ]
-    return table("task (score), HEAR's runner, `fit`, `fit` processor time", rows)
+    rows = []
+    for row in result["rows"]:
+        task = row["task"].partition("-")[0]
+        kit = ("–",) * 3
+        if row["kit"] is not None:
+            ratio = row["kit_cpu_seconds"] / row["fit_cpu_seconds"]
+            kit = (f"{row['kit']:.3f}", f"{row['kit_cpu_seconds']:.0f} s", f"{ratio:.0f}")
+        name = f"{task} ({SCORES.get(task, 'accuracy')})"
+        seconds = f"{row['fit_cpu_seconds']:.1f} s"
+        rows.append(
+            (name, kit[0], f"{row['fit']:.3f}", f"{row['fit_from_csv']:.3f}", kit[1], seconds, kit[2])
+        )
+    columns = (
+        "task (score); HEAR's runner; `fit`; `fit` from a CSV; runner's time; `fit`'s time; runner ÷ `fit`"
+    )
+    return table(columns, rows, between="; ")
+
+
+def finetuned(result: Result) -> str:
+    """Return the table of `benchmarks/finetune.py`."""
+    scores = [run["accuracy"] for run in result["runs"]]
+    frozen = (f"{result[key]:.3f}" for key in ("frozen", "frozen_more", "frozen_best"))
+    counts = f"{result['train_clips']}, {result['test_clips']}"
+    shown = ", ".join(f"{score:.3f}" for score in scores)
+    row = (result["task"].partition("-")[0], counts, *frozen, shown, f"{statistics.mean(scores):.3f}")
+    columns = (
+        "task; clips to train on, to test on; regression; regression that also has the validation clips; "
+        "regression with the penalty best on the test clips; fine-tuned, a run a seed; mean"
+    )
+    return table(columns, [row], between="; ")
 
 
 def classify_curves(result: Result) -> str:
@@ -175,14 +192,15 @@ TABLES: dict[str, tuple[str, str, Callable[[Result], str]]] = {
     ),
     "classify_scores": ("docs/classifying.md", "classify_scores.json", classify_scores),
     "classify_curves": ("docs/classifying.md", "classify_curves.json", classify_curves),
+    "finetune_soundfont_pitch": ("docs/finetuning.md", "finetune_soundfont_pitch.json", finetuned),
     "exported": ("docs/exporting.md", "exported_xeon_amx.json", exported),
     "without_torch": ("docs/exporting.md", "without_torch.json", without_torch),
 }
 
 
-def table(head: str, rows: Iterable[Sequence[object]]) -> str:
-    """Return a Markdown table; `head` holds the names of the columns, with commas between."""
-    names = head.split(", ")
+def table(head: str, rows: Iterable[Sequence[object]], between: str = ", ") -> str:
+    """Return a Markdown table; `head` holds the names of the columns, with commas or `between` between them."""
+    names = head.split(between)
     lines = [names, ["---"] * len(names), *rows]
     return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
 

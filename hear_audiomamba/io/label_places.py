@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from .label_checks import LabelRow
 from .labels import LabelTable
+from .names import path_of
 
 
 def labels_of(
@@ -29,7 +30,7 @@ def labels_of(
     for row in table.rows:
         if row.labels:
             rows[os.path.realpath(row.path)].append(row)
-    real = {path: os.path.realpath(path) for path in set(paths)}
+    real = {path: os.path.realpath(path_of(path)) for path in set(paths)}
     return [
         _nearest(rows.get(real[path], ()), start, end)
         for path, start, end in zip(paths, starts, ends, strict=True)
