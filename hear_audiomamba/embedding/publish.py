@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .embedder import AudioEmbedder
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
+_MOST_CLASSES = 50
 
 
 def save_pretrained(
@@ -94,6 +95,9 @@ def card(
         f"- Trained on: {sources or 'not said'}.",
         f"- Licence of the weights: {licence or 'not said'}.",
     ]
+    if labels := model.config.labels:
+        more = f" and {len(labels) - _MOST_CLASSES} more" if len(labels) > _MOST_CLASSES else ""
+        lines.append(f"- Classes, for `hear-audiomamba tag`: {', '.join(labels[:_MOST_CLASSES])}{more}.")
     if scores:
         lines += ["", "## HEAR scores", "", "| task | metric | score | runs |", "|---|---|---|---|"]
         lines += [

@@ -21,6 +21,8 @@ from hear_audiomamba.errors import CheckpointError, ConfigError, InputError
 from hear_audiomamba.frontends.base import power_by_products
 from hear_audiomamba.ops import causal_conv1d, selective_scan, selective_scan_2d
 
+from ..tagger import write_tagger
+
 ROOT = Path(__file__).resolve().parents[2]
 FAMILIES = {
     "ssam_tiny": {"depth": 2},
@@ -122,6 +124,16 @@ def test_torch_export_of_a_whole_model(tmp_path):
         agrees(program(audio)[0].detach(), model.scene(audio))
 
 
+def test_a_fine_tuned_file_with_classes_is_exported(tmp_path):
+    file = write_tagger(tmp_path / "fine_tuned.safetensors")
+    assert main(["export", str(file), "--format", "torch-export", "--out", str(tmp_path / "x.pt2")]) == 0
+    model = load_model(file, device="cpu")
+    audio = noise_for(model, 2)
+    scene, embeddings = torch.export.load(tmp_path / "x.pt2").module()(audio)
+    agrees(scene.detach(), model.scene(audio))
+    agrees(embeddings.detach(), model.timestamps(audio)[0])
+
+
 def test_onnx_for_any_number_of_clips(onnx_file):
     from hear_audiomamba.onnx_runtime import OnnxEmbedder
 
@@ -217,6 +229,18 @@ def test_bad_wishes(tmp_path):
     with pytest.raises(ConfigError, match="compat"):
         export_torch(published, tmp_path / "x")
     assert main(["export", "ssam_tiny", "--format", "torch-export", "--int8"]) == 1
+
+
+@pytest.mark.slow
+def test_onnx_of_a_fine_tuned_file_with_classes(tmp_path):
+    pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
+    from hear_audiomamba.onnx_runtime import OnnxEmbedder
+
+    file = write_tagger(tmp_path / "fine_tuned.safetensors")
+    assert main(["export", str(file), "--out", str(tmp_path / "x.onnx")]) == 0
+    model = load_model(file, device="cpu")
+    audio = noise_for(model, 2)
+    agrees(OnnxEmbedder(tmp_path / "x.onnx", threads=1).scene(audio.numpy()), model.scene(audio))
 
 
 @pytest.mark.slow

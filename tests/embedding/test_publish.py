@@ -11,8 +11,11 @@ import pytest
 import torch
 
 from hear_audiomamba import from_pretrained, load_model
+from hear_audiomamba.embedding.tagging import tag_audio
 from hear_audiomamba.errors import CheckpointError, InputError
 from hear_audiomamba.io.download import OFFLINE_VARIABLES
+
+from ..tagger import CLASSES, write_tagger
 
 COMMIT = "c" * 40
 
@@ -139,6 +142,21 @@ def test_a_folder(model, tmp_path, noise):
     assert torch.equal(from_pretrained(folder, device="cpu").scene(audio), model.scene(audio))
     with pytest.raises(InputError, match="scores"):
         model.save_pretrained(tmp_path / "out", scores=tmp_path / "none.json")
+
+
+def test_a_model_with_classes_keeps_them_there_and_back(hub, tmp_path, noise):
+    model = load_model(write_tagger(tmp_path / "fine_tuned.safetensors"), device="cpu")
+    expected = tag_audio(model, noise(1, 8000)[0], 16000)
+    assert expected.labels == CLASSES
+    model.push_to_hub("me/model", token="t", sources="two tones")
+    assert "- Classes, for `hear-audiomamba tag`: high, low|er." in hub.files["README.md"].decode()
+    assert json.loads(hub.files["config.json"])["model"]["labels"] == list(CLASSES)
+    folder = model.save_pretrained(tmp_path / "folder")
+    for back in (from_pretrained("me/model", device="cpu"), from_pretrained(folder, device="cpu")):
+        found = tag_audio(back, noise(1, 8000)[0], 16000)
+        assert found.labels == CLASSES and (found.probabilities == expected.probabilities).all()
+        assert back.config == model.config
+        assert torch.equal(back.scene(noise(2, 16000)), model.scene(noise(2, 16000)))
 
 
 def test_a_hub_that_refuses(hub, model, monkeypatch):
