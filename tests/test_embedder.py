@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hear_audiomamba import get_scene_embeddings, get_timestamp_embeddings, load_model
+from hear_audiomamba import embed_file, get_scene_embeddings, get_timestamp_embeddings, load_model
 from hear_audiomamba.embedding.pooling import smooth_rows
 from hear_audiomamba.errors import AudioMambaError, ConfigError, InputError
 
@@ -219,6 +219,33 @@ def test_bad_audio(small_model, case, function):
     with pytest.raises(InputError, match=message) as caught:
         function(audio, small_model)
     assert isinstance(caught.value, ValueError) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in BAD_AUDIO if case not in ("NaN", "infinity", "16-bit values")]
+)
+def test_bad_audio_for_the_front_end(small_model, case):
+    audio, message = BAD_AUDIO[case]
+    with pytest.raises(InputError, match=message):
+        small_model.features(audio)
+
+
+def test_the_front_end_takes_arrays(small_model, noise):
+    audio = noise(2, 4000)
+    assert torch.equal(small_model.features(audio.numpy().astype(">f4")), small_model.features(audio))
+
+
+def test_numbers_of_numpy_are_numbers(noise):
+    model = load_model(variant="ssam_tiny", depth=np.int64(1), window_seconds=np.float32(1.5), device="cpu")
+    assert model.config.encoder.depth == 1 and model.config.window_seconds == 1.5
+    audio = noise(1, 4000)
+    model.embed(audio, sample_rate=np.int64(16_000))
+    with pytest.raises(InputError, match="has 44100 Hz"):
+        model.embed(audio, sample_rate=np.int32(44_100))
+    with pytest.raises(InputError, match="not a number of samples"):
+        model.embed(audio, sample_rate=np.array("44100"))
+    expected = embed_file(audio, model, sample_rate=22_050)
+    assert np.array_equal(embed_file(audio, model, sample_rate=np.int64(22_050)), expected)
 
 
 def test_what_is_no_model():

@@ -1,6 +1,6 @@
 """Configurations: frozen dataclasses that travel as JSON or YAML, also inside weights files."""
 
-from .base import Config, check_value
+from .base import Config, check_value, is_number
 from .models import (
     AuMConfig,
     FbankPatchConfig,
@@ -32,6 +32,7 @@ __all__ = [
     "SSASTDeiTConfig",
     "check_sizes",
     "check_value",
+    "is_number",
     "load_config",
     "parse_setting",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import numbers
 import types
 import typing
 from collections.abc import Mapping
@@ -93,12 +94,17 @@ def check_value(hint: Any, value: Any, name: str) -> Any:
         return value
     if issubclass(hint, Config):
         return value if isinstance(value, hint) else hint.from_dict(value)
-    if hint in (int, float) and isinstance(value, (int, float)) and not isinstance(value, bool):
-        if hint is float or isinstance(value, int) or value.is_integer():
+    if hint in (int, float) and is_number(value):
+        if hint is float or isinstance(value, numbers.Integral) or float(value).is_integer():
             return hint(value)
     elif isinstance(value, hint) and hint is not int:
         return value
     raise ConfigError(f"{name}: expected {hint.__name__}, got {value!r}")
+
+
+def is_number(value: object) -> bool:
+    """Tell whether a value is a real number, of Python or of NumPy; True and False are none."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def _plain(value: Any) -> Any:

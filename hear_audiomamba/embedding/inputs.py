@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -9,11 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..config import is_number
 from ..errors import InputError
+from ..frontends.inputs import as_batch
 from ..io.audio import PEAK_LIMIT
-
-# An array `(n_samples, n_channels)` reads as very many clips of next to no samples.
-_SHORTEST_BATCH_CLIP, _MANY_TIMES = 400, 10
 
 
 def check_audio(audio: Tensor | NDArray[np.floating]) -> Tensor:
@@ -30,39 +30,13 @@ def check_audio(audio: Tensor | NDArray[np.floating]) -> Tensor:
         InputError: wrong type, dtype or rank, transposed, nothing in it, NaN or infinity, or values
             beyond ±8.
     """
-    if isinstance(audio, np.ndarray):
-        audio = _from_array(audio)
-    if not isinstance(audio, Tensor):
-        raise InputError(
-            "audio: expected a torch.Tensor or a numpy array of shape (n_sounds, n_samples), "
-            f"got {type(audio).__name__}"
-        )
-    if audio.layout != torch.strided or audio.is_nested or audio.device.type == "meta":
-        kind = "nested" if audio.is_nested else f"{audio.layout} on {audio.device}".removeprefix("torch.")
-        raise InputError(f"audio: {kind}, expected a dense tensor with its values: one length for all clips")
-    if not audio.is_floating_point():
-        raise InputError(
-            f"audio: dtype {audio.dtype} is not floating point; scale integer samples to [-1, 1] "
-            "(int16: audio.float() / 32768)"
-        )
-    if audio.dim() != 2:
-        hint = "; add a batch axis with audio[None]" if audio.dim() == 1 else ""
-        raise InputError(f"audio: shape {tuple(audio.shape)}, expected (n_sounds, n_samples){hint}")
-    if audio.shape[0] == 0 or audio.shape[1] == 0:
-        raise InputError(f"audio: shape {tuple(audio.shape)} is empty, expected at least one sample")
-    n_sounds, n_samples = audio.shape
-    if n_samples < _SHORTEST_BATCH_CLIP and n_sounds > max(_MANY_TIMES * n_samples, _SHORTEST_BATCH_CLIP):
-        raise InputError(
-            f"audio: shape {tuple(audio.shape)} would be {n_sounds} clips of {n_samples} samples; "
-            "it looks transposed: pass audio.T"
-        )
-    audio = audio.float()
+    audio = as_batch(audio)
     if torch.compiler.is_compiling():  # a graph must not depend on values, so only shapes are checked in it
         return audio
     audio = audio.contiguous()  # sums of strided values round otherwise
     if torch._C._get_tracing_state() is not None:
         check: Callable[[Tensor, int], Tensor] = torch.jit.script(_of_one_length)  # a trace keeps no `if`
-        audio = check(audio, int(n_samples))
+        audio = check(audio, int(audio.shape[1]))
     peaks = torch.stack([audio.amax(dim=1), -audio.amin(dim=1)]).amax(dim=0)  # NaN passes through
     bad = torch.nonzero(~(peaks <= PEAK_LIMIT)).flatten()
     if len(bad):
@@ -95,23 +69,25 @@ def check_sample_rate(given: object, wanted: int) -> None:
     Raises:
         InputError: it is no rate, or another one.
     """
-    if given is None or given == wanted:
+    if given is None:
         return
-    if isinstance(given, bool) or not isinstance(given, (int, float)) or not given > 0:
-        raise InputError(f"sample_rate: {given!r} is not a number of samples a second")
-    if given == wanted / 1000:
-        raise InputError(f"sample_rate: {given:g} looks like kHz; give {wanted} Hz")
+    rate = as_rate(given)
+    if rate == wanted:
+        return
+    if rate == wanted / 1000:
+        raise InputError(f"sample_rate: {rate:g} looks like kHz; give {wanted} Hz")
     raise InputError(
-        f"sample_rate: the audio has {given:g} Hz, but the model takes {wanted} Hz; "
+        f"sample_rate: the audio has {rate:g} Hz, but the model takes {wanted} Hz; "
         "resample it, as hear_audiomamba.embed_file and load_audio do"
     )
 
 
-def _from_array(audio: NDArray[np.floating]) -> Tensor:
-    if audio.dtype == object or audio.dtype.kind not in "fiub":
-        raise InputError(f"audio: dtype {audio.dtype} is not floating point")
-    if isinstance(audio, np.ma.MaskedArray) and np.ma.is_masked(audio):
-        raise InputError("audio: some samples are masked; fill them, as audio.filled(0) does")
-    if audio.dtype.kind == "f":
-        audio = audio.astype(np.float32 if audio.dtype.itemsize != 4 else "=f4", copy=False)
-    return torch.from_numpy(np.require(audio, requirements=("C", "W")))
+def as_rate(given: object) -> float:
+    """Return a sample rate, Hz, given as a number of Python or NumPy.
+
+    Raises:
+        InputError: it is no positive, finite number.
+    """
+    if not is_number(given) or not 0 < (rate := float(given)) < math.inf:  # type: ignore[arg-type]
+        raise InputError(f"sample_rate: {given!r} is not a number of samples a second")
+    return rate

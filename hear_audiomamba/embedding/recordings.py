@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..io.audio import load_audio
-from .inputs import check_audio
+from .inputs import as_rate, check_audio
 
 Recording = str | os.PathLike[str] | BinaryIO | NDArray[np.floating] | Tensor
 _LOWEST_RATE = 100  # Hz; below this a rate was probably given in kHz
@@ -59,10 +59,9 @@ def to_mono(audio: NDArray[np.floating] | Tensor, given: float | None, wanted: i
         raise InputError(
             f"sample_rate: give the sample rate of these samples in Hz (the model takes {wanted})"
         )
-    if isinstance(given, bool) or not isinstance(given, (int, float)) or not given > 0:
-        raise InputError(f"sample_rate: {given!r} is not a number of samples a second")
-    if given < _LOWEST_RATE:
-        raise InputError(f"sample_rate: {given:g} Hz is too low for sound; is it in kHz?")
+    rate = as_rate(given)
+    if rate < _LOWEST_RATE:
+        raise InputError(f"sample_rate: {rate:g} Hz is too low for sound; is it in kHz?")
     if audio.ndim not in (1, 2):
         raise InputError(
             f"audio: shape {tuple(audio.shape)}, expected (n_samples,) or (n_channels, n_samples)"
@@ -74,9 +73,9 @@ def to_mono(audio: NDArray[np.floating] | Tensor, given: float | None, wanted: i
         )
     channels = check_audio(audio if audio.ndim == 2 else audio[None]).cpu().numpy()
     samples: NDArray[np.floating] = channels.mean(axis=0)
-    if given == wanted:
+    if rate == wanted:
         return samples
     import soxr
 
-    resampled: NDArray[np.floating] = soxr.resample(samples, given, wanted, quality="HQ")
+    resampled: NDArray[np.floating] = soxr.resample(samples, rate, wanted, quality="HQ")
     return resampled if len(resampled) else np.zeros(1, np.float32)

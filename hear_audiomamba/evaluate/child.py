@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -17,6 +18,7 @@ from ..io.files import read_json, write_json
 EXIT_VARIABLE = "AUDIOMAMBA_EXIT_WITH_PARENT"
 PROGRESS_VARIABLE = "AUDIOMAMBA_PROGRESS_FILE"
 _PROGRESS_SECONDS = 1.0
+_LEAST_FREE = 2**16
 
 # Steps of training allocate and free the same few megabytes over and over. By default the C library hands such blocks
 # back to the system each time and the next step pays for fresh pages: 30 % of the time of small models.
@@ -131,10 +133,14 @@ class Children:
 
 
 def log_tail(log: Path) -> str:
-    """Return the last line of a log that says something, for a message."""
+    """Return the last line of a log that says something, or that the disk is full, for a message."""
     try:
         lines = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n").splitlines()
     except OSError:
         return "no log"
     said = [line.strip() for line in lines if line.strip()]
-    return said[-1][:300] if said else "the log is empty"
+    if said:
+        return said[-1][:300]
+    # A full disk takes neither what the process made nor its word on why it ended.
+    full = shutil.disk_usage(log.parent).free < _LEAST_FREE
+    return f"no space left on the disk of {log.parent}" if full else "the log is empty"

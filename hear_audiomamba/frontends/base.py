@@ -6,10 +6,13 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..errors import ConfigError
+from .inputs import as_batch
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -90,16 +93,19 @@ class Frontend(nn.Module):
         """Return what the encoder takes, `(B, T, n_mels)`, of what `log_mel` gives for whole clips."""
         raise NotImplementedError
 
-    def forward(self, audio: Tensor) -> Tensor:
+    def forward(self, audio: Tensor | NDArray[np.floating]) -> Tensor:
         """Return the normalised spectrogram.
 
         Args:
-            audio: `(B, S)` waveforms in [-1, 1] at `sample_rate`, S ≥ 1.
+            audio: `(B, S)` waveforms in [-1, 1] at `sample_rate`, S ≥ 1; a tensor or an array.
 
         Returns:
             `(B, T, n_mels)` float32.
+
+        Raises:
+            InputError: see `frontends.inputs.as_batch`.
         """
-        return self.normalize(self.log_mel(audio.to(self.window.device)))
+        return self.normalize(self.log_mel(as_batch(audio).to(self.window.device)))
 
 
 def power_by_products(frames: Tensor, n_fft: int) -> Tensor:

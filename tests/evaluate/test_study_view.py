@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from rich.console import Console
 
 from hear_audiomamba.cli import main
 from hear_audiomamba.cli.study_view import StudyView
-from hear_audiomamba.evaluate.child import read_progress, tell_progress
+from hear_audiomamba.evaluate.child import log_tail, read_progress, tell_progress
 from hear_audiomamba.evaluate.study.cell import Cell, Step
 from hear_audiomamba.evaluate.study.suite import Entrant
 from hear_audiomamba.evaluate.tasks.check import TaskCheck
@@ -83,3 +84,16 @@ def test_a_failed_step_names_its_log(
     log = tmp_path / "out" / "logs" / "broken" / "tones-v1" / "embeddings.log"
     assert f"ValueError: the reason is here (log: {log})" in said
     assert "the reason is here" in log.read_text()
+
+
+def test_a_step_that_a_full_disk_ended_says_so_though_its_log_took_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "embeddings.log"
+    log.touch()
+    assert log_tail(log) == "the log is empty"
+    of_disk = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: of_disk._replace(free=4095))
+    assert log_tail(log) == f"no space left on the disk of {tmp_path}"
+    log.write_text("error: a.wav: not audio\n")
+    assert log_tail(log) == "error: a.wav: not audio"
