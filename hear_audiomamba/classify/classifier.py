@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import CheckpointError, DataError, one_line
 from ..io.files import replacing
+from ..io.tensors import system_errors
 from .calibrate import choose_thresholds, fit_calibration
 from .folds import make_folds
 from .head import Calibration, Floats, Head, Layer, to_probabilities
@@ -160,7 +161,7 @@ class AudioClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         }
         meaning = {"classes": classes, "parameters": parameters, "strength": self.strength_}
         arrays = {name: np.ascontiguousarray(value, np.float32) for name, value in arrays.items()}
-        with replacing(path) as partial:
+        with replacing(path) as partial, system_errors():
             save_file(arrays, partial, {_KEY: json.dumps(meaning)})
 
     @classmethod

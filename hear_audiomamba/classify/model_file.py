@@ -16,6 +16,7 @@ from ..embedding.embedder import AudioEmbedder
 from ..errors import CheckpointError, DataError, one_line
 from ..io.files import replacing
 from ..io.label_checks import KINDS
+from ..io.tensors import system_errors
 from .events import EventSettings
 from .head import Calibration, Head, Layer
 
@@ -124,7 +125,7 @@ def save_classifier(classifier: Classifier, path: str | Path) -> None:
         "events": classifier.events.to_dict(), "facts": classifier.facts,
     }  # fmt: skip
     arrays = {name: np.ascontiguousarray(value, np.float32) for name, value in tensors.items()}
-    with replacing(path) as partial:
+    with replacing(path) as partial, system_errors():
         save_file(arrays, partial, {KEY: json.dumps(meaning, sort_keys=True)})
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 
 from ..errors import DataError
 from .tasks_words import StepProgress, add_folder, add_jobs
@@ -23,15 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from ..evaluate.tasks.archives import Source
     from ..evaluate.tasks.catalogue import choose_tasks
-    from ..evaluate.tasks.demo import DEMO, DEMO_TASKS
+    from ..evaluate.tasks.demo import DEMO, copy_demo
     from ..evaluate.tasks.get import Fetcher
 
     names = list(args.names)
     if DEMO in names:
         names.remove(DEMO)
-        for task in sorted(p for p in DEMO_TASKS.iterdir() if p.is_dir()):
-            shutil.copytree(task, args.tasks_dir / task.name, dirs_exist_ok=True)
-            print(f"{task.name}: copied to {args.tasks_dir}")
+        for task in copy_demo(args.tasks_dir):
+            print(f"{task}: copied to {args.tasks_dir}")
         if not names:
             return 0
     progress = StepProgress()

@@ -31,7 +31,8 @@ def check_audio(audio: Tensor | NDArray[np.floating]) -> Tensor:
             beyond ±8.
     """
     audio = as_batch(audio)
-    if torch.compiler.is_compiling():  # a graph must not depend on values, so only shapes are checked in it
+    # A graph must not depend on values, nor may one clip of `torch.func.vmap`: only shapes are checked there.
+    if torch.compiler.is_compiling() or _is_mapped(audio):
         return audio
     audio = audio.contiguous()  # sums of strided values round otherwise
     if torch._C._get_tracing_state() is not None:
@@ -50,6 +51,15 @@ def check_audio(audio: Tensor | NDArray[np.floating]) -> Tensor:
             f"audio: row {row} reaches {peak:.4g}; samples must lie in [-1, 1] (int16 values: divide by 32768)"
         )
     return audio
+
+
+def _is_mapped(audio: Tensor) -> bool:
+    """Tell whether a tensor stands for one clip of many, in `torch.func.vmap`."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(audio):
+        if torch._C._functorch.is_batchedtensor(audio):
+            return True
+        audio = torch._C._functorch.get_unwrapped(audio)
+    return False
 
 
 def _of_one_length(audio: Tensor, n_samples: int) -> Tensor:

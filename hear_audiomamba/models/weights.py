@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..config import ModelConfig
 from ..errors import CheckpointError
 from ..io.files import replacing
+from ..io.tensors import system_errors
 from .catalogue import METADATA_KEY
 from .families import config_from_dict
 
@@ -69,7 +70,7 @@ def save_weights(
     # Cloned, since safetensors stores no two tensors that share memory.
     tensors = {key: value.clone().contiguous() for key, value in tensors.items()}
     metadata = {METADATA_KEY: json.dumps({"config": config.to_dict(), "notes": dict(notes or {})})}
-    with replacing(path) as partial:
+    with replacing(path) as partial, system_errors():
         # As the user's umask wants it; safetensors puts a private file in its place.
         mode = partial.stat().st_mode
         save_file(tensors, partial, metadata)

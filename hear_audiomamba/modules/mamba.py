@@ -186,13 +186,13 @@ class MambaMixer(nn.Module):
     def _directions(self) -> tuple[Direction, ...]:
         """Return the parameters of the directions that have parameters of their own: one or two."""
         ahead = Direction(
-            self.conv1d.weight, self.conv1d.get_parameter("bias"), self.x_proj.weight,
+            self.conv1d.weight, _bias_of(self.conv1d), self.x_proj.weight,
             self.dt_proj.weight, self.dt_proj.bias, self.A_log, self.D,
         )  # fmt: skip
         if self.bidirectional != "v2":
             return (ahead,)
         back = Direction(
-            self.conv1d_b.weight, self.conv1d_b.get_parameter("bias"), self.x_proj_b.weight,
+            self.conv1d_b.weight, _bias_of(self.conv1d_b), self.x_proj_b.weight,
             self.dt_proj_b.weight, self.dt_proj_b.bias, self.A_b_log, self.D_b,
         )  # fmt: skip
         return ahead, back
@@ -213,6 +213,12 @@ class MambaMixer(nn.Module):
             x, delta, prepared(_decay_rates, way.a_log), b, c, way.d.float(), z, way.dt_bias.float(), True,
             reverse=reverse, backend=self.backend,
         )  # fmt: skip
+
+
+def _bias_of(conv: nn.Conv1d) -> Tensor:
+    # Not `get_parameter`: `torch.func.functional_call` puts tensors that are no parameters in its place.
+    assert conv.bias is not None
+    return conv.bias
 
 
 def _decay_rates(a_log: Tensor) -> Tensor:

@@ -379,3 +379,22 @@ def test_audio_without_plain_values_is_refused(noise):
 def test_sizes_that_no_model_can_have_are_refused(name, options):
     with pytest.raises(ConfigError, match=next(iter(options))):
         load_model(variant=name, **options)
+
+
+@pytest.mark.parametrize("variant", ["ssam_tiny", "ssamba_tiny", "ssast_tiny"])
+def test_gradients_of_each_clip_by_functional_calls(variant: str, noise) -> None:
+    model = load_model(variant=variant, depth=2, device="cpu")
+    audio = noise(3, 8000)
+    each = torch.func.vmap(lambda clip: model.embed(clip[None])[0])(audio)
+    assert (each - model.embed(audio)).abs().max() < 1e-5
+
+    def loss(weights: dict[str, torch.Tensor], clip: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(model, weights, (clip[None],)).square().sum()
+
+    weights = {name: weight.detach() for name, weight in model.named_parameters()}
+    made = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(weights, audio)
+    model.zero_grad()
+    model.embed(audio[1:2]).square().sum().backward()
+    for name, weight in model.named_parameters():
+        found = made[name][1]
+        assert weight.grad is None or (found - weight.grad).norm() <= 1e-3 * weight.grad.norm() + 1e-6, name

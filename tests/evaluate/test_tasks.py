@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -330,3 +331,19 @@ def test_the_list_and_the_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert all(task in said for task in hear_task_list()) and "demo_notes-v1.0" in said
     assert main(["tasks", "get", "demo", "--tasks-dir", str(tmp_path)]) == 0
     assert main(["tasks", "check", "--tasks-dir", str(tmp_path)]) == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits on the size of files are POSIX")
+def test_a_disk_too_full_for_the_demo_is_one_line_and_the_command_goes_on(tmp_path: Path) -> None:
+    limited = (
+        "import resource, signal, sys; from hear_audiomamba.cli import main; signal.signal(signal.SIGXFSZ, "
+        "signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY)); "
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    words = ["tasks", "get", "demo", "--tasks-dir", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-c", limited, *words], capture_output=True, text=True, timeout=900
+    )
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert re.search(r"error: .*\.\w+: cannot be written: File too large", done.stderr)
+    assert main(words) == 0 and main(["tasks", "check", "--tasks-dir", str(tmp_path)]) == 0

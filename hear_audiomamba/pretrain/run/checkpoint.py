@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from ...config import ModelConfig
 from ...errors import CheckpointError
 from ...io.files import remove_unfinished, replacing, replacing_folder, write_text
+from ...io.tensors import system_errors
 from ...models.weights import read_safetensors, save_weights
 from .optim import WeightAverage
 
@@ -98,7 +99,7 @@ class Checkpoints:
         """
         target = self.path(step)
         try:
-            with replacing_folder(target) as folder:
+            with replacing_folder(target) as folder, system_errors():
                 tensors = {f"state/{k}": v for k, v in objective.state_dict().items()}
                 kept = dict(objective.state_dict())
                 if average is not None:
