@@ -109,11 +109,14 @@ EXTRAS["test"] = sorted(
     | {*EXTRAS["decode"], *EXTRAS["evaluate"], *EXTRAS["pretrain"]}
 )
 
+# Links in the README lead to files beside it, which a package index does not have: there, the words stand alone.
+RELATIVE_LINK = re.compile(r"\[([^\]]+)\]\((?!https?:)[^)]*\)")
+
 setup(
     name="hear_audiomamba",
     version=re.search(r'__version__ = "(.+)"', (HERE / "hear_audiomamba/__init__.py").read_text())[1],
     description="Audio embeddings from Mamba models, and the HEAR benchmark, on any machine",
-    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description=RELATIVE_LINK.sub(r"\1", (HERE / "README.md").read_text(encoding="utf-8")),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE"],
