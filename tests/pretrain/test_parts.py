@@ -144,7 +144,7 @@ def test_the_scene_vector_of_a_padded_clip_is_what_the_embedder_gives(noise, poo
 def test_spec_filter_moves_each_mel_bin_by_a_smooth_line():
     torch.manual_seed(0)
     features = torch.randn(3, 50, 40) * torch.tensor([1.0, 2.0, 5.0])[:, None, None]
-    found = spec_augment(features, torch.rand(3, 6), AugmentConfig(spec_filter=0.5))
+    found = spec_augment(features, torch.rand(3, 12), AugmentConfig(spec_filter=0.5))
     moved = found - features
     line = moved.mean(dim=1)
     assert (moved - line[:, None]).abs().max() < 1e-5  # the same in every frame

@@ -90,7 +90,7 @@ class Crops(Dataset[dict[str, Any]]):
         if self.targets is not None:
             for name, row in self.targets.rows(index).items():
                 sample[f"target_{name}"] = row
-        sample["chance"] = rng.random(6).astype(np.float32)  # for decisions on the training device
+        sample["chance"] = rng.random(12).astype(np.float32)  # for decisions on the training device
         sample["skipped"] = skipped
         return sample
 

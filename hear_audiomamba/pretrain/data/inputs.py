@@ -13,8 +13,6 @@ from ...encoders.base import Encoder
 from ...frontends.base import Frontend
 from ..config import AugmentConfig
 
-_FILTER_POINTS = 6  # spaced evenly on the mel axis, the first and the last bin included
-
 
 def spectrogram(frontend: Frontend, batch: dict[str, Any], n_frames: int) -> Tensor:
     """Return the features of a batch.
@@ -69,8 +67,8 @@ def spec_augment(features: Tensor, chance: Tensor, config: AugmentConfig) -> Ten
 
     Args:
         features: `(B, T, F)`.
-        chance: `(B, 6)` uniform in [0, 1): width and place in time, width and place in frequency, level of the
-            noise, and shift.
+        chance: `(B, 12)` uniform in [0, 1): width and place in time, width and place in frequency, level of the
+            noise, shift, and six points of the filter.
         config: `spec_filter`; the widest stretches, `spec_time` and `spec_freq`; `spec_noise` and `spec_shift`. 0
             is none.
 
@@ -78,7 +76,7 @@ def spec_augment(features: Tensor, chance: Tensor, config: AugmentConfig) -> Ten
         of SSAST's data loader.
     """
     if config.spec_filter:
-        features = _filtered(features, config.spec_filter)
+        features = _filtered(features, chance[:, 6:], config.spec_filter)
     for axis, widest, (width, place) in ((1, config.spec_time, (0, 1)), (2, config.spec_freq, (2, 3))):
         if not widest:
             continue
@@ -100,14 +98,13 @@ def spec_augment(features: Tensor, chance: Tensor, config: AugmentConfig) -> Ten
     return features
 
 
-def _filtered(features: Tensor, most: float) -> Tensor:
+def _filtered(features: Tensor, chance: Tensor, most: float) -> Tensor:
     """Raise and lower the mel bins of each clip by a line through random points, as another microphone would.
 
-    The line lies within `most` standard deviations of the clip's spectrogram.
+    The line lies within `most` standard deviations of the clip's spectrogram. Its points, `chance`, are spaced evenly
+    on the mel axis, the first and the last bin included.
     """
-    clips, _, bins = features.shape
-    points = torch.rand(clips, 1, _FILTER_POINTS, device=features.device) * 2 - 1
-    line = F.interpolate(points, bins, mode="linear", align_corners=True)
+    line = F.interpolate(chance[:, None] * 2 - 1, features.shape[2], mode="linear", align_corners=True)
     return features + most * features.std(dim=(1, 2), keepdim=True) * line
 
 
