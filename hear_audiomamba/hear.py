@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import threading
 import warnings
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -33,6 +34,7 @@ from .ops.forks import one_thread_after_fork
 
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?(:(?P<file>[\w./-]+))?")
 _SEED = 20240602
+_SEEDING = threading.Lock()  # the generator is the whole process's
 _FILE_ENDINGS = {".safetensors", ".pth", ".pt", ".ckpt", ".bin", *AUDIO_EXTENSIONS}
 
 
@@ -96,7 +98,7 @@ def load_model(
             stacklevel=2,
         )
     one_thread_after_fork()
-    with torch.random.fork_rng(devices=[]):
+    with _SEEDING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
         features, encoder = build_modules(config, "cpu")
     if state is not None:

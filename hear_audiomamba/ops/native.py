@@ -47,6 +47,11 @@ class View(ctypes.Structure):
         return cls(tensor.data_ptr(), DTYPES[tensor.dtype], strides[0], strides[1], group)
 
 
+def float_buffer(*shape: int) -> Tensor:
+    """Return memory for a kernel's float32 results, whatever the program's default type and device are."""
+    return torch.empty(shape, dtype=torch.float32, device="cpu")
+
+
 _KINDS: dict[str, Any] = {
     "size": ctypes.c_int64,
     "view": View,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import warnings
 from collections import Counter
 
@@ -90,6 +91,34 @@ def test_the_programs_default_type_changes_nothing(name, noise):
         assert one.dtype == other.dtype == torch.float32
         torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
     assert streamed[0].embedding.dtype == torch.float32
+
+
+@pytest.mark.parametrize("default", [torch.float64, torch.float16, "meta"])
+@pytest.mark.parametrize("name", ["ssam_tiny_200_16x4", "hiermamba_tiny"])
+def test_gradients_do_not_depend_on_the_programs_defaults(name, default, noise):
+    model, audio = quick(name), noise(1, 8000)
+    wanted = torch.autograd.grad(model(audio).square().sum(), list(model.parameters()), allow_unused=True)
+    set_default = torch.set_default_device if default == "meta" else torch.set_default_dtype
+    set_default(default)
+    try:
+        found = torch.autograd.grad(model(audio).square().sum(), list(model.parameters()), allow_unused=True)
+    finally:
+        set_default("cpu" if default == "meta" else torch.float32)
+    for one, other in zip(wanted, found, strict=True):
+        assert (one is None) == (other is None)
+        assert one is None or torch.equal(one, other)
+
+
+def test_models_loaded_by_several_threads_are_the_same(noise):
+    audio, loaded = noise(1, 4000), []
+    threads = [threading.Thread(target=lambda: loaded.append(quick("ssamba_tiny"))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(loaded) == 4
+    for model in loaded[1:]:
+        assert torch.equal(model.scene(audio), loaded[0].scene(audio))
 
 
 @pytest.mark.parametrize("name", QUICK)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .. import native
 from ..eager import plain_call
-from ..native import ConvArgs, ConvGradients, View, parameter, pointer, readable
+from ..native import ConvArgs, ConvGradients, View, float_buffer, parameter, pointer, readable
 
 MAX_TAPS = 16
 Optional = Tensor | None
@@ -82,9 +82,9 @@ def _backward(
     batch, _, channels = x.shape
     dy_rows = readable(dy)
     dx = torch.empty_like(x, memory_format=torch.contiguous_format)
-    dweight = torch.empty((batch, *weight.shape))
-    dbias = torch.empty((batch, channels))
-    dinitial = torch.empty((0,) if initial_state is None else initial_state.shape)
+    dweight = float_buffer(batch, *weight.shape)
+    dbias = float_buffer(batch, channels)
+    dinitial = float_buffer(*((0,) if initial_state is None else initial_state.shape))
     gradients = ConvGradients(
         dy=View.of(dy_rows),
         dx=View.of(dx),

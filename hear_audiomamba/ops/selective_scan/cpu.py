@@ -14,7 +14,17 @@ from torch import Tensor
 
 from .. import native
 from ..eager import plain_call, records_gradients, traced
-from ..native import BLOCK, MAX_STATES, ScanArgs, ScanGradients, View, parameter, pointer, readable
+from ..native import (
+    BLOCK,
+    MAX_STATES,
+    ScanArgs,
+    ScanGradients,
+    View,
+    float_buffer,
+    parameter,
+    pointer,
+    readable,
+)  # fmt: skip
 from .arguments import SCHEMA, TENSORS, Optional, Scan
 
 
@@ -133,9 +143,9 @@ def _backward(dy: Tensor, dlast: Tensor, checkpoints: Tensor, *given: Any) -> li
     du = u.new_empty(u.shape, dtype=_map_dtype(inputs))
     ddelta = delta.new_empty(delta.shape)
     dz = _empty_like(z, u)
-    slabs = torch.empty((2, _splits(sizes), *B.shape))
-    dA = torch.empty((batch, parameters, sizes["states"]))
-    dD, dbias = torch.empty((2, batch, parameters))
+    slabs = float_buffer(2, _splits(sizes), *B.shape)
+    dA = float_buffer(batch, parameters, sizes["states"])
+    dD, dbias = float_buffer(2, batch, parameters)
     dinitial = _empty_like(initial_state, A)
     dy_rows, dlast_rows = readable(dy), parameter(dlast)
     gradients = ScanGradients(
