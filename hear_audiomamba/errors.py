@@ -119,6 +119,20 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def shown(value: object, most: int = 80) -> str:
+    """Return what a caller gave as part of one line, however long or wide it is.
+
+    Args:
+        value: anything.
+        most: characters to return.
+    """
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # of an int with more digits than Python prints
+        text = f"a very large {type(value).__name__}"
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return the end of an error message that points to the nearest known names.
 

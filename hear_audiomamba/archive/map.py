@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from ..config import check_whole
 from ..errors import ConfigError, DataError, require
 from ..io.files import replacing, write_text
 from ..io.label_places import labels_of
@@ -48,13 +49,14 @@ def draw_map(
 
     Raises:
         DataError: fewer than three clips. MissingPackageError: a library is not installed.
-        ConfigError: the method or the picture's ending is not known.
+        ConfigError: the method or the picture's ending is not known. InputError: a number is not allowed.
     """
     picture = Path(picture)
     if method not in METHODS:
         raise ConfigError(f"method: {method!r} is not one of {', '.join(map(repr, METHODS))}")
     if picture.suffix not in (".png", ".svg", ".pdf"):
         raise ConfigError(f"{picture}: a picture's name ends in .png, .svg or .pdf")
+    limit, seed = check_whole(limit, "limit", least=3), check_whole(seed, "seed", least=0)
     given = [folders] if isinstance(folders, (str, Path)) else list(folders)
     table, name = read_all_scenes(*given), ", ".join(map(str, given))
     if len(table) < 3:

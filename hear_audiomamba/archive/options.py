@@ -41,6 +41,7 @@ class EmbedOptions(Config):
     shard_sources: int = 512
 
     def __post_init__(self) -> None:
+        self.check_types()
         if not (self.scene or self.timestamps):
             raise ConfigError("nothing to make: choose scene embeddings, timestamps, or both")
         if self.columns != "default" and self.format not in ("parquet", "csv"):

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from ..config import check_value
 from ..embedding.embedder import AudioEmbedder
 from ..errors import ConfigError, DataError, OutputError, require
 from .clips import SourceJob
@@ -61,8 +62,14 @@ class Resources:
     keep_truncated: bool = False
 
     def __post_init__(self) -> None:
-        if self.workers is not None and not 0 <= self.workers <= MOST_WORKERS:
-            raise ConfigError(f"workers: {self.workers}, expected 0 to {MOST_WORKERS}")
+        if isinstance(self.devices, str):
+            raise ConfigError(f"devices: expected a list of names, got {self.devices!r}")
+        workers = check_value(int | None, self.workers, "workers")
+        if workers is not None and not 0 <= workers <= MOST_WORKERS:
+            raise ConfigError(f"workers: {workers}, expected 0 to {MOST_WORKERS}")
+        share = check_value(tuple[int, int] | None, self.share, "share")
+        object.__setattr__(self, "workers", workers)
+        object.__setattr__(self, "share", share)
         if self.share is not None and not 0 <= self.share[0] < self.share[1]:
             raise ConfigError(f"share: {self.share[0]} of {self.share[1]}, expected 0 ≤ i < n")
 

@@ -11,13 +11,15 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 
+from ..config import check_whole
 from ..embedding.embedder import AudioEmbedder
-from ..errors import DataError, InputError, require
+from ..errors import DataError, InputError, one_line, require, shown
 from ..io.audio import duration_of, load_audio
 from .read import read_archives, read_scenes
 from .run import weights_hash
 
 Metric = Literal["cosine", "euclidean"]
+METRICS = ("cosine", "euclidean")
 ENGINES = ("exact", "faiss", "usearch")
 _STRETCH = re.compile(r"(?P<path>.+)@(?P<start>\d*\.?\d+)-(?P<end>\d*\.?\d+)")
 
@@ -92,8 +94,7 @@ def search(
     engine: Literal["exact", "faiss", "usearch"] = "exact",
 ) -> list[Hit]:
     """Find the clips nearest to one query in one folder; see `search_all`."""
-    query = np.asarray(query, dtype=np.float32)
-    return search_all(query[None], [folder], count, metric, engine)[0]
+    return search_all(_vectors(query, "query", 1)[None], [folder], count, metric, engine)[0]
 
 
 def search_all(
@@ -119,11 +120,15 @@ def search_all(
     Raises:
         DataError: no embeddings, or folders of different models.
         MissingPackageError: the engine is not installed.
-        InputError: the queries' width is not that of the folder, or `count` < 1.
+        InputError: queries that are not finite or not as wide as the folder's embeddings, `count` < 1, or an
+            unknown metric or engine.
     """
-    queries = np.asarray(queries, dtype=np.float32)
-    if count < 1:
-        raise InputError(f"count: {count}, expected at least 1")
+    queries = _vectors(queries, "queries", 2)
+    count = check_whole(count, "count")
+    if metric not in METRICS:
+        raise InputError(f"metric: {shown(metric)} is not one of {', '.join(map(repr, METRICS))}")
+    if engine not in ENGINES:
+        raise InputError(f"engine: {shown(engine)} is not one of {', '.join(map(repr, ENGINES))}")
     best: list[list[tuple[float, int, Hit]]] = [[] for _ in queries]
     n_seen = 0
     for table in read_archives(folders):
@@ -140,6 +145,18 @@ def search_all(
             del own[count:]
         n_seen += len(table)
     return [[hit for _, _, hit in own] for own in best]
+
+
+def _vectors(given: object, name: str, n_axes: int) -> np.ndarray:
+    try:
+        vectors = np.asarray(given, dtype=np.float32)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise InputError(f"{name}: not an array of numbers: {one_line(error)}") from None
+    if vectors.ndim != n_axes:
+        raise InputError(f"{name}: shape {vectors.shape}, expected {'(K,)' if n_axes == 1 else '(Q, K)'}")
+    if not np.isfinite(vectors).all():
+        raise InputError(f"{name}: holds NaN or infinity; must be finite")
+    return vectors
 
 
 def seconds_of(hit: Hit) -> tuple[float, float]:
@@ -179,7 +196,7 @@ def _nearest(
         distances = np.stack([np.asarray(own.distances) for own in matches])
         top = np.stack([np.asarray(own.keys) for own in matches]).astype(np.int64)
         return (1 - distances if metric == "cosine" else -np.sqrt(distances)), top
-    raise InputError(f"engine: {engine!r} is not one of {', '.join(map(repr, ENGINES))}")
+    raise AssertionError(engine)
 
 
 def _scores(query: np.ndarray, rows: np.ndarray, metric: Metric) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Configurations: frozen dataclasses that travel as JSON or YAML, also inside weights files."""
 
-from .base import Config, check_value, is_number
+from .base import Config, check_value
 from .models import (
     AuMConfig,
     FbankPatchConfig,
@@ -15,6 +15,7 @@ from .models import (
     SSASTDeiTConfig,
     check_sizes,
 )
+from .numbers import check_number, check_whole, plain_number
 from .text import load_config, parse_setting
 
 __all__ = [
@@ -30,9 +31,11 @@ __all__ = [
     "SSAMConfig",
     "SSASTConfig",
     "SSASTDeiTConfig",
+    "check_number",
     "check_sizes",
     "check_value",
-    "is_number",
+    "check_whole",
     "load_config",
     "parse_setting",
+    "plain_number",
 ]

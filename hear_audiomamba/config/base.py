@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import numbers
 import types
 import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from ..errors import ConfigError, did_you_mean
+from ..errors import ConfigError, did_you_mean, shown
+from .numbers import plain_number
 
 C = TypeVar("C", bound="Config")
 
@@ -51,6 +51,17 @@ class Config:
             raise ConfigError(f"{cls.__name__}: missing {', '.join(missing)}")
         return cls(**given)
 
+    def check_types(self) -> None:
+        """Hold the fields to their types, and bring numbers of other libraries to Python's.
+
+        Raises:
+            ConfigError: a value has the wrong type.
+        """
+        for name, hint in typing.get_type_hints(type(self)).items():
+            object.__setattr__(
+                self, name, check_value(hint, getattr(self, name), f"{type(self).__name__}.{name}")
+            )
+
     def replace(self: C, **changes: Any) -> C:
         """Return a copy with some fields changed; an unknown name or wrong type is a ConfigError."""
         kept = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
@@ -60,7 +71,8 @@ class Config:
 def check_value(hint: Any, value: Any, name: str) -> Any:
     """Return a setting's value as the type that `hint` asks for.
 
-    Lists become tuples, whole floats become ints, ints become floats, mappings become configurations.
+    Lists become tuples, whole floats become ints, ints become floats, mappings become configurations, and
+    numbers of other libraries Python's.
 
     Args:
         hint: a class, `Literal`, `tuple`, `dict`, or one of these or None.
@@ -75,36 +87,35 @@ def check_value(hint: Any, value: Any, name: str) -> Any:
         (inner,) = set(parts) - {type(None)}
         return None if value is None else check_value(inner, value, name)
     if kind is typing.Literal:
-        if value not in parts:
+        if not isinstance(value, (str, int, type(None))) or value not in parts:
             allowed = ", ".join(map(repr, parts))
-            raise ConfigError(f"{name}: {value!r} is not allowed; use one of {allowed}")
+            raise ConfigError(f"{name}: {shown(value)} is not allowed; use one of {allowed}")
         return value
     if kind is tuple:
         if not isinstance(value, (list, tuple)):
-            raise ConfigError(f"{name}: expected a list, got {value!r}")
+            raise ConfigError(f"{name}: expected a list, got {shown(value)}")
         inners = parts[:1] * len(value) if parts[-1] is Ellipsis else parts
         if len(inners) != len(value):
-            raise ConfigError(f"{name}: expected {len(inners)} values, got {value!r}")
+            raise ConfigError(f"{name}: expected {len(inners)} values, got {shown(value)}")
         return tuple(check_value(inner, item, name) for inner, item in zip(inners, value))
     if kind is dict:
         if not isinstance(value, Mapping):
-            raise ConfigError(f"{name}: expected a mapping, got {value!r}")
+            raise ConfigError(f"{name}: expected a mapping, got {shown(value)}")
         return {str(key): check_value(parts[1], item, f"{name}.{key}") for key, item in value.items()}
     if hint is Any:
         return value
     if issubclass(hint, Config):
         return value if isinstance(value, hint) else hint.from_dict(value)
-    if hint in (int, float) and is_number(value):
-        if hint is float or isinstance(value, numbers.Integral) or float(value).is_integer():
-            return hint(value)
-    elif isinstance(value, hint) and hint is not int:
+    if hint in (int, float):
+        number = plain_number(value)
+        whole = isinstance(number, int) or (
+            number is not None and number.is_integer() and abs(number) < 2**63
+        )
+        if number is not None and (hint is float or whole):
+            return hint(number)
+    elif isinstance(value, hint):
         return value
-    raise ConfigError(f"{name}: expected {hint.__name__}, got {value!r}")
-
-
-def is_number(value: object) -> bool:
-    """Tell whether a value is a real number, of Python or of NumPy; True and False are none."""
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+    raise ConfigError(f"{name}: expected {hint.__name__}, got {shown(value)}")
 
 
 def _plain(value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -10,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..config import is_number
-from ..errors import InputError
+from ..config import plain_number
+from ..errors import InputError, shown
 from ..frontends.inputs import as_batch
-from ..io.audio import PEAK_LIMIT
+from ..io.audio import MAX_SAMPLE_RATE, PEAK_LIMIT
 
 
 def check_audio(audio: Tensor | NDArray[np.floating]) -> Tensor:
@@ -62,6 +61,27 @@ def _is_mapped(audio: Tensor) -> bool:
     return False
 
 
+def check_clip(samples: Tensor | NDArray[np.floating], least: int = 1) -> Tensor:
+    """Return one clip as float32 after checking it.
+
+    Args:
+        samples: `(n_samples,)`; see `check_audio`.
+        least: 0 to let a clip without samples pass.
+
+    Raises:
+        InputError: see `check_audio`.
+    """
+    if not isinstance(samples, (Tensor, np.ndarray)):
+        raise InputError(
+            f"audio: expected a torch.Tensor or a numpy array of shape (n_samples,), got {type(samples).__name__}"
+        )
+    if samples.ndim != 1:
+        raise InputError(f"audio: shape {tuple(samples.shape)}, expected (n_samples,)")
+    if not least and not len(samples):
+        return torch.zeros(0)
+    return check_audio(samples[None])[0]
+
+
 def _of_one_length(audio: Tensor, n_samples: int) -> Tensor:
     """Check, in a traced model, that the audio is as long as what was traced: windows and times follow from it."""
     if audio.shape[1] != n_samples:
@@ -81,7 +101,7 @@ def check_sample_rate(given: object, wanted: int) -> None:
     """
     if given is None:
         return
-    rate = as_rate(given)
+    rate = check_rate(given)
     if rate == wanted:
         return
     if rate == wanted / 1000:
@@ -92,12 +112,13 @@ def check_sample_rate(given: object, wanted: int) -> None:
     )
 
 
-def as_rate(given: object) -> float:
-    """Return a sample rate, Hz, given as a number of Python or NumPy.
+def check_rate(given: object) -> float:
+    """Return a sample rate in Hz.
 
     Raises:
-        InputError: it is no positive, finite number.
+        InputError: it is no positive number.
     """
-    if not is_number(given) or not 0 < (rate := float(given)) < math.inf:  # type: ignore[arg-type]
-        raise InputError(f"sample_rate: {given!r} is not a number of samples a second")
+    rate = plain_number(given)
+    if rate is None or not 0 < rate <= MAX_SAMPLE_RATE:
+        raise InputError(f"sample_rate: {shown(given)} is not a number of samples a second")
     return rate

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..io.audio import load_audio
-from .inputs import as_rate, check_audio
+from .inputs import check_audio, check_rate
 
 Recording = str | os.PathLike[str] | BinaryIO | NDArray[np.floating] | Tensor
 _LOWEST_RATE = 100  # Hz; below this a rate was probably given in kHz
@@ -59,7 +59,7 @@ def to_mono(audio: NDArray[np.floating] | Tensor, given: float | None, wanted: i
         raise InputError(
             f"sample_rate: give the sample rate of these samples in Hz (the model takes {wanted})"
         )
-    rate = as_rate(given)
+    rate = check_rate(given)
     if rate < _LOWEST_RATE:
         raise InputError(f"sample_rate: {rate:g} Hz is too low for sound; is it in kHz?")
     if audio.ndim not in (1, 2):

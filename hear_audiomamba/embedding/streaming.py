@@ -11,12 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..config import check_number
 from ..encoders.base import Streamable
-from ..errors import ConfigError, InputError
+from ..errors import ConfigError, shown
 from ..frontends.stream import RunningStatistics, SpectrogramStream
 from ..modules.mamba import MixerState
-from .embedder import AudioEmbedder
-from .inputs import check_audio
+from .embedder import MAX_WINDOW_SECONDS, AudioEmbedder
+from .inputs import check_clip
 
 
 class StreamedEmbedding(NamedTuple):
@@ -59,7 +60,7 @@ class StreamingEmbedder:
             default the model's window. `math.inf` never does; the model was not trained on such lengths.
 
     Raises:
-        ConfigError: the model cannot do the mode, or a length is not positive.
+        ConfigError: the model cannot do the mode, or a number is not allowed.
     """
 
     def __init__(
@@ -74,9 +75,12 @@ class StreamingEmbedder:
     ) -> None:
         own = model.window_frames * model.features.hop_length / model.sample_rate
         if mode == "windows":
-            window = own if window_seconds is None else window_seconds
-            hop = window if hop_seconds is None else hop_seconds
-            _check_positive(hop_seconds=hop, window_seconds=window)
+            window = own if window_seconds is None else _seconds(window_seconds, "window_seconds")
+            hop = window if hop_seconds is None else _seconds(hop_seconds, "hop_seconds")
+            if max(window, hop) > MAX_WINDOW_SECONDS:
+                raise ConfigError(
+                    f"window_seconds, hop_seconds: {window:g}, {hop:g}, expected at most {MAX_WINDOW_SECONDS}"
+                )
             self._stream: _Stream = _Windows(model, hop, window)
         elif mode == "stateful":
             encoder = model.encoder
@@ -84,11 +88,10 @@ class StreamingEmbedder:
                 raise ConfigError(
                     f"mode: {model.config.variant} is not causal and cannot be 'stateful'; use 'windows'"
                 )
-            restart = own if restart_seconds is None else restart_seconds
-            _check_positive(restart_seconds=restart)
+            restart = own if restart_seconds is None else _seconds(restart_seconds, "restart_seconds")
             self._stream = _Stateful(model, encoder, statistics, restart)
         else:
-            raise ConfigError(f"mode: {mode!r} is not one of 'windows', 'stateful'")
+            raise ConfigError(f"mode: {shown(mode)} is not one of 'windows', 'stateful'")
 
     def push(self, samples: Tensor | np.ndarray) -> list[StreamedEmbedding]:
         """Take the next samples and return the embeddings they complete.
@@ -102,12 +105,8 @@ class StreamingEmbedder:
         Raises:
             InputError: see `hear_audiomamba.embedding.inputs.check_audio`.
         """
-        samples = torch.as_tensor(samples)
-        if samples.dim() != 1:
-            raise InputError(f"samples: shape {tuple(samples.shape)}, expected (n,)")
-        if not len(samples):
-            return []
-        return self._stream.push(check_audio(samples[None])[0])
+        samples = check_clip(samples, least=0)
+        return self._stream.push(samples.detach()) if len(samples) else []
 
     def finish(self) -> list[StreamedEmbedding]:
         """End the stream, and return the embeddings of its last samples. A later push starts a new stream."""
@@ -139,7 +138,7 @@ class _Windows(_Stream):
         self._n_samples = self._last_end = 0
 
     def push(self, samples: Tensor) -> list[StreamedEmbedding]:
-        self._held = torch.cat([self._held, samples])
+        self._held = torch.cat([self._held, samples.cpu()])
         self._n_samples += len(samples)
         embeddings = []
         while self._last_end + self._hop <= self._n_samples:
@@ -174,7 +173,7 @@ class _Stateful(_Stream):
         restart_seconds: float,
     ) -> None:
         self._model, self._encoder = model, encoder
-        self._fixed = None if statistics == "running" else (float(statistics[0]), float(statistics[1]))
+        self._fixed = None if statistics == "running" else _two_numbers(statistics)
         self._step = encoder.step
         to_ms = 1000.0 / model.sample_rate
         hop_ms = model.features.hop_length * to_ms
@@ -249,7 +248,17 @@ class _Stateful(_Stream):
         return self._running.normalize(frames)
 
 
-def clip_statistics(model: AudioEmbedder, audio: Tensor) -> tuple[float, float]:
+def _two_numbers(statistics: object) -> tuple[float, float]:
+    expected = '"running" or a mean and a standard deviation of at least 0'
+    if not isinstance(statistics, (tuple, list)) or len(statistics) != 2:
+        raise ConfigError(f"statistics: {shown(statistics)} is not {expected}")
+    mean, std = (check_number(value, "statistics", expected) for value in statistics)
+    if not 0 <= std < math.inf or math.isinf(mean):
+        raise ConfigError(f"statistics: {shown(statistics)} is not {expected}")
+    return float(mean), float(std)
+
+
+def clip_statistics(model: AudioEmbedder, audio: Tensor | np.ndarray) -> tuple[float, float]:
     """Return mean and standard deviation of a recording's log-mel spectrogram.
 
     Args:
@@ -258,10 +267,13 @@ def clip_statistics(model: AudioEmbedder, audio: Tensor) -> tuple[float, float]:
 
     Returns:
         The two values `StreamingEmbedder(statistics=...)` takes.
+
+    Raises:
+        InputError: see `hear_audiomamba.embedding.inputs.check_audio`.
     """
     statistics = RunningStatistics()
     stream = SpectrogramStream(model.features)
-    audio = check_audio(audio[None])[0].to(model.device)
+    audio = check_clip(audio).to(model.device)
     with torch.inference_mode():
         for piece in audio.split(30 * model.sample_rate):
             statistics.update(stream.push(piece))
@@ -269,7 +281,8 @@ def clip_statistics(model: AudioEmbedder, audio: Tensor) -> tuple[float, float]:
     return statistics.mean, statistics.std
 
 
-def _check_positive(**lengths: float) -> None:
-    for name, seconds in lengths.items():
-        if not seconds > 0:
-            raise ConfigError(f"{name}: {seconds!r} is not a positive number of seconds")
+def _seconds(value: object, name: str) -> float:
+    seconds = check_number(value, name, "a positive number of seconds")
+    if not seconds > 0:
+        raise ConfigError(f"{name}: {seconds!r} is not a positive number of seconds")
+    return seconds

@@ -12,12 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..config import check_whole
 from ..encoders.base import Tagger
-from ..errors import ConfigError, InputError
+from ..errors import ConfigError
 from ..models.families import has_tagging_head
 from ..models.registry import VARIANTS
 from .embedder import AudioEmbedder
-from .inputs import check_audio, check_sample_rate
+from .inputs import check_clip, check_sample_rate
 
 CLIP_SECONDS = 10.0  # AudioSet's clips, which most tagging heads were trained on
 _WINDOWS_AT_ONCE = 4
@@ -43,7 +44,12 @@ class Tags:
     n_windows: int
 
     def top(self, k: int) -> list[tuple[int, str, float]]:
-        """Return class index, name and probability of the k most probable classes, best first."""
+        """Return class index, name and probability of the k most probable classes, best first.
+
+        Raises:
+            InputError: k is no whole number of at least 1.
+        """
+        k = check_whole(k, "k")
         order = np.argsort(-self.probabilities, kind="stable")[:k]
         return [(int(i), self.labels[i], float(self.probabilities[i])) for i in order]
 
@@ -100,10 +106,7 @@ def tag_audio(model: AudioEmbedder, audio: Tensor | np.ndarray, sample_rate: int
         raise no_head_error(model)
     classes = tagger.num_classes
     check_sample_rate(sample_rate, model.sample_rate)
-    samples = torch.as_tensor(audio)
-    if samples.dim() != 1:
-        raise InputError(f"audio: shape {tuple(samples.shape)}, expected (n_samples,)")
-    samples = check_audio(samples[None])[0]
+    samples = check_clip(audio)
     starts, length = _cut(len(samples), model, tagger)
     kept: list[np.ndarray] = []
     times: list[np.ndarray] = []

@@ -8,6 +8,7 @@ Light on purpose: decoding processes import this file and must not load torch.
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 import struct
@@ -20,8 +21,10 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-from ..errors import AudioReadError
+from ..config import check_number, plain_number
+from ..errors import AudioReadError, InputError, shown
 from .containers import MEDIA_EXTENSIONS, Contents, examine
+from .containers.parts import MAX_SAMPLE_RATE
 from .decoders import can_decode_media
 from .ranges import ByteSource
 from .reader import PEAK_LIMIT, AudioReader, resampled
@@ -34,8 +37,8 @@ AUDIO_EXTENSIONS = frozenset({
 BLOCK_SECONDS = 30.0
 
 __all__ = [
-    "AUDIO_EXTENSIONS", "BLOCK_SECONDS", "MEDIA_EXTENSIONS", "PEAK_LIMIT", "AudioFile", "AudioReader", "duration_of",
-    "iter_audio", "load_audio", "open_audio", "readable_extensions", "resampled",
+    "AUDIO_EXTENSIONS", "BLOCK_SECONDS", "MAX_SAMPLE_RATE", "MEDIA_EXTENSIONS", "PEAK_LIMIT", "AudioFile",
+    "AudioReader", "duration_of", "iter_audio", "load_audio", "open_audio", "readable_extensions", "resampled",
 ]  # fmt: skip
 
 AudioFile = str | os.PathLike[str] | BinaryIO
@@ -102,13 +105,20 @@ def iter_audio(
     Raises:
         TruncatedAudioError: the file does not hold all the audio that it should; may come after some blocks.
         AudioReadError: the file cannot be decoded; may come after some blocks.
+        InputError: the rate or the length of blocks is no positive number.
     """
+    wanted = plain_number(sample_rate)
+    if wanted is None or not 0 < wanted <= MAX_SAMPLE_RATE:
+        raise InputError(f"sample_rate: {shown(sample_rate)} is not a number of samples a second")
+    pieces = check_number(block_seconds, "block_seconds", "a positive number of seconds", InputError)
+    if not 0 < pieces < math.inf:
+        raise InputError(f"block_seconds: {shown(block_seconds)} is not a positive number of seconds")
     with open_audio(file, name=name, on_truncated=on_truncated) as reader:
         first, count = reader.stretch(start, duration)
         yield from resampled(
-            reader.blocks(first, count, max(1, round(block_seconds * reader.sample_rate))),
+            reader.blocks(first, count, max(1, round(pieces * reader.sample_rate))),
             reader.sample_rate,
-            sample_rate,
+            wanted,
         )
 
 

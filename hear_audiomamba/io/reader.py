@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from functools import cached_property
 
 import numpy as np
 
-from ..errors import AudioReadError, TruncatedAudioError
+from ..config import plain_number
+from ..errors import AudioReadError, TruncatedAudioError, shown
 from .containers import Contents
 from .decoders import Decoder, TooShort, open_decoder
 from .ranges import ByteSource
@@ -90,15 +92,16 @@ class AudioReader:
         Raises:
             AudioReadError: it is no stretch of this file.
         """
-        if not start >= 0 or not (duration is None or duration > 0):
-            raise AudioReadError(
-                f"{self._name}: start {start} s and duration {duration} s, expected ≥ 0 and > 0"
-            )
-        first = round(start * self.sample_rate)
+        begin = plain_number(start)
+        length = math.inf if duration is None else plain_number(duration)
+        if begin is None or length is None or not begin >= 0 or not length > 0:
+            given = f"start {shown(start)} s and duration {shown(duration)} s"
+            raise AudioReadError(f"{self._name}: {given}, expected ≥ 0 and > 0")
+        first = begin * self.sample_rate if math.isinf(begin) else round(begin * self.sample_rate)
         if first and first >= self.n_frames:
             seconds = self.n_frames / self.sample_rate
-            raise AudioReadError(f"{self._name}: start {start:g} s lies beyond the end, {seconds:g} s")
-        return first, None if duration is None else max(1, round(duration * self.sample_rate))
+            raise AudioReadError(f"{self._name}: start {shown(begin)} s lies beyond the end, {seconds:g} s")
+        return int(first), None if math.isinf(length) else max(1, round(length * self.sample_rate))
 
     def read(self, first: int, count: int) -> np.ndarray:
         """Return samples `(≤ count,)` float32 from one on: fewer where the file ends, never none.

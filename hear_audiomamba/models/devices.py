@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..errors import ConfigError, did_you_mean
+from ..errors import ConfigError, did_you_mean, shown
 
 _KNOWN = ("cpu", "cuda", "mps", "xpu")
 _ALIASES = {"gpu": "cuda", "metal": "mps"}
@@ -21,10 +21,10 @@ def find_device(device: str | torch.device | None = None) -> torch.device:
     """
     if device is None:
         return torch.device(available_devices()[0])
-    name = str(device)
+    name = str(device) if isinstance(device, (str, torch.device)) else shown(device)
     try:
         found = torch.device(device)
-    except (RuntimeError, TypeError):
+    except (RuntimeError, TypeError, ValueError):
         hint = f"did you mean {_ALIASES[name]!r}?" if name in _ALIASES else did_you_mean(name, _KNOWN)
         raise ConfigError(f"device: {name!r} is not the name of a device; {hint}") from None
     try:
