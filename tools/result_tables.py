@@ -193,11 +193,6 @@ TABLES: dict[str, tuple[str, str, Callable[[Result], str]]] = {
     "classify_scores": ("docs/classifying.md", "classify_scores.json", classify_scores),
     "classify_curves": ("docs/classifying.md", "classify_curves.json", classify_curves),
     "finetune_soundfont_pitch": ("docs/finetuning.md", "finetune_soundfont_pitch.json", finetuned),
-    "finetune_soundfont_pitch_default": (
-        "docs/finetuning.md",
-        "finetune_soundfont_pitch_default.json",
-        finetuned,
-    ),
     "exported": ("docs/exporting.md", "exported_xeon_amx.json", exported),
     "without_torch": ("docs/exporting.md", "without_torch.json", without_torch),
 }
