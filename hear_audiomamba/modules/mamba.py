@@ -18,6 +18,7 @@ from ..errors import ConfigError
 from ..ops import causal_conv1d, linear, selective_scan
 from ..ops.mixer import Direction, Norm, can_mix, mixer
 from ..ops.prepared import prepared
+from .linear import Linear
 
 Bidirectional = Literal["v1", "v2"] | None
 
@@ -87,8 +88,8 @@ class MambaMixer(nn.Module):
         self.bidirectional, self.halve = bidirectional, halve
         self.backend: str | None = None
 
-        self.in_proj = nn.Linear(d_model, 2 * d_inner, bias=False)
-        self.out_proj = nn.Linear(d_inner, d_model, bias=False)
+        self.in_proj = Linear(d_model, 2 * d_inner, bias=False)
+        self.out_proj = Linear(d_inner, d_model, bias=False)
         self._add_direction("")
         if bidirectional == "v1":
             self.A_b_log = nn.Parameter(self.A_log.detach().clone())
@@ -107,7 +108,7 @@ class MambaMixer(nn.Module):
             dt_proj.bias.copy_(step + torch.log(-torch.expm1(-step)))
         a = torch.arange(1, states + 1, dtype=torch.float32).repeat(width, 1)
         self.add_module("conv1d" + suffix, conv)
-        self.add_module("x_proj" + suffix, nn.Linear(width, rank + 2 * states, bias=False))
+        self.add_module("x_proj" + suffix, Linear(width, rank + 2 * states, bias=False))
         self.add_module("dt_proj" + suffix, dt_proj)
         self.register_parameter("A_b_log" if suffix else "A_log", nn.Parameter(a.log()))
         self.register_parameter("D" + suffix, nn.Parameter(torch.ones(width)))
@@ -122,30 +123,45 @@ class MambaMixer(nn.Module):
         Returns:
             `(batch, L, d_model)` in x's dtype.
         """
-        in_proj, out_proj, ways = self.in_proj.weight, self.out_proj.weight, self._directions()
-        if self.bidirectional != "v1" and can_mix(x, in_proj, out_proj, ways, self.backend):
-            return mixer(x, in_proj, out_proj, ways, reverse, scale=self._scale)
-        xz = linear(x, in_proj)
-        x, z = xz.split(self.d_inner, dim=-1)
+        if self._one_call(x):
+            return self._mix(x, reverse)
+        ways = self._directions()
+        x, z = self.in_proj(x).split(self.d_inner, dim=-1)
         x_ahead = self._convolve(x, ways[0], reverse)
-        y = self._scan(x_ahead, z, ways[0], reverse)
+        y = self._scan(x_ahead, z, self.x_proj, ways[0], reverse)
         if self.bidirectional == "v1":
-            y = y + self._scan(x_ahead, z, ways[0]._replace(a_log=self.A_b_log), not reverse)
+            y = y + self._scan(x_ahead, z, self.x_proj, ways[0]._replace(a_log=self.A_b_log), not reverse)
         elif self.bidirectional == "v2":
-            y = y + self._scan(self._convolve(x, ways[1], not reverse), z, ways[1], not reverse)
+            y = y + self._scan(
+                self._convolve(x, ways[1], not reverse), z, self.x_proj_b, ways[1], not reverse
+            )
             if self.halve:
                 y = y.mul_(0.5)
-        return linear(y, out_proj)
+        mixed: Tensor = self.out_proj(y)
+        return mixed
 
     def in_block(self, stream: Tensor, norm: Norm, reverse: bool) -> Tensor | None:
         """Return the stream `(batch, L, d_model)` with what is mixed of it after a norm, where one call does both.
 
         None where no kernel does.
         """
-        in_proj, out_proj, ways = self.in_proj.weight, self.out_proj.weight, self._directions()
-        if self.bidirectional == "v1" or not can_mix(stream, in_proj, out_proj, ways, self.backend, norm):
-            return None
-        return mixer(stream, in_proj, out_proj, ways, reverse, norm, self._scale)
+        return self._mix(stream, reverse, norm) if self._one_call(stream, norm) else None
+
+    def _one_call(self, x: Tensor, norm: Norm | None = None) -> bool:
+        """Tell whether the kernel can do all at once: the products are the mixer's own, and no hook waits for them.
+
+        LoRA and quantisers put other modules in their place; pruning and parametrisations compute weights in hooks.
+        """
+        products = [self.in_proj, self.out_proj, self.x_proj]
+        if self.bidirectional == "v2":
+            products.append(self.x_proj_b)
+        if self.bidirectional == "v1" or any(type(part) is not Linear or hooked(part) for part in products):
+            return False
+        return can_mix(x, self.in_proj.weight, self.out_proj.weight, self._directions(), self.backend, norm)
+
+    def _mix(self, x: Tensor, reverse: bool, norm: Norm | None = None) -> Tensor:
+        ways = self._directions()
+        return mixer(x, self.in_proj.weight, self.out_proj.weight, ways, reverse, norm, self._scale)
 
     @property
     def _scale(self) -> float:
@@ -168,23 +184,23 @@ class MambaMixer(nn.Module):
         if self.bidirectional is not None:
             raise ConfigError("a bidirectional mixer cannot go step by step: it needs the whole sequence")
         (way,) = self._directions()
-        xz = linear(x, self.in_proj.weight)
-        x, z = xz.split(self.d_inner, dim=-1)
+        x, z = self.in_proj(x).split(self.d_inner, dim=-1)
         x, conv_state = causal_conv1d(
             x, prepared(_taps, way.conv), way.conv_bias,
             initial_state=None if state is None else state.conv, return_last_state=True,
             backend=self.backend,
         )  # fmt: skip
-        delta, b, c = self._project(x, way)
+        delta, b, c = self._project(x, self.x_proj, way)
         y, scan_state = selective_scan(
             x, delta, prepared(_decay_rates, way.a_log), b, c, way.d.float(), z, way.dt_bias.float(), True,
             initial_state=None if state is None else state.scan, return_last_state=True,
             backend=self.backend,
         )  # fmt: skip
-        return linear(y, self.out_proj.weight), MixerState(conv_state, scan_state)
+        return self.out_proj(y), MixerState(conv_state, scan_state)
 
     def _directions(self) -> tuple[Direction, ...]:
         """Return the parameters of the directions that have parameters of their own: one or two."""
+        self._refuse_replaced()
         ahead = Direction(
             self.conv1d.weight, _bias_of(self.conv1d), self.x_proj.weight,
             self.dt_proj.weight, self.dt_proj.bias, self.A_log, self.D,
@@ -197,22 +213,36 @@ class MambaMixer(nn.Module):
         )  # fmt: skip
         return ahead, back
 
+    def _refuse_replaced(self) -> None:
+        for name in ("conv1d", "dt_proj") + (("conv1d_b", "dt_proj_b") if self.bidirectional == "v2" else ()):
+            part = self.get_submodule(name)
+            if not isinstance(part, (nn.Conv1d, StepSize)):
+                raise ConfigError(
+                    f"{name}: replaced by {type(part).__name__}, but only its weights are used, in the scan; "
+                    "replace in_proj, x_proj or out_proj"
+                )
+
     def _convolve(self, x: Tensor, way: Direction, reverse: bool) -> Tensor:
         return causal_conv1d(
             x, prepared(_taps, way.conv), way.conv_bias, reverse=reverse, backend=self.backend
         )
 
-    def _project(self, x: Tensor, way: Direction) -> tuple[Tensor, Tensor, Tensor]:
-        projected = linear(x, way.x_proj)
-        dt, b, c = projected.split([self.dt_rank, self.d_state, self.d_state], dim=-1)
+    def _project(self, x: Tensor, x_proj: nn.Module, way: Direction) -> tuple[Tensor, Tensor, Tensor]:
+        dt, b, c = x_proj(x).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
         return linear(dt, way.dt_proj), b, c
 
-    def _scan(self, x: Tensor, z: Tensor, way: Direction, reverse: bool) -> Tensor:
-        delta, b, c = self._project(x, way)
+    def _scan(self, x: Tensor, z: Tensor, x_proj: nn.Module, way: Direction, reverse: bool) -> Tensor:
+        delta, b, c = self._project(x, x_proj, way)
         return selective_scan(
             x, delta, prepared(_decay_rates, way.a_log), b, c, way.d.float(), z, way.dt_bias.float(), True,
             reverse=reverse, backend=self.backend,
         )  # fmt: skip
+
+
+def hooked(module: nn.Module) -> bool:
+    """Tell whether hooks wait for a module's forward, which would be silent where one call does its work."""
+    # PyTorch has no public way to ask. The two names are as old as hooks; torch.compile and torch.jit read them too.
+    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def _bias_of(conv: nn.Conv1d) -> Tensor:
@@ -282,10 +312,7 @@ class MambaBlock(nn.Module):
             stream: `(batch, L, d_model)` float32.
             reverse: see `MambaMixer.forward`.
         """
-        # The one call runs neither part's forward, so their hooks would be silent. PyTorch has no public way to ask for
-        # a module's hooks; the two names are as old as hooks, and torch.compile and torch.jit read them as well.
-        hooked = any(part._forward_hooks or part._forward_pre_hooks for part in (self.norm, self.mixer))
-        norm = None if hooked else _read_norm(self.norm)
+        norm = None if hooked(self.norm) or hooked(self.mixer) else _read_norm(self.norm)
         behind = None if norm is None else self.mixer.in_block(stream, norm, reverse)
         if behind is not None:
             return behind

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
+import torch.nn.utils.prune
+from torch import nn
 
 from hear_audiomamba.errors import ConfigError
 from hear_audiomamba.modules.mamba import MambaBlock, MambaMixer, make_norm
@@ -91,3 +94,57 @@ def test_what_cannot_be_is_refused():
         MambaMixer(8, bidirectional="v3")
     with pytest.raises(ConfigError, match="whole sequence"):
         MambaMixer(16, bidirectional="v2").step(torch.zeros(1, 1, 16), None)
+
+
+class LowRank(nn.Module):
+    """A frozen linear layer and a correction of rank 1, with the base's weight as its own: the form of peft's LoRA."""
+
+    def __init__(self, base: nn.Linear) -> None:
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        self.a = nn.Parameter(torch.ones(1, base.in_features))
+        self.b = nn.Parameter(torch.ones(base.out_features, 1))
+
+    @property
+    def weight(self) -> torch.Tensor:
+        return self.base.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.base(x) + F.linear(F.linear(x, self.a), self.b)
+
+
+@pytest.mark.parametrize("kind", [None, "v1", "v2"])
+@pytest.mark.parametrize("name", ["in_proj", "x_proj", "out_proj"])
+def test_layers_in_the_place_of_the_products_are_heard(kind, name):
+    torch.manual_seed(0)
+    block, stream = MambaBlock(32, bidirectional=kind), torch.randn(2, 9, 32)
+    expected = MambaBlock(32, bidirectional=kind)
+    expected.load_state_dict(block.state_dict())
+    with torch.no_grad():
+        expected.mixer.get_submodule(name).weight.add_(1.0)  # what rank 1 of ones adds
+    block.mixer.add_module(name, LowRank(block.mixer.get_submodule(name)))
+    with torch.inference_mode():
+        torch.testing.assert_close(block(stream), expected(stream), rtol=1e-4, atol=1e-4)
+    block(stream).sum().backward()
+    assert block.mixer.get_submodule(name).a.grad.abs().sum() > 0
+
+
+def test_hooks_and_pruning_of_the_products_act_without_gradients_too():
+    block, stream, called = MambaBlock(32, bidirectional="v2"), torch.randn(1, 9, 32), []
+    names = ["in_proj", "x_proj", "x_proj_b", "out_proj"]
+    for name in names:
+        block.mixer.get_submodule(name).register_forward_hook(lambda *_, name=name: called.append(name))
+    with torch.inference_mode():
+        block(stream)
+    assert called == names
+    nn.utils.prune.l1_unstructured(block.mixer.out_proj, "weight", 1.0)
+    with torch.inference_mode():
+        torch.testing.assert_close(block(stream), stream, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["dt_proj", "conv1d_b"])
+def test_a_layer_in_the_place_of_what_the_scan_does_itself_is_refused(name):
+    mixer = MambaMixer(32, bidirectional="v2")
+    mixer.add_module(name, nn.Identity())
+    with pytest.raises(ConfigError, match=f"{name}: replaced by Identity"):
+        mixer(torch.randn(1, 9, 32))
