@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
@@ -27,6 +28,11 @@ sys.exit(main(sys.argv[4:]))
 def run_until(number: int, ending: str, count: int, *words: object) -> str:
     """Run until the `count`-th file with this ending is made; return what the interrupted run said."""
     given = [sys.executable, "-c", STOPPED, *map(str, (int(number), ending, count, *words))]
-    done = subprocess.run(given, capture_output=True, text=True, timeout=900)
+    # Where the tests run in the background of a script, they ignore Ctrl-C, and so would the run.
+    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        done = subprocess.run(given, capture_output=True, text=True, timeout=900)
+    finally:
+        signal.signal(signal.SIGINT, ignored)
     assert done.returncode == 130 and "Traceback" not in done.stderr, done.stderr
     return done.stderr

@@ -44,7 +44,9 @@ def as_batch(audio: Tensor | NDArray[np.floating]) -> Tensor:
         hint = "; add a batch axis with audio[None]" if audio.dim() == 1 else ""
         raise InputError(f"audio: shape {tuple(audio.shape)}, expected (n_sounds, n_samples){hint}")
     if audio.shape[0] == 0 or audio.shape[1] == 0:
-        raise InputError(f"audio: shape {tuple(audio.shape)} is empty, expected at least one sample")
+        raise InputError(
+            f"audio: shape {tuple(audio.shape)} is empty, expected (n_sounds, n_samples) with at least one sample"
+        )
     n_sounds, n_samples = audio.shape
     if n_samples < _SHORTEST_BATCH_CLIP and n_sounds > max(_MANY_TIMES * n_samples, _SHORTEST_BATCH_CLIP):
         raise InputError(

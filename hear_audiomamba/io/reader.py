@@ -100,7 +100,7 @@ class AudioReader:
         first = begin * self.sample_rate if math.isinf(begin) else round(begin * self.sample_rate)
         if first and first >= self.n_frames:
             seconds = self.n_frames / self.sample_rate
-            raise AudioReadError(f"{self._name}: start {shown(begin)} s lies beyond the end, {seconds:g} s")
+            raise AudioReadError(f"{self._name}: start {begin:g} s lies beyond the end, {seconds:g} s")
         return int(first), None if math.isinf(length) else max(1, round(length * self.sample_rate))
 
     def read(self, first: int, count: int) -> np.ndarray:

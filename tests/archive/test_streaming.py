@@ -87,7 +87,7 @@ def test_what_cannot_be_streamed(tiny_model):
             StreamingEmbedder(model, mode="stateful")
     with pytest.raises(ConfigError, match="hop_seconds: 0"):
         StreamingEmbedder(tiny_model, hop_seconds=0)
-    with pytest.raises(InputError, match=r"expected \(n,\)"):
+    with pytest.raises(InputError, match=r"expected \(n_samples,\)"):
         StreamingEmbedder(tiny_model).push(torch.zeros(1, 5))
     with pytest.raises(InputError, match="nan"):
         StreamingEmbedder(tiny_model).push(torch.tensor([0.0, math.nan]))
