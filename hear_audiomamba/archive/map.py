@@ -49,7 +49,8 @@ def draw_map(
 
     Raises:
         DataError: fewer than three clips. MissingPackageError: a library is not installed.
-        ConfigError: the method or the picture's ending is not known. InputError: a number is not allowed.
+        ConfigError: the method or the picture's ending is not known.
+        InputError: a number is not allowed.
     """
     picture = Path(picture)
     if method not in METHODS:

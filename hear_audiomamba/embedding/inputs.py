@@ -54,6 +54,7 @@ def check_audio(audio: Tensor | NDArray[np.floating]) -> Tensor:
 
 def _is_mapped(audio: Tensor) -> bool:
     """Tell whether a tensor stands for one clip of many, in `torch.func.vmap`."""
+    # PyTorch has no public way to ask. The check of values asks which are wrong, and `vmap` cannot answer that.
     while torch._C._functorch.is_functorch_wrapped_tensor(audio):
         if torch._C._functorch.is_batchedtensor(audio):
             return True
