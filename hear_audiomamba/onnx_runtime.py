@@ -1,9 +1,10 @@
-"""Embeddings from an exported model, without PyTorch: needs numpy, soundfile, soxr and onnxruntime.
+"""Embeddings and classes from an exported model, without PyTorch: needs numpy, soundfile, soxr and onnxruntime.
 
     from hear_audiomamba.onnx_runtime import OnnxEmbedder
 
     model = OnnxEmbedder("model.onnx")
     scenes, times = model.embed_file("recording.wav")
+    print(model.tag_file("recording.wav"))
 
 The file is what `hear-audiomamba export MODEL --format onnx` wrote.
 """
@@ -12,17 +13,33 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .classify.events import EventSettings, spans_of
+from .classify.predict import Detection, detections_in
 from .errors import CheckpointError, ConfigError, InputError, one_line, require
 from .io.audio import load_audio
 
 METADATA_KEY = "hear_audiomamba"
 BATCH = 16
+
+
+class Scores(NamedTuple):
+    """The probabilities of a recording's classes over time.
+
+    Attributes:
+        starts, ends: `(n,)` seconds, increasing, the stretch that each row stands for.
+        probabilities: `(n, C)` float32.
+    """
+
+    starts: NDArray[np.float64]
+    ends: NDArray[np.float64]
+    probabilities: NDArray[np.float32]
 
 
 class OnnxEmbedder:
@@ -36,6 +53,7 @@ class OnnxEmbedder:
         sample_rate: of the audio, Hz.
         n_samples: length of a clip, in samples.
         scene_embedding_size: K.
+        classes: C names; none where the model gives embeddings only.
         about: everything the file says about itself.
 
     Raises:
@@ -54,6 +72,7 @@ class OnnxEmbedder:
         try:
             self._session = onnxruntime.InferenceSession(os.fspath(path), options)
             values = json.loads(self._session.get_modelmeta().custom_metadata_map[METADATA_KEY])
+            self._needed = onnxruntime.RunOptions()
         except KeyError:
             raise CheckpointError(f"{path}: is not a model that hear-audiomamba exported") from None
         except Exception as error:  # onnxruntime's errors have no common base
@@ -64,6 +83,9 @@ class OnnxEmbedder:
         self.sample_rate: int = values["sample_rate"]
         self.n_samples: int = values["n_samples"]
         self.scene_embedding_size: int = values["embedding_size"]
+        self.classes: tuple[str, ...] = tuple(values.get("classes", ()))
+        # Embeddings and classes are different paths through the model: only those asked for are computed.
+        self._needed.only_execute_path_to_fetches = True
 
     def scene(self, clips: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """Return one embedding for each clip.
@@ -77,7 +99,7 @@ class OnnxEmbedder:
         Raises:
             InputError: another shape, or values that are not finite.
         """
-        return self._run(clips)[0]
+        return self._run(clips, "scene")
 
     def timestamps(self, clips: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return embeddings at regular times.
@@ -91,9 +113,27 @@ class OnnxEmbedder:
         Raises:
             InputError: another shape, or values that are not finite.
         """
-        embeddings = self._run(clips)[1]
+        embeddings = self._run(clips, "embeddings")
         times = np.asarray(self.about["timestamps_ms"], np.float32)
         return embeddings, np.tile(times, (len(embeddings), 1))
+
+    def probabilities(self, clips: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """Return the probability of each class.
+
+        Args:
+            clips: `(n_sounds, n_samples)` in [-1, 1] at `sample_rate`; just that many samples.
+
+        Returns:
+            `(n_sounds, C)` float32; of a classifier of events in time `(n_sounds, n, C)`, at the times of
+            `timestamps`.
+
+        Raises:
+            ConfigError: the model has no classes.
+            InputError: another shape, or values that are not finite.
+        """
+        if not self.classes:
+            raise ConfigError(f"{self.about['variant']}: this exported model has no classes, only embeddings")
+        return self._run(clips, "probabilities")
 
     def embed_file(
         self, file: str | os.PathLike[str] | BinaryIO
@@ -112,16 +152,92 @@ class OnnxEmbedder:
         Raises:
             AudioReadError: the file cannot be decoded.
         """
-        samples = load_audio(file, self.sample_rate)
+        starts, scenes, _ = self._of_file(file, self.scene)
+        return scenes, starts
+
+    def tag_file(self, file: str | os.PathLike[str] | BinaryIO, top: int = 5) -> list[tuple[str, float]]:
+        """Return the classes that are most probably heard anywhere in a recording, as `hear-audiomamba tag` does.
+
+        Args:
+            file: as in `embed_file`, and it is cut in the same way.
+            top: how many.
+
+        Returns:
+            Names and probabilities, the highest one of all stretches, best first.
+
+        Raises:
+            ConfigError: the model has no classes.
+            AudioReadError: the file cannot be decoded.
+        """
+        best = self.score_file(file).probabilities.max(axis=0)
+        order = np.argsort(-best, kind="stable")[:top]
+        return [(self.classes[i], float(best[i])) for i in order]
+
+    def predict_file(self, file: str | os.PathLike[str]) -> list[Detection]:
+        """Return what a classifier finds in a recording and when, as `hear-audiomamba predict` does.
+
+        Thresholds, smoothing and least lengths are those of the classifier. A piece at the end of a recording that is
+        shorter than a clip is judged together with what is before it.
+
+        Args:
+            file: path of an audio file of any rate and number of channels.
+
+        Returns:
+            Detections (path, start, end, label, score) in the order of time.
+
+        Raises:
+            ConfigError: the exported model is not a classifier that `fit` or `finetune` wrote.
+            AudioReadError: the file cannot be decoded.
+        """
+        if "thresholds" not in self.about:
+            raise ConfigError(
+                f"{self.about['variant']}: this exported model has no thresholds; export a classifier that `fit` wrote"
+            )
+        starts, ends, probabilities = self.score_file(file)
+        return detections_in(
+            os.fspath(file), starts, ends, probabilities, kind=self.about["kind"], classes=self.classes,
+            thresholds=np.asarray(self.about["thresholds"], np.float32),
+            settings=EventSettings.from_dict(self.about["events"]),
+        )  # fmt: skip
+
+    def score_file(self, file: str | os.PathLike[str] | BinaryIO) -> Scores:
+        """Return the probabilities of all classes in each stretch of a recording.
+
+        Args:
+            file: as in `embed_file`, and it is cut in the same way. The last row stands for what is new in it.
+
+        Raises:
+            ConfigError: the model has no classes.
+            AudioReadError: the file cannot be decoded.
+        """
+        starts, found, seconds = self._of_file(file, self.probabilities)
+        length = self.n_samples / self.sample_rate
+        if found.ndim == 2:
+            fresh = np.append(starts[:1], starts[:-1] + length)
+            return Scores(fresh, np.minimum(starts + length, seconds), found)
+        in_clip = np.asarray(self.about["timestamps_ms"]) / 1000
+        times = starts[:, None] + in_clip
+        new = times < seconds
+        new[-1] &= in_clip >= (starts[-2] + length - starts[-1] if len(starts) > 1 else 0)
+        return Scores(*spans_of(times[new], seconds), found[new])
+
+    def _of_file(
+        self,
+        file: str | os.PathLike[str] | BinaryIO,
+        function: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    ) -> tuple[NDArray[np.float64], NDArray[np.float32], float]:
+        """Return where the stretches of a recording start, what a function says of each, and how long it is."""
+        samples = np.asarray(load_audio(file, self.sample_rate), np.float32)
+        seconds = len(samples) / self.sample_rate
         size = self.n_samples
         if len(samples) < size:
             samples = np.pad(samples, (0, size - len(samples)))
         starts = np.append(np.arange(0, len(samples) - size, size), len(samples) - size)
         batches = np.split(starts, range(BATCH, len(starts), BATCH))
-        scenes = [self.scene(np.stack([samples[s : s + size] for s in batch])) for batch in batches]
-        return np.concatenate(scenes), starts / self.sample_rate
+        found = [function(np.stack([samples[s : s + size] for s in batch])) for batch in batches]
+        return starts / self.sample_rate, np.concatenate(found), seconds
 
-    def _run(self, clips: NDArray[np.floating[Any]]) -> list[NDArray[np.float32]]:
+    def _run(self, clips: NDArray[np.floating[Any]], output: str) -> NDArray[np.float32]:
         clips = np.asarray(clips, np.float32)
         if clips.ndim != 2 or clips.shape[1] != self.n_samples or not len(clips):
             raise InputError(
@@ -130,5 +246,5 @@ class OnnxEmbedder:
             )
         if not np.isfinite(clips).all():
             raise InputError("clips: hold NaN or infinite samples")
-        results: list[NDArray[np.float32]] = self._session.run(["scene", "embeddings"], {"clips": clips})
-        return results
+        results: list[NDArray[np.float32]] = self._session.run([output], {"clips": clips}, self._needed)
+        return results[0]

@@ -129,6 +129,17 @@ def save_classifier(classifier: Classifier, path: str | Path) -> None:
         save_file(arrays, partial, {KEY: json.dumps(meaning, sort_keys=True)})
 
 
+def is_classifier(path: str | Path) -> bool:
+    """Tell whether a file is a classifier, and not the weights of a model; False where it cannot be read."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return KEY in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
 def load_classifier(path: str | Path) -> Classifier:
     """Read a classifier.
 

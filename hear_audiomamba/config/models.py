@@ -202,6 +202,7 @@ class ModelConfig(Config):
     embeddings are the rows, averaged with their neighbours by weights that decay with the time constant
     `timestamp_smoothing_ms`: see `embedding.pooling.smooth_rows`; 0, as in the papers, leaves them as they are.
     `labels` names the classes of a tagging head in the order of its outputs; empty where the file does not say.
+    With `single_label`, exactly one of them is heard in a clip, and their probabilities add up to 1.
     """
 
     family: str
@@ -212,6 +213,7 @@ class ModelConfig(Config):
     scene_pooling: typing.Literal["mean", "mean_plus_max"] = "mean"
     timestamp_smoothing_ms: float = 0.0
     labels: tuple[str, ...] = ()
+    single_label: bool = False
 
 
 def check_sizes(part: Config) -> None:

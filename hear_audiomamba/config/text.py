@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from ..errors import ConfigError, one_line
 
@@ -18,15 +15,17 @@ def load_config(path: str | Path) -> dict[str, Any]:
     Raises:
         ConfigError: the file cannot be read or parsed, or is not a mapping.
     """
+    from .yaml_text import parse_yaml
+
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix == ".json" else yaml.load(text, _Yaml)
+        values = json.loads(text) if path.suffix == ".json" else parse_yaml(text)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}: {error}") from None
     except RecursionError:
         raise ConfigError(f"{path} cannot be parsed: its parts are nested too deeply") from None
-    except (ValueError, yaml.YAMLError) as error:
+    except ValueError as error:
         raise ConfigError(f"{path} cannot be parsed: {one_line(error)}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected a mapping at the top, got {type(values).__name__}")
@@ -39,21 +38,12 @@ def parse_setting(text: str) -> tuple[str, Any]:
     Raises:
         ConfigError: it has another form.
     """
+    from .yaml_text import parse_yaml
+
     key, equals, value = text.partition("=")
     if not key or not equals:
         raise ConfigError(f"{text!r}: expected KEY=VALUE, for instance depth=2")
     try:
-        return key, yaml.load(value, _Yaml)
-    except (yaml.YAMLError, RecursionError):
+        return key, parse_yaml(value)
+    except (ValueError, RecursionError):
         raise ConfigError(f"{text!r}: the value is not YAML") from None
-
-
-class _Yaml(yaml.SafeLoader):
-    """YAML 1.2's numbers: PyYAML follows YAML 1.1, where one with an exponent needs a point and a sign, 1.0e-4."""
-
-
-_Yaml.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
-    list("-+.0123456789"),
-)

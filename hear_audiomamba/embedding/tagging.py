@@ -107,14 +107,14 @@ def tag_audio(model: AudioEmbedder, audio: Tensor | np.ndarray, sample_rate: int
     classes = tagger.num_classes
     check_sample_rate(sample_rate, model.sample_rate)
     samples = check_clip(audio)
-    starts, length = _cut(len(samples), model, tagger)
+    starts, length = tag_windows(model, tagger, len(samples))
     kept: list[np.ndarray] = []
     times: list[np.ndarray] = []
     best = np.zeros(classes, dtype=np.float32)
     covered = 0.0
     for first in range(0, len(starts), _WINDOWS_AT_ONCE):
         batch = starts[first : first + _WINDOWS_AT_ONCE]
-        clip, frames = _tag_windows(model, tagger, torch.stack([samples[s : s + length] for s in batch]))
+        clip, frames = _tag(model, tagger, torch.stack([samples[s : s + length] for s in batch]))
         best = np.maximum(best, clip.max(axis=0))
         for start, rows in zip(batch, frames):
             at = _row_times(model, tagger, start, length, len(rows))
@@ -128,8 +128,8 @@ def tag_audio(model: AudioEmbedder, audio: Tensor | np.ndarray, sample_rate: int
     return Tags(names, best, np.concatenate(times), np.concatenate(kept), len(starts))
 
 
-def _cut(n_samples: int, model: AudioEmbedder, tagger: Tagger) -> tuple[list[int], int]:
-    """Return where windows start and how long they are, in samples."""
+def tag_windows(model: AudioEmbedder, tagger: Tagger, n_samples: int) -> tuple[list[int], int]:
+    """Return where the windows of a recording of `n_samples` start and how long they are, in samples."""
     longest = tagger.tag_frames * model.features.hop_length
     if n_samples <= longest:
         return [0], n_samples
@@ -138,13 +138,23 @@ def _cut(n_samples: int, model: AudioEmbedder, tagger: Tagger) -> tuple[list[int
     return [*starts, n_samples - length], length
 
 
-def _tag_windows(model: AudioEmbedder, tagger: Tagger, windows: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Return clip probabilities `(n, C)` and rows `(n, t, C)` of windows no longer than a training clip."""
-    features = model.features(windows.to(model.device))[:, : tagger.tag_frames]
+def tag_input(model: AudioEmbedder, tagger: Tagger, features: Tensor) -> Tensor:
+    """Return spectrograms `(n, T, F)` as `tagger.tag` takes them: cut off or padded as in training."""
+    features = features[:, : tagger.tag_frames]
     missing = max(0, tagger.tag_padding - features.shape[1])
-    features = F.pad(features, (0, 0, 0, missing), value=model.features.pad_value)
-    clips, rows = zip(*model.in_pieces(features, tagger.tag))
-    return torch.cat(clips).float().sigmoid().cpu().numpy(), torch.cat(rows).float().sigmoid().cpu().numpy()
+    return F.pad(features, (0, 0, 0, missing), value=model.features.pad_value)
+
+
+def tag_probabilities(model: AudioEmbedder, logits: Tensor) -> Tensor:
+    """Return the probabilities `(…, C)` float32 of a tagging head's logits."""
+    return logits.float().softmax(-1) if model.config.single_label else logits.float().sigmoid()
+
+
+def _tag(model: AudioEmbedder, tagger: Tagger, windows: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Return clip probabilities `(n, C)` and rows `(n, t, C)` of windows no longer than a training clip."""
+    features = tag_input(model, tagger, model.features(windows.to(model.device)))
+    clips, rows = (torch.cat(logits) for logits in zip(*model.in_pieces(features, tagger.tag)))
+    return tag_probabilities(model, clips).cpu().numpy(), tag_probabilities(model, rows).cpu().numpy()
 
 
 def _row_times(model: AudioEmbedder, tagger: Tagger, start: int, length: int, n_rows: int) -> np.ndarray:

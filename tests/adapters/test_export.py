@@ -17,6 +17,7 @@ from hear_audiomamba import load_model
 from hear_audiomamba.adapters.export import METADATA_KEY, ClipModel, export_onnx, export_torch, quantise
 from hear_audiomamba.adapters.lowered import convolution, scan
 from hear_audiomamba.cli import main
+from hear_audiomamba.embedding.tagging import tag_audio
 from hear_audiomamba.errors import CheckpointError, ConfigError, InputError
 from hear_audiomamba.frontends.base import power_by_products
 from hear_audiomamba.ops import causal_conv1d, selective_scan, selective_scan_2d
@@ -108,7 +109,7 @@ def test_a_clip_model_is_the_model(name):
     model = model_of(name)
     audio = noise_for(model, 3)
     with torch.inference_mode():
-        scene, embeddings = ClipModel(model, audio.shape[1])(audio)
+        scene, embeddings, *_ = ClipModel(model, audio.shape[1])(audio)
     agrees(scene, model.scene(audio))
     agrees(embeddings, model.timestamps(audio)[0])
 
@@ -128,10 +129,11 @@ def test_a_fine_tuned_file_with_classes_is_exported(tmp_path):
     file = write_tagger(tmp_path / "fine_tuned.safetensors")
     assert main(["export", str(file), "--format", "torch-export", "--out", str(tmp_path / "x.pt2")]) == 0
     model = load_model(file, device="cpu")
-    audio = noise_for(model, 2)
-    scene, embeddings = torch.export.load(tmp_path / "x.pt2").module()(audio)
+    audio = noise_for(model, 2, seconds=10)  # as long as its classes' clips, and longer than its window
+    scene, embeddings, classes = torch.export.load(tmp_path / "x.pt2").module()(audio)
     agrees(scene.detach(), model.scene(audio))
     agrees(embeddings.detach(), model.timestamps(audio)[0])
+    agrees(classes.detach(), [tag_audio(model, clip, model.sample_rate).probabilities for clip in audio])
 
 
 def test_onnx_for_any_number_of_clips(onnx_file):
@@ -229,18 +231,6 @@ def test_bad_wishes(tmp_path):
     with pytest.raises(ConfigError, match="compat"):
         export_torch(published, tmp_path / "x")
     assert main(["export", "ssam_tiny", "--format", "torch-export", "--int8"]) == 1
-
-
-@pytest.mark.slow
-def test_onnx_of_a_fine_tuned_file_with_classes(tmp_path):
-    pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
-    from hear_audiomamba.onnx_runtime import OnnxEmbedder
-
-    file = write_tagger(tmp_path / "fine_tuned.safetensors")
-    assert main(["export", str(file), "--out", str(tmp_path / "x.onnx")]) == 0
-    model = load_model(file, device="cpu")
-    audio = noise_for(model, 2)
-    agrees(OnnxEmbedder(tmp_path / "x.onnx", threads=1).scene(audio.numpy()), model.scene(audio))
 
 
 @pytest.mark.slow

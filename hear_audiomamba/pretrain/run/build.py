@@ -81,6 +81,7 @@ def build(config: PretrainConfig) -> Parts:
         objective = Finetuning(encoder, config, model.scene_pooling, kind, n_labels)
         if kind == "multi":
             require("sklearn", "the score of several labels a clip", "hear_audiomamba[pretrain]")
+        model = model.replace(single_label=objective.head is None and objective.loss == "cross_entropy")
     else:
         objective = RECIPES[config.recipe](encoder, config, teachers, model.scene_pooling)
     set_backend(objective, config.backend)
