@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+import warnings
 
 import numpy as np
 import pytest
@@ -122,9 +123,23 @@ def test_a_recorder_that_left_its_length_open_is_read(tone, tmp_path):
 def test_samples_that_are_no_audio(tmp_path, value, reason):
     samples = np.zeros(1000, np.float32)
     samples[500] = value
-    soundfile.write(tmp_path / "odd.wav", samples, 16000, subtype="FLOAT")
-    with pytest.raises(AudioReadError, match=reason):
-        load_audio(tmp_path / "odd.wav", 16000)
+    apart = np.stack([samples, -samples], 1)  # their mean is 0
+    for name, both in (("odd.wav", samples), ("apart.wav", apart)):
+        soundfile.write(tmp_path / name, both, 16000, subtype="FLOAT")
+        with warnings.catch_warnings(), pytest.raises(AudioReadError, match=reason):
+            warnings.simplefilter("error")
+            load_audio(tmp_path / name, 16000)
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(44100, 1), (44100, 2), (22050, 1)])
+def test_a_stretch_of_an_mp3_is_the_same_to_the_last_bit(tmp_path, rate, channels):
+    noise = np.random.default_rng(0).uniform(-0.3, 0.3, (rate * 6, channels)).astype(np.float32)
+    path = tmp_path / "noise.mp3"
+    soundfile.write(path, noise, rate)
+    whole = load_audio(path, rate)
+    for start in range(rate * 4, len(whole) - 100, 977):
+        part = load_audio(path, rate, start=start / rate, duration=100 / rate)
+        np.testing.assert_array_equal(part, whole[start : start + 100])
 
 
 def test_places_that_are_no_files(tmp_path, tone, monkeypatch):

@@ -21,10 +21,8 @@ from .ranges import ByteSource, DecoderFile
 _SLACK_FRAMES = 2304
 _SLACK_SECONDS = 0.01
 # Containers with a table of contents; of the others FFmpeg guesses the length from the bit rate. A CAF file's
-# packets were counted before.
-_STATING = frozenset(
-    ("mov", "mp4", "matroska", "webm", "wv", "tta", "ape", "tak", "mpc", "mpc8", "wav", "ogg")
-)
+# packets were counted before, and the chunks of a WAV file measured.
+_STATING = frozenset(("mov", "mp4", "matroska", "webm", "wv", "tta", "ape", "tak", "mpc", "mpc8", "ogg"))
 
 
 class AvDecoder:
@@ -63,17 +61,17 @@ class AvDecoder:
         self._container, stream = self._opened()
         at, first = 0, first + self._part.skip
         end = None if self._part.n_frames is None else self._part.skip + self._part.n_frames
-        resampler = av.AudioResampler(format="fltp", rate=self.sample_rate)
+        interleaved = _Interleaver(self.sample_rate)
         delay = 0  # samples of the encoder's delay that are still to come
         try:
             for frame in self._container.decode(stream):
                 lead, tail = _opus_padding(frame, stream) if self._is_opus else (0, 0)
                 delay += lead
-                for plain in resampler.resample(frame):
-                    samples = np.ascontiguousarray(plain.to_ndarray().T, dtype=np.float32)
+                for samples in interleaved(frame):
+                    held = len(samples)
                     if delay or tail:
-                        samples = samples[delay : max(delay, len(samples) - tail)]
-                        delay = max(0, delay - plain.samples)
+                        samples = samples[delay : max(delay, held - tail)]
+                        delay = max(0, delay - held)
                     until = len(samples) if end is None else min(len(samples), end - at)
                     for start in range(max(0, first - at), until, size):
                         yield samples[start : min(start + size, until)]
@@ -120,6 +118,33 @@ class AvDecoder:
         return container, stream
 
 
+class _Interleaver:
+    """Frames as samples `(n, channels)` float32.
+
+    The samples of a frame's channels are put side by side before numpy sees them: PyAV reads beyond the end of a frame
+    that keeps eight channels or more apart, which ends the process.
+
+    Args:
+        sample_rate: that all frames must have, Hz.
+    """
+
+    def __init__(self, sample_rate: int) -> None:
+        self._sample_rate = sample_rate
+        self._kind: tuple[str, str] | None = None
+
+    def __call__(self, frame: Any) -> Iterator[np.ndarray]:
+        if frame.sample_rate != self._sample_rate:
+            raise AudioReadError(
+                f"its sample rate changes from {self._sample_rate} to {frame.sample_rate} Hz; split the file there"
+            )
+        kind = frame.format.name, frame.layout.name
+        if kind != self._kind:  # a broadcast may go from one channel to two
+            self._kind = kind
+            self._resampler = av.AudioResampler(format="flt", rate=self._sample_rate)
+        for packed in self._resampler.resample(frame):
+            yield packed.to_ndarray().reshape(-1, packed.layout.nb_channels)
+
+
 def _opus_padding(frame: Any, stream: Any) -> tuple[int, int]:
     """Return how many samples at the beginning and at the end of a frame of Opus in Matroska are no sound.
 
@@ -140,7 +165,7 @@ def _stated_seconds(container: Any, stream: Any) -> float | None:
     """Return the length that a container states, None where FFmpeg would only guess it from the bit rate."""
     if not _STATING & set(container.format.name.split(",")):
         return None
-    if stream.duration is not None and stream.time_base is not None:
+    if stream.duration and stream.time_base is not None:  # 0 where it was written to a pipe
         return float(stream.duration * stream.time_base)
     if container.duration is None or len(container.streams) > 1:
         return None  # the picture may last longer than the sound

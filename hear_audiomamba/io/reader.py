@@ -80,6 +80,12 @@ class AudioReader:
         """Samples of each channel: exact, but for files of the second decoder."""
         return sum(self._length(index) for index in range(len(self._contents.parts)))
 
+    @property
+    def _length_is_exact(self) -> bool:
+        """Tell whether `n_frames` is more than what a container of the second decoder states."""
+        last = self._contents.parts[-1]
+        return last.decoder == "soundfile" or last.n_frames is not None
+
     def close(self) -> None:
         """Close the file."""
         if self._decoder is not None:
@@ -98,7 +104,7 @@ class AudioReader:
             given = f"start {shown(start)} s and duration {shown(duration)} s"
             raise AudioReadError(f"{self._name}: {given}, expected ≥ 0 and > 0")
         first = begin * self.sample_rate if math.isinf(begin) else round(begin * self.sample_rate)
-        if first and first >= self.n_frames:
+        if first and first >= self.n_frames and self._length_is_exact:
             seconds = self.n_frames / self.sample_rate
             raise AudioReadError(f"{self._name}: start {begin:g} s lies beyond the end, {seconds:g} s")
         return int(first), None if math.isinf(length) else max(1, round(length * self.sample_rate))
@@ -125,7 +131,7 @@ class AudioReader:
         Raises:
             AudioReadError: they cannot be decoded; may come after some blocks.
         """
-        n_out = 0
+        n_out, wanted = 0, first
         last = len(self._contents.parts) - 1
         for index in range(last + 1):
             if first and index < last and first >= (length := self._length(index)):
@@ -139,6 +145,8 @@ class AudioReader:
                 if n_out == count:
                     return
             first = 0
+        if not n_out and wanted:
+            raise AudioReadError(f"{self._name}: start {wanted / self.sample_rate:g} s lies beyond the end")
         if not n_out:
             raise AudioReadError(f"{self._name}: holds no samples")
 
@@ -158,13 +166,13 @@ class AudioReader:
             self._truncated(str(error))
 
     def _mono(self, block: np.ndarray) -> np.ndarray:
-        mono = _mean_of_channels(block)
-        peak = max(float(mono.max()), -float(mono.min()))
+        # Of each channel: what is no audio may cancel out in the mean.
+        peak = max(float(block.max()), -float(block.min()))
         if not np.isfinite(peak):
             raise AudioReadError(f"{self._name}: holds NaN or infinite samples")
         if peak > PEAK_LIMIT:
             raise AudioReadError(f"{self._name}: samples reach {peak:.4g}; float audio must lie in [-1, 1]")
-        return np.ascontiguousarray(mono, dtype=np.float32)
+        return np.ascontiguousarray(_mean_of_channels(block), dtype=np.float32)
 
     def _open(self, index: int) -> Decoder:
         if index != self._index or self._decoder is None:

@@ -37,7 +37,7 @@ LOSSLESS = ("alac", "flac", "pcm_s16le", "wavpack", "tta")
 ENDLESS = ("mpegts", "vob")
 
 
-def encoded(container: str, codec: str, channels: int = 1) -> tuple[bytes, np.ndarray]:
+def encoded(container: str, codec: str, channels: int = 1, rate: int = RATE) -> tuple[bytes, np.ndarray]:
     """Return a file, and the signal in it, mono."""
     signal = zoo.signal(channels, COUNT)
     if codec in LOSSLESS:
@@ -46,7 +46,7 @@ def encoded(container: str, codec: str, channels: int = 1) -> tuple[bytes, np.nd
     options = {"movflags": "frag_keyframe+empty_moov"} if container == "fragmented" else {}
     held = io.BytesIO()
     with av.open(held, "w", format=container.replace("fragmented", "mp4"), options=options) as out:
-        rate = 44100 if codec == "wmav2" else RATE
+        rate = 44100 if codec == "wmav2" else rate
         stream = out.add_stream(codec, rate=rate, layout=layout)
         if codec not in LOSSLESS:
             stream.bit_rate = 128_000
@@ -112,6 +112,101 @@ def test_a_voc_of_several_blocks():
     np.testing.assert_allclose(samples, (sound.astype(np.float32) - 128) / 128, rtol=0, atol=1e-6)
     with pytest.raises(AudioReadError, match="truncated"):
         read_all(data[:-500], "clip.voc")
+
+
+@pytest.mark.parametrize(("layout", "channels"), [("7.1", 8), ("hexadecagonal", 16)])
+def test_eight_channels_and_more(layout, channels):
+    """PyAV's planes of such frames end the process."""
+    signal = (zoo.signal(channels, COUNT) * 32767).round() / 32768
+    held = io.BytesIO()
+    with av.open(held, "w", format="wv") as out:
+        stream = out.add_stream("wavpack", rate=RATE, layout=layout)
+        stream.format = "s16p"
+        frame = av.AudioFrame(format="flt", layout=layout, samples=COUNT)
+        frame.planes[0].update(np.ascontiguousarray(signal, np.float32))
+        frame.sample_rate, frame.pts = RATE, 0
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            out.mux(packet)
+    samples = read_all(held.getvalue(), "many.wv")
+    np.testing.assert_allclose(samples, signal.mean(axis=1), rtol=0, atol=1.01 / 32768)
+
+
+def test_a_stream_may_change_its_channels_but_not_its_rate():
+    one, _ = encoded("adts", "aac", 1)
+    two, _ = encoded("adts", "aac", 2)
+    joined = read_all(one + two, "a.aac")
+    n = len(read_all(one, "a.aac"))
+    assert len(joined) == n + len(read_all(two, "a.aac"))
+    np.testing.assert_array_equal(joined[:COUNT], read_all(one, "a.aac")[:COUNT])
+    other, _ = encoded("adts", "aac", rate=16000)
+    with pytest.raises(AudioReadError, match="changes from 48000 to 16000 Hz"):
+        read_all(one + other, "a.aac")
+
+
+@pytest.mark.parametrize(("container", "codec"), [("ipod", "alac"), ("tta", "tta"), ("asf", "wmav2")])
+def test_joined_files_are_refused_where_only_the_first_would_be_read(container, codec):
+    data, _ = encoded(container, codec)
+    with pytest.raises(AudioReadError, match=r"begins at byte|bytes follow"):
+        read_all(data * 2, "twice")
+
+
+def test_a_caf_of_opus_whose_header_counts_packets_of_the_wrong_length():
+    """As FFmpeg 5 writes it: 120 samples for each packet, though 960 are in it."""
+    held, _ = encoded("webm", "libopus")
+    with av.open(io.BytesIO(held)) as container:
+        packets = [bytes(packet) for packet in container.demux(audio=0) if packet.size]
+    sizes = b"".join(bytes([0x80 | len(p) >> 7, len(p) & 0x7F]) for p in packets)
+    table = struct.pack(">QQII", len(packets), len(packets) * 120, 0, 0) + sizes
+    data = b"caff\0\1\0\0desc" + struct.pack(">Qd4sIIIII", 32, RATE, b"opus", 0, 0, 120, 1, 0)
+    data += b"pakt" + struct.pack(">Q", len(table)) + table
+    data += b"data" + struct.pack(">Q", 4 + sum(map(len, packets))) + bytes(4) + b"".join(packets)
+    assert len(read_all(data, "clip.caf")) == len(packets) * 960 >= COUNT
+
+
+def test_whole_numbers_of_64_bits():
+    samples = zoo.PCM.astype("<i8") << 47
+    data = zoo.wav(zoo.format_chunk(bits=64), zoo.chunk(b"data", samples.tobytes()))
+    np.testing.assert_allclose(read_all(data, "clip.wav"), zoo.PCM / 65536, rtol=0, atol=1e-6)
+    with pytest.raises(AudioReadError, match="floating-point numbers of 2 bytes"):
+        form = zoo.format_chunk()
+        read_all(zoo.wav(form.replace(b"\1\0\1\0", b"\3\0\1\0", 1), zoo.chunk(b"data", zoo.DATA)), "clip.wav")
+
+
+def test_channels_of_an_8svx_lie_one_behind_the_other():
+    left, right = (zoo.PCM[:4000] >> 8).astype(np.int8), (zoo.PCM[4000:8000] >> 9).astype(np.int8)
+    header = struct.pack(">IIIHBBI", 4000, 0, 0, 16000, 1, 0, 0x10000)
+    chunks = b"VHDR" + struct.pack(">I", 20) + header + b"CHAN" + struct.pack(">II", 4, 6)
+    chunks += b"BODY" + struct.pack(">I", 8000) + left.tobytes() + right.tobytes()
+    data = b"FORM" + struct.pack(">I", 4 + len(chunks)) + b"8SVX" + chunks
+    np.testing.assert_allclose(read_all(data, "clip.8svx"), (left / 128 + right / 128) / 2, rtol=0, atol=1e-6)
+
+
+def test_wavpack_written_to_a_pipe_does_not_tell_its_length():
+    data, signal = encoded("wv", "wavpack")
+    at = data.index(b"wvpk") + 12
+    data = data[:at] + bytes(4) + data[at + 4 :]
+    np.testing.assert_allclose(read_all(data, "clip.wv"), signal, rtol=0, atol=1.01 / 32768)
+    part = load_audio(io.BytesIO(data), RATE, start=0.5, duration=0.1, name="clip.wv")
+    np.testing.assert_allclose(part, signal[24000:28800], rtol=0, atol=1.01 / 32768)
+
+
+def test_the_bit_rate_in_a_wav_says_nothing_of_its_length():
+    data, signal = encoded("wav", "flac")
+    at = data.index(b"fmt ") + 16
+    data = data[:at] + struct.pack("<I", 10_000) + data[at + 4 :]
+    np.testing.assert_allclose(read_all(data, "clip.wav"), signal, rtol=0, atol=1.01 / 32768)
+    with pytest.raises(AudioReadError, match="truncated"):
+        read_all(data[:-2000], "clip.wav")
+
+
+def test_what_lies_behind_the_length_in_the_header_can_be_read_as_a_stretch():
+    data, _ = encoded("ipod", "aac")
+    whole = read_all(data, "clip.m4a")
+    assert len(whole) > COUNT + 100  # the last packet is longer than the sound
+    part = load_audio(io.BytesIO(data), RATE, start=(COUNT + 50) / RATE, name="clip.m4a")
+    np.testing.assert_array_equal(part, whole[COUNT + 50 :])
+    with pytest.raises(AudioReadError, match="start 9 s lies beyond the end"):
+        load_audio(io.BytesIO(data), RATE, start=9, name="clip.m4a")
 
 
 def test_stretches_and_blocks_are_those_of_the_whole():

@@ -118,6 +118,8 @@ def _caf(source: ByteSource, origin: int) -> Contents:
         if codec == b"alac" and not priming and valid == count * in_packet:
             # Whole packets were counted, as FFmpeg did before 6; the last one says itself that it is shorter.
             return replace(found_here, parts=(replace(found_here.parts[0], decoder="av"),))
+        if codec == b"opus" and not priming:
+            return found_here  # FFmpeg before 6 counts 120 samples for a packet, however long it is
         return replace(found_here, parts=(replace(found_here.parts[0], n_frames=valid, skip=priming),))
     return Contents("CAF", linear_part(found.audio, linear), found.missing)
 

@@ -18,6 +18,8 @@ _AU_OPEN = 0xFFFF_FFFF
 _MAX_STEPS = 65_536
 # Kinds of block of a VOC that last: sound in three forms, and silence.
 _VOC_SOUND = (1, 2, 3, 9)
+# The chunk of an 8SVX file that says that there are two channels, and where it is looked for.
+_SVX_STEREO, _SVX_HEAD = b"CHAN\0\0\0\4\0\0\0\6", 1 << 12
 
 
 def examine_au(source: ByteSource, origin: int) -> Contents:
@@ -123,7 +125,10 @@ def examine_rare(source: ByteSource, origin: int) -> Contents | None:
             missing = f"{source.size} of {end} bytes are there" if end > source.size else ""
             if not missing:
                 check_rest(source, end, "the audio")
-            return Contents(kind, (Part((Span(origin, min(end, source.size)),)),), missing)
+            # libsndfile takes the channels, which lie one behind the other, for interleaved ones.
+            apart = kind == "8SVX" and source.find(_SVX_STEREO, origin, origin + _SVX_HEAD) >= 0
+            decoder: Literal["soundfile", "av"] = "av" if apart else "soundfile"
+            return Contents(kind, (Part((Span(origin, min(end, source.size)),), decoder),), missing)
     count = int.from_bytes(head[:4], "big")
     if head[8:12] == b"\0\2\0\0" and source.size - origin == 12 + 2 * count:
         return Contents("HTK", (Part((Span(origin, source.size),)),))

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
+from ...errors import AudioReadError
 from ..ranges import ByteSource, Span
 from .parts import Contents, Part, check_rest
 
@@ -55,6 +56,12 @@ def _whole(source: ByteSource, end: int) -> str:
     return f"{source.size} of {end} bytes are there" if end > source.size else ""
 
 
+def _ends(source: ByteSource, end: int) -> str:
+    """Return what a file lacks that should end at a byte, and refuse audio behind it."""
+    check_rest(source, end, "the audio")
+    return _whole(source, end)
+
+
 def _boxes(source: ByteSource, at: int) -> str:
     """Return what the boxes of an MPEG-4 file lack."""
     names = set()
@@ -69,6 +76,8 @@ def _boxes(source: ByteSource, at: int) -> str:
             size = source.size - at
         if size < 8 or not head[4:8].isascii():
             break
+        if head[4:8] == b"ftyp" and b"moov" in names:
+            raise AudioReadError(f"another MPEG-4 file begins at byte {at}; split them")
         names.add(head[4:8])
         at += size
         if at > source.size:
@@ -120,7 +129,7 @@ def _objects(source: ByteSource, origin: int) -> str:
         return ""
     size = int.from_bytes(source.at(found + 40, 8), "little")
     broadcast = int.from_bytes(source.at(found + 88, 4), "little") & 1
-    return "" if broadcast else _whole(source, origin + size)
+    return "" if broadcast else _ends(source, origin + size)
 
 
 def _follows(source: ByteSource, at: int, size_of: Callable[[ByteSource, int], int]) -> bool:
@@ -227,12 +236,19 @@ def _tta(source: ByteSource, at: int) -> str:
     if table > source.size:
         return _whole(source, table)
     sizes = struct.unpack(f"<{n_frames}I", source.at(at + 22, 4 * n_frames))
-    return _whole(source, table + sum(sizes))
+    return _ends(source, table + sum(sizes))
 
 
 def _riff(source: ByteSource, at: int) -> str:
-    size = int.from_bytes(source.at(at + 4, 4), "little")
-    return "" if size == 0xFFFF_FFFF else _whole(source, at + 8 + size)
+    """Return what the lists of an AVI file lack: the first, those that continue it above 1 GiB, joined files."""
+    head = source.at(at, 12)
+    while head[:4] == b"RIFF" and head[8:] in (b"AVI ", b"AVIX"):
+        size = int.from_bytes(head[4:8], "little")
+        if size in (0, 0xFFFF_FFFF):
+            return ""
+        end = at + 8 + size
+        at, head = end + size % 2, source.at(end + size % 2, 12)
+    return _whole(source, end)
 
 
 def _by_length(source: ByteSource, at: int) -> str:

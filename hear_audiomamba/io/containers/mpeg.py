@@ -21,6 +21,8 @@ _DECODER_DELAY = 529
 _LEADING_JUNK = 1 << 16
 # Frames decoded ahead of a place in the middle, for what they sound on.
 _LEAD = 4
+# Frames, or a divisor of them, after which the ring buffer of a decoder's filter is where it was.
+_FILTER_TURN = 8
 _BLOCK = 1 << 16
 
 
@@ -92,6 +94,9 @@ def frames_from(source: ByteSource, part: Part, first: int) -> tuple[tuple[Piece
     assert frames is not None
     wanted = part.skip + first
     target = wanted // frames.samples - _LEAD
+    # At the same place in the turns of the decoder's filter, so that sums are taken in the same order.
+    behind_silence = frames.header[1] >> 1 & 3 == 1  # layer III; see _silent_frame
+    target -= (target - behind_silence) % _FILTER_TURN
     if target < MARK_EVERY:
         return part.pieces, wanted
     span = part.pieces[0]

@@ -41,6 +41,7 @@ _LINEAR = {
     (1, 1): "PCM_U8", (1, 2): "PCM_16", (1, 3): "PCM_24", (1, 4): "PCM_32",
     (3, 4): "FLOAT", (3, 8): "DOUBLE", (6, 1): "ALAW", (7, 1): "ULAW",
 }  # fmt: skip
+_WIDE = (1, 8)  # only the second decoder reads these
 _MPEG = (0x50, 0x55)
 # IMA and Microsoft ADPCM, GSM 6.10, NMS ADPCM, G.721: libsndfile decodes them.
 _SOUNDFILE = (0x02, 0x11, 0x31, 0x38, 0x40)
@@ -112,8 +113,9 @@ def _contents(source: ByteSource, kind: str, found: Chunks, form: bytes, big: bo
         return Contents(held.kind, held.parts, found.missing or held.missing)
     if not any(span.size for span in found.audio):
         return Contents(kind, ())
-    if tag in (1, 3):
-        raise AudioReadError(f"its header is broken: samples of {width} bytes")
+    if tag in (1, 3) and (tag, width) != _WIDE:
+        what = "whole numbers" if tag == 1 else "floating-point numbers"
+        raise AudioReadError(f"{what} of {width} bytes a sample cannot be read")
     size = sum(span.size for span in found.audio)
     # libsndfile takes the filling byte behind an odd number of them for a block more.
     n_frames = size // block * 320 if tag == _GSM and block else None
