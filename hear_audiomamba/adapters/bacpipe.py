@@ -3,7 +3,7 @@
 import bacpipe
 from hear_audiomamba.adapters.bacpipe import AudioMambaModel
 
-bacpipe.play(models=["hear_audiomamba"], audio_dir="recordings", CustomModel=AudioMambaModel)
+bacpipe.play(models=["hear_audiomamba"], CustomModels=[AudioMambaModel], audio_dir="recordings")
 """
 
 from __future__ import annotations

@@ -170,7 +170,14 @@ def test_bacpipe_embeds_a_folder(model, clips, tmp_path, monkeypatch):
         main_results_dir=str(tmp_path / "results"),
     )  # fmt: skip
     found = loader.embeddings(return_type="array")
-    close(found, model.scene(torch.as_tensor(samples).reshape(3, 32000)))
+    expected = model.scene(torch.as_tensor(samples).reshape(3, 32000))
+    close(found, expected)
+    bacpipe.play(
+        models=["hear_audiomamba"], CustomModels=[AudioMambaModel], audio_dir=str(tmp_path / "audio"), device="cpu",
+        main_results_dir=str(tmp_path / "played"), dim_reduction_model="None", dashboard=False,
+    )  # fmt: skip
+    (file,) = (tmp_path / "played").rglob("a_hear_audiomamba.npy")
+    close(np.load(file), expected)
 
 
 def test_mteb_mock_run(model):
