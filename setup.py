@@ -24,6 +24,9 @@ class BuildWithBundled(build_py):
     """
 
     def run(self) -> None:
+        if not self.editable_mode:
+            # An earlier build leaves modules and weights there that are not wanted any more.
+            shutil.rmtree(Path(self.build_lib) / "hear_audiomamba", ignore_errors=True)
         super().run()
         if self.editable_mode:
             return  # a checkout is read in place: hear_audiomamba/models/bundled.py

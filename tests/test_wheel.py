@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -30,6 +31,16 @@ def wheel(tmp_path_factory) -> Path:
         if (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, source / name)
+    # What an earlier build of another version left there.
+    stale = (
+        source
+        / "build"
+        / f"lib.{sysconfig.get_platform()}-{sys.implementation.cache_tag}"
+        / "hear_audiomamba"
+    )
+    (stale / "bundled" / "weights").mkdir(parents=True)
+    for name in ("gone.py", "bundled/weights/gone.safetensors"):
+        (stale / name).touch()
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", str(folder), str(source)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -47,6 +58,7 @@ def test_what_is_inside(wheel):
     assert "hear_audiomamba/ops/_kernels.so" in names
     assert "hear_audiomamba/bundled/weights/manifest.json" in names
     assert "hear_audiomamba/bundled/tasks.txt" in names
+    assert not [name for name in names if "gone" in name]
     assert not [name for name in names if name.startswith(("tests/", "recipes/", "benchmarks/"))]
 
 

@@ -78,6 +78,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         print(f"{PROGRAM}: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         return 130
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", __package__.partition(".")[0]):
+            raise
+        hint = (
+            "; exported models run without it: see hear_audiomamba.onnx_runtime" if package == "torch" else ""
+        )
+        return _fail(f"{package} is not installed, and this command needs it{hint}", 1)
     except BrokenPipeError:  # the reader of a pipe went away, as `head` does
         sys.stderr.close()
         return 141

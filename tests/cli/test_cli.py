@@ -169,6 +169,22 @@ def test_full_output_is_one_line():
     assert (done.returncode, done.stderr) == (1, "hear-audiomamba: error: No space left on device\n")
 
 
+@pytest.mark.parametrize(("package", "words"), (("torch", ["tag", "x.wav"]), ("rich", ["list"])))
+def test_a_package_that_is_missing_is_one_line(package, words):
+    """As in the small environments that run exported models."""
+    program = (
+        f"import sys; sys.modules[{package!r}] = None\n"
+        "from hear_audiomamba.cli import main\n"
+        f"sys.exit(main({words!r}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith(
+        f"hear-audiomamba: error: {package} is not installed, and this command needs it"
+    )
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.skipif(os.name != "posix", reason="only POSIX deletes a folder that a process works in")
 @pytest.mark.parametrize("verb", ["list", "embed /x --out /y", "tag /x", "evaluate --tasks-dir demo --check"])
 def test_a_working_folder_that_was_deleted_is_one_line(tmp_path, verb):
