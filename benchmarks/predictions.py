@@ -95,7 +95,7 @@ def start(side: str, threads: int, log: Path) -> subprocess.Popen[str]:
         env=environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=log.open("w"),
+        stderr=log.open("w", encoding="utf-8"),
         text=True,
     )
     assert process.stdout is not None

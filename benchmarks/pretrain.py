@@ -75,7 +75,8 @@ def peak_memory(side: str, size: str, batch: int, device: str) -> float:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
     else:
-        Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again from here
+        # The high-water mark starts again from here.
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
         before = resident("VmRSS")
     for _ in range(3 if side != SLOW else 1):
         step()
@@ -86,7 +87,7 @@ def peak_memory(side: str, size: str, batch: int, device: str) -> float:
 
 def resident(field: str) -> float:
     """Return this process's memory in MB: what it holds now ("VmRSS") or held at most ("VmHWM")."""
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith(field + ":"):
             return int(line.split()[1]) / 1e3
     raise RuntimeError(f"/proc/self/status has no {field}")

@@ -80,7 +80,8 @@ def build(side: str) -> tuple[nn.ModuleList, Callable[[Tensor], Tensor]]:
 
 def resident(what: str) -> int:
     """Return a line of the kernel's account of this process, in bytes: VmRSS is now, VmHWM the most so far."""
-    return int(re.search(rf"{what}:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(re.search(rf"{what}:\s+(\d+) kB", status)[1]) * 1024
 
 
 def measure(side: str, length: int, args: argparse.Namespace) -> dict:
@@ -92,7 +93,7 @@ def measure(side: str, length: int, args: argparse.Namespace) -> dict:
         run(torch.randn(1, 256, WIDTH))
         x = torch.randn(1, length, WIDTH)
         before = resident("VmRSS")
-        Path("/proc/self/clear_refs").write_text("5")  # the most so far is now what is
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the most so far is now what is
         resource.setrlimit(resource.RLIMIT_DATA, (before + int(args.memory_gib * 2**30),) * 2)
         times: list[float] = []
         try:

@@ -66,7 +66,7 @@ def machine() -> dict[str, Any]:
     if cpuinfo.is_file():
         names = [
             line.partition(":")[2].strip()
-            for line in cpuinfo.read_text().splitlines()
+            for line in cpuinfo.read_text(encoding="utf-8").splitlines()
             if "model name" in line
         ]
         model = names[0] if names else model
@@ -84,7 +84,7 @@ def write(path: str | Path | None, result: Mapping[str, Any]) -> None:
     """Write a result with the machine it is from as JSON, if a path is given."""
     if path:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text(json.dumps({"machine": machine(), **result}, indent=2) + "\n")
+        Path(path).write_text(json.dumps({"machine": machine(), **result}, indent=2) + "\n", encoding="utf-8")
 
 
 def matmul_rate(inner: int = 192, out: int = 1152, rows: int = 2008) -> float:

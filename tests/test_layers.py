@@ -34,7 +34,7 @@ BESIDE = {"archive", "pretrain", "evaluate"}  # never one another
 def imported(path: Path):
     """Yield the top-level part of each import of this package in a file, and its line."""
     package = list(path.relative_to(PACKAGE.parent).with_suffix("").parts)
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         targets = []
         if isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level] if node.level else []

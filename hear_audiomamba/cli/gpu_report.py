@@ -100,7 +100,7 @@ def _run(name: str, file: Path, rehearsal: bool, task: Path | None) -> dict[str,
     command = [sys.executable, "-m", "hear_audiomamba.cli.gpu_steps", name, str(result)]
     command += ["--device", "cpu", "--toy"] if rehearsal else ["--device", "cuda"]
     env = os.environ | ({"AUDIOMAMBA_REPORT_TASK": str(task)} if task else {})
-    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", env=env)
     if done.returncode:
         return {"error": (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]}
     rows = read_json(result)

@@ -93,7 +93,7 @@ def kernel_tests(place: Place) -> list[Row]:
         return [{"skipped": "the tests are in a checkout only; run the report from one"}]
     chosen = [str(tests / "test_linear.py")] if place.toy else [str(tests)]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *chosen]
-    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, encoding="utf-8", errors="replace")
     lines = done.stdout.strip().splitlines()
     if done.returncode:
         failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
@@ -225,7 +225,7 @@ def predictions(place: Place) -> list[Row]:
         command += ["--device", place.device, "--grid", "fast" if place.toy else "default"]
         command += ["--grid-points", "1"] if place.toy else []
         started = time.perf_counter()
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
         if done.returncode:
             raise RuntimeError((done.stderr.strip().splitlines() or ["the engine failed"])[-1])
         seconds = time.perf_counter() - started
@@ -255,7 +255,7 @@ def processes(place: Place) -> list[Row]:
             ]
             command += ["-m", "hear_audiomamba.cli.gpu_steps", "one-of-many", str(result)]
             command += ["--device", place.device] + ["--toy"] * place.toy
-            done = subprocess.run(command, capture_output=True, text=True)
+            done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
             if done.returncode:
                 raise RuntimeError(
                     f"{count} processes: {(done.stderr.strip().splitlines() or ['failed'])[-1]}"

@@ -112,5 +112,5 @@ def _gives_the_same(layout: Callable[[Tensor], Tensor], dtype: torch.dtype) -> b
 
 def _is_intel() -> bool:
     cpuinfo = Path("/proc/cpuinfo")
-    text = cpuinfo.read_text(errors="replace") if cpuinfo.is_file() else platform.processor()
+    text = cpuinfo.read_text("utf-8", "replace") if cpuinfo.is_file() else platform.processor()
     return "GenuineIntel" in text

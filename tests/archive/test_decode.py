@@ -92,7 +92,7 @@ def readers() -> list[threading.Thread]:
 
 
 def children() -> set[str]:
-    with open(f"/proc/self/task/{os.getpid()}/children") as file:
+    with open(f"/proc/self/task/{os.getpid()}/children", encoding="utf-8") as file:
         return set(file.read().split())
 
 

@@ -80,7 +80,7 @@ def test_a_map_shows_every_clip_with_its_group(embedded, tmp_path, ending):
     picture = tmp_path / "maps" / f"map.{ending}"
     layouts = draw_map(embedded, picture)
     assert picture.stat().st_size > 5000 and set(layouts) == {"pca", "tsne"}
-    with open(picture.with_suffix(".csv"), newline="") as file:
+    with open(picture.with_suffix(".csv"), encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 25 and {row["group"] for row in rows} == {"group0", "group1", "group2"}
     assert sorted(p.name for p in picture.parent.iterdir()) == ["map.csv", f"map.{ending}"]

@@ -107,7 +107,7 @@ def manifest(tmp_path, request):
     path = tmp_path / f"list.{request.param}"
     columns = ["path", "start", "duration", "end"]
     if request.param == "csv":
-        with open(path, "w", newline="") as file:
+        with open(path, "w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(ROWS)

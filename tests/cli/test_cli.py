@@ -10,7 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 import hear_audiomamba
 from hear_audiomamba import __version__, load_model
@@ -142,6 +144,31 @@ def test_output_whose_encoding_lacks_a_character(words):
     assert done.stdout and not done.stderr
 
 
+def test_it_runs_where_every_warning_is_an_error(tmp_path):
+    (tmp_path / "in").mkdir()
+    zeros = np.zeros(16000, np.float32)
+    zeros[::100] = 0.5
+    soundfile.write(tmp_path / "in" / "a.wav", zeros, 16000)
+    command = [
+        sys.executable,
+        "-X",
+        "dev",
+        "-W",
+        "error",
+        "-m",
+        "hear_audiomamba",
+        "embed",
+        "in",
+        "--out",
+        "out",
+    ]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONWARNDEFAULTENCODING": "1"}, capture_output=True
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()
+    assert (tmp_path / "out" / "a.wav.npz").is_file()
+
+
 def test_problems_of_labels_are_shown_one_a_line(tmp_path, capsys):
     """All of them have the line's number; of many, the rest is counted."""
     table = tmp_path / "labels.csv"
@@ -164,7 +191,7 @@ def test_closed_output(monkeypatch):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full: /dev/full")
 def test_full_output_is_one_line():
     command = [sys.executable, "-m", "hear_audiomamba", "--version"]
-    with open("/dev/full", "w") as full:
+    with open("/dev/full", "w", encoding="utf-8") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
     assert (done.returncode, done.stderr) == (1, "hear-audiomamba: error: No space left on device\n")
 

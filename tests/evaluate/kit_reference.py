@@ -161,7 +161,7 @@ def main(folder: Path) -> None:
         "grids": grids(),
         "splits": {str(n): kit.data_splits_from_folds([f"fold{i:02d}" for i in range(n)]) for n in (3, 5)},
         "scores": scores(inputs),
-        "event_scores": event_scores(json.loads(Path("events.json").read_text())),
+        "event_scores": event_scores(json.loads(Path("events.json").read_text(encoding="utf-8"))),
         "found_events": found_events(inputs),
         "curves": {
             "one": curve("one", folder / "embeddings/scene", configuration(), folds),
@@ -174,7 +174,7 @@ def main(folder: Path) -> None:
     }
     masked_training(inputs, folder / "masked.npz")
     strict = json.loads(json.dumps(report, default=float), parse_constant=lambda s: s)
-    Path("reference.json").write_text(json.dumps(strict, allow_nan=False))
+    Path("reference.json").write_text(json.dumps(strict, allow_nan=False), encoding="utf-8")
     assert math.isfinite(report["scores"]["mAP"])
 
 

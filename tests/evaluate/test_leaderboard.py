@@ -49,7 +49,7 @@ def results(path: Path, model: str, tasks: dict[str, list[float]], *, seeds: int
         "tasks": {t: {"score": "top1_acc", "state": "done", "runs": r, "failures": {}} for t, r in runs.items()},
     }  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report))
+    path.write_text(json.dumps(report), encoding="utf-8")
     return path
 
 
@@ -108,7 +108,7 @@ def test_missing_tasks_and_runs_are_shown_and_not_averaged(tmp_path: Path) -> No
     ],
 )
 def test_damaged_results_are_refused_by_name(ten: Path, damage, said: str) -> None:
-    ten.write_text(damage(ten.read_text()))
+    ten.write_text(damage(ten.read_text(encoding="utf-8")), encoding="utf-8")
     board = build_board([ten])
     assert not any(r.own for r in board.rows)
     (reason,) = board.refused
@@ -154,7 +154,7 @@ def test_the_command_writes_all_files(ten: Path, tmp_path: Path, capsys: pytest.
     assert names == {
         "index.html", "leaderboard.md", "leaderboard.csv", "leaderboard.tex", "scores.svg", "parameters.svg",
     }  # fmt: skip
-    ten.write_text("{")
+    ten.write_text("{", encoding="utf-8")
     assert main(["leaderboard", "--results", str(ten), "--out", str(out)]) == 1
     assert "ours.json" in capsys.readouterr().err
 

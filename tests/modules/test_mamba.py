@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-import torch.nn.utils.prune
 from torch import nn
+from torch.nn.utils import prune
 
 from hear_audiomamba.errors import ConfigError
 from hear_audiomamba.modules.mamba import MambaBlock, MambaMixer, make_norm
@@ -137,7 +137,7 @@ def test_hooks_and_pruning_of_the_products_act_without_gradients_too():
     with torch.inference_mode():
         block(stream)
     assert called == names
-    nn.utils.prune.l1_unstructured(block.mixer.out_proj, "weight", 1.0)
+    prune.l1_unstructured(block.mixer.out_proj, "weight", 1.0)
     with torch.inference_mode():
         torch.testing.assert_close(block(stream), stream, rtol=0, atol=0)
 

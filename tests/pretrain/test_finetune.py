@@ -400,7 +400,7 @@ def test_a_fine_tuned_model_finds_its_classes_in_recordings(tones, weights, tmp_
         "--quiet",
     ]
     assert main(["predict", str(tones), *words, "--probabilities", str(tmp_path / "all.csv")]) == 0
-    with open(tmp_path / "all.csv", newline="") as file:
+    with open(tmp_path / "all.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     right = [max(("high", "low"), key=lambda name: float(row[name])) in row["path"] for row in rows]
     assert len(rows) >= 20 and np.mean(right) > 0.9

@@ -85,7 +85,9 @@ def _fingerprint() -> str:
 
 
 def _output(python: Path, code: str) -> str:
-    return subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        [python, "-c", code], check=True, capture_output=True, encoding="utf-8", errors="replace"
+    ).stdout.strip()
 
 
 def _copy_package(packages: Path) -> None:

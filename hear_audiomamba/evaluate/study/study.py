@@ -186,7 +186,14 @@ class Study:
         command = [str(self.steps.python), "-W", "ignore", "-m", "hear_audiomamba.evaluate.study.probe"]
         weights = str(Path(entrant.weights).resolve()) if entrant.weights else ""
         command += [entrant.module, "--model", weights, "--options", json.dumps(dict(entrant.options))]
-        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
         if done.returncode:
             said = done.stderr.strip().splitlines()
             return f"cannot be loaded: {said[-1] if said else f'exit status {done.returncode}'}"

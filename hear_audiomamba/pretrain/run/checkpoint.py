@@ -200,12 +200,15 @@ def provenance() -> dict[str, Any]:
     package = Path(__file__).resolve().parent
     try:
         git = ["git", "-C", str(package)]
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10)
+        commit = subprocess.run(
+            [*git, "rev-parse", "HEAD"], capture_output=True, encoding="utf-8", errors="replace", timeout=10
+        )
         if commit.returncode == 0:
             changes = subprocess.run(
                 [*git, "status", "--porcelain", "--untracked-files=no"],
                 capture_output=True,
-                text=True,
+                encoding="utf-8",
+                errors="replace",
                 timeout=10,
             )
             found["commit"] = commit.stdout.strip()
