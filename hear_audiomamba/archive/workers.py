@@ -14,6 +14,7 @@ import queue
 import subprocess
 import sys
 import threading
+import warnings
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
@@ -25,7 +26,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from ..errors import AudioReadError
+from ..errors import AudioReadError, one_line
 from .decode import Block, DecodeSettings, decode_source
 from .sources import Source
 
@@ -50,7 +51,8 @@ def decode_all(
 
     Yields:
         Each source with its blocks. A failure ends a source's blocks; the sources after it continue, also
-        when the decoder crashed. Blocks not consumed are skipped.
+        when the decoder crashed. Blocks not consumed are skipped. Where the system lets no process start, all
+        is decoded here, with a warning.
     """
     if n_workers == 0:
         for source in sources:
@@ -99,26 +101,101 @@ class _Worker:
     def __init__(self, settings: DecodeSettings) -> None:
         self._settings = settings
         self._asked: deque[Source] = deque()
+        self._process: _Process | None = None
         self._start()
 
     def ask(self, source: Source) -> None:
         self._asked.append(source)
-        self._send({"source": asdict(source)})
+        if self._process is not None:
+            self._process.send({"source": asdict(source)})
 
     def blocks(self) -> Iterator[Block | Failure]:
         """The blocks of the source asked for first."""
-        while True:
-            message = self._ready.get()
+        while self._process is not None:
+            message = self._process.ready.get()
             if isinstance(message, Block):
                 yield message
                 continue
+            if message is _Sign.UP:
+                self._process.is_up = True
+                continue
+            if message is _Sign.DIED and not self._process.is_up:  # that is no file's fault
+                self._decode_here_from_now_on(self._process.how_it_died())
+                break
             source = self._asked.popleft()
-            if message is _End.DECODER:
-                yield Failure(f"{source.label}: the decoder died on it ({self._how_it_died()})")
-                self._restart()
+            if message is _Sign.DIED:
+                yield Failure(f"{source.label}: the decoder died on it ({self._process.how_it_died()})")
+                self.stop()
+                self._start()
             elif isinstance(message, Failure):
                 yield message
             return
+        yield from _decode_here(self._asked.popleft(), self._settings)
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.stop()
+
+    def _start(self) -> None:
+        try:
+            self._process = _Process(self._settings)
+        except (OSError, RuntimeError) as error:  # too many processes, or threads
+            self._decode_here_from_now_on(one_line(error))
+            return
+        for source in self._asked:
+            self._process.send({"source": asdict(source)})
+
+    def _decode_here_from_now_on(self, reason: str) -> None:
+        self.stop()
+        self._process = None
+        warnings.warn(f"no decoding process can start ({reason}); decoding in this one", stacklevel=2)
+
+
+class _Process:
+    """A decoder that runs.
+
+    Attributes:
+        ready: what it has sent.
+        is_up: it has said that it can decode.
+
+    Raises:
+        OSError, RuntimeError: the system lets no process or thread start.
+    """
+
+    def __init__(self, settings: DecodeSettings) -> None:
+        # A plain interpreter and not multiprocessing: that forks torch's threads and locks in whatever
+        # state they are, or runs the user's main script a second time.
+        roots = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+        if not sys.executable:  # a program that embeds Python
+            raise OSError("this program knows of no Python interpreter")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", __name__],
+            env={**_NO_THREADS, **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, roots))},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # the MP3 decoder writes warnings there
+            **_APART,
+        )  # fmt: skip
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._input, self._output = self._process.stdin, self._process.stdout
+        self.send(asdict(settings))
+        self.ready: queue.Queue[Message] = queue.Queue(BLOCKS_AHEAD)
+        self.is_up = False
+        self._stopping = threading.Event()
+        args = (self._output, self.ready, self._stopping)
+        self._thread = threading.Thread(target=_collect, args=args, name="decoded blocks", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._end()
+            raise
+
+    def send(self, message: dict[str, Any]) -> None:
+        with suppress(OSError):  # it died; `blocks` will find that and start another
+            _write(self._input, message)
+
+    def how_it_died(self) -> str:
+        code = self._process.wait()
+        return f"signal {-code}" if code < 0 else f"exit status {code}"
 
     def stop(self) -> None:
         self._stopping.set()
@@ -126,59 +203,33 @@ class _Worker:
         self._process.wait()
         # The process's death ends the thread's reading; closing the pipe while it reads would fail.
         self._thread.join()
+        self._end()
+
+    def _end(self) -> None:
+        self._process.kill()
+        self._process.wait()
         for pipe in (self._input, self._output):
             with suppress(OSError):  # what was not sent yet has nowhere to go
                 pipe.close()
 
-    def _start(self) -> None:
-        # A plain interpreter and not multiprocessing: that forks torch's threads and locks in whatever
-        # state they are, or runs the user's main script a second time.
-        roots = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, roots))},
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # the MP3 decoder writes warnings there
-            **_APART,
-        )  # fmt: skip
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._input, self._output = self._process.stdin, self._process.stdout
-        self._send(asdict(self._settings))
-        self._ready: queue.Queue[Message] = queue.Queue(BLOCKS_AHEAD)
-        self._stopping = threading.Event()
-        args = (self._output, self._ready, self._stopping)
-        self._thread = threading.Thread(target=_collect, args=args, name="decoded blocks", daemon=True)
-        self._thread.start()
 
-    def _restart(self) -> None:
-        self.stop()
-        self._start()
-        for source in self._asked:
-            self._send({"source": asdict(source)})
-
-    def _send(self, message: dict[str, Any]) -> None:
-        with suppress(OSError):  # it died; `blocks` will find that and start another
-            _write(self._input, message)
-
-    def _how_it_died(self) -> str:
-        code = self._process.wait()
-        return f"signal {-code}" if code < 0 else f"exit status {code}"
-
-
+# Decoding needs no threads of the libraries that are imported beside.
+_NO_THREADS = {"OPENBLAS_NUM_THREADS": "1"}
 # An interrupt at the terminal is the parent's to handle.
 _APART: dict[str, Any] = {"start_new_session": True}
 if sys.platform == "win32":
     _APART = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
 
 
-class _End(Enum):
-    """What ends the blocks of a source, besides a failure."""
+class _Sign(Enum):
+    """What is told of a decoder, besides blocks and failures."""
 
-    SOURCE = "it is complete"
-    DECODER = "its decoder died"
+    UP = "it can decode"
+    END = "the source is complete"
+    DIED = "it died"
 
 
-Message = Block | Failure | _End
+Message = Block | Failure | _Sign
 
 
 def _collect(pipe: IO[bytes], ready: queue.Queue[Message], stopping: threading.Event) -> None:
@@ -186,14 +237,14 @@ def _collect(pipe: IO[bytes], ready: queue.Queue[Message], stopping: threading.E
         try:
             message = _receive(pipe)
         except (EOFError, OSError, ValueError, KeyError, TypeError):
-            message = _End.DECODER
+            message = _Sign.DIED
         while not stopping.is_set():
             try:
                 ready.put(message, timeout=0.5)
                 break
             except queue.Full:
                 continue
-        if stopping.is_set() or message is _End.DECODER:
+        if stopping.is_set() or message is _Sign.DIED:
             return
 
 
@@ -201,8 +252,10 @@ def _receive(pipe: IO[bytes]) -> Message:
     held = _read(pipe)
     if "failure" in held:
         return Failure(held["failure"])
+    if "up" in held:
+        return _Sign.UP
     if "end" in held:
-        return _End.SOURCE
+        return _Sign.END
     samples = np.empty(int(held["samples"]), np.float32)
     if pipe.readinto(samples) != samples.nbytes:  # type: ignore[attr-defined]  # a BufferedReader
         raise EOFError
@@ -229,10 +282,11 @@ def serve(asked: IO[bytes], answers: IO[bytes]) -> None:
 
     Args:
         asked: settings, then sources.
-        answers: blocks, failures and ends.
+        answers: first that it is up, then blocks, failures and ends.
     """
     with suppress(EOFError, OSError):  # the parent is gone or stops
         settings = DecodeSettings(**_read(asked))
+        _write(answers, {"up": True})
         while True:
             source = Source(**_read(asked)["source"])
             try:

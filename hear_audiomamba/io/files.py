@@ -220,9 +220,14 @@ def sync(path: str | Path) -> None:
 
 def sync_all(paths: Iterable[str | Path]) -> None:
     """Have many files on disk before continuing."""
+    held = list(paths)
     # Many at once: the file system then writes its own journal once for several of them.
-    with ThreadPoolExecutor(16) as pool:
-        list(pool.map(sync, paths))
+    try:
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(sync, held))
+    except RuntimeError:  # the system allows no more threads
+        for path in held:
+            sync(path)
 
 
 def sync_folder(path: str | Path) -> None:

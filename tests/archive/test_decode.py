@@ -70,6 +70,28 @@ def test_a_decoder_that_dies_costs_one_file(make_archive, monkeypatch):
     assert len(results) == 13
 
 
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [("import os, signal; os.kill(os.getpid(), signal.SIGINT)", "signal 2"), ("raise SystemExit(3)", "exit status 3"),
+     (OSError(11, "Resource temporarily unavailable"), "Resource temporarily unavailable")],
+)  # fmt: skip
+def test_where_no_decoder_can_start_no_file_is_lost(make_archive, monkeypatch, start, said):
+    """Too few processes or memory for another Python, or one without our libraries: OpenBLAS sends itself a SIGINT."""
+    sources = find_sources([make_archive(40, (0.05, 0.1))])
+    popen = subprocess.Popen
+
+    def refuse(command, **options):
+        if isinstance(start, OSError):
+            raise start
+        return popen([sys.executable, "-c", start], **options)
+
+    monkeypatch.setattr(workers.subprocess, "Popen", refuse)
+    with pytest.warns(UserWarning, match=f"no decoding process can start.*{said}"):
+        results = collect(sources, 2)
+    for (name, there), (_, here) in zip(results, collect(sources, 0), strict=True):
+        np.testing.assert_array_equal(there, here, err_msg=name)
+
+
 def test_decoders_need_no_torch():
     code = "import sys, hear_audiomamba.archive.workers; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=900)

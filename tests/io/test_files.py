@@ -247,3 +247,18 @@ def test_a_file_in_the_place_of_a_folder_is_named(tmp_path, below):
         with pytest.raises(OutputError, match=re.escape(said)):
             make()
     assert (tmp_path / "notes.txt").read_text() == "x"
+
+
+def test_files_are_synced_where_no_thread_can_start(tmp_path, monkeypatch):
+    paths = [tmp_path / "a", tmp_path / "b"]
+    for path in paths:
+        path.write_bytes(b"x")
+    synced = []
+    monkeypatch.setattr(files, "sync", synced.append)
+
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    files.sync_all(iter(paths))
+    assert synced == paths
