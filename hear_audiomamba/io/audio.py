@@ -22,7 +22,7 @@ from typing import BinaryIO, cast
 import numpy as np
 
 from ..config import check_number, plain_number
-from ..errors import AudioReadError, InputError, shown
+from ..errors import AudioReadError, InputError, one_line, shown
 from .containers import MEDIA_EXTENSIONS, Contents, examine
 from .containers.parts import MAX_SAMPLE_RATE
 from .decoders import can_decode_media
@@ -181,10 +181,9 @@ def _typed_errors(name: str) -> Iterator[None]:
         raise AudioReadError(f"{name}: permission denied") from None
     except MemoryError:
         raise AudioReadError(f"{name}: its header asks for more memory than there is") from None
-    # libsndfile's errors are RuntimeErrors; cffi and soxr add TypeError, ValueError and OverflowError.
+    # What soxr, cffi and PyAV raise for data that they cannot use.
     except (OSError, RuntimeError, TypeError, ValueError, OverflowError, struct.error) as error:
-        reason = " ".join(str(getattr(error, "error_string", None) or error).split())
-        raise AudioReadError(f"{name}: {reason}") from None
+        raise AudioReadError(f"{name}: {one_line(error)}") from None
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from av.sidedata.sidedata import Type as SideDataType
 
 from ..errors import AudioReadError
 from .containers.parts import Part, check_format
-from .decoders import TooShort
+from .decoder import TooShort
 from .ranges import ByteSource, DecoderFile
 
 # The length that a container states may count what encoders put around the sound: two frames and a little.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import soundfile
@@ -10,10 +11,8 @@ from soundfile import LibsndfileError
 
 from .containers.mpeg import frames_from
 from .containers.parts import Part, check_format
-from .decoders import TooShort
+from .decoder import TooShort, Undecodable
 from .ranges import ByteSource, DecoderFile, Piece
-
-__all__ = ["LibsndfileError", "SoundfileDecoder"]
 
 _SKIP_BLOCK = 1 << 16
 _CAREFUL_BLOCK = 1 << 9
@@ -73,12 +72,13 @@ class SoundfileDecoder:
     def _opened(self, pieces: tuple[Piece, ...]) -> tuple[DecoderFile, _Sound]:
         file = DecoderFile(self._source, pieces)
         linear = self._part.linear
-        if linear is None:
-            return file, _Sound(file)
-        return file, _Sound(
-            file, format="RAW", subtype=linear.subtype, endian="BIG" if linear.big_endian else "LITTLE",
-            channels=linear.channels, samplerate=linear.sample_rate,
-        )  # fmt: skip
+        with _typed_errors():
+            if linear is None:
+                return file, _Sound(file)
+            return file, _Sound(
+                file, format="RAW", subtype=linear.subtype, endian="BIG" if linear.big_endian else "LITTLE",
+                channels=linear.channels, samplerate=linear.sample_rate,
+            )  # fmt: skip
 
     def _go_to(self, first: int) -> int:
         """Go to a sample or some way ahead of it; return how many samples ahead."""
@@ -91,16 +91,19 @@ class SoundfileDecoder:
             return surplus
         if part.exact_seek and self._sound.can_seek():
             if self._sound.tell() != first:
-                self._sound.seek(first)
+                with _typed_errors():
+                    self._sound.seek(first)
             return 0
         self._sound.close()
         self._file, self._sound = self._opened(part.pieces)
         return first
 
     def _read(self, count: int, at: int) -> np.ndarray:
+        block: np.ndarray
         try:
-            block: np.ndarray = self._sound.read(count, dtype="float32", always_2d=True)
-        except LibsndfileError:
+            with _typed_errors():
+                block = self._sound.read(count, dtype="float32", always_2d=True)
+        except Undecodable:
             if not self._is_cut:
                 raise
             block = np.zeros((0, 1), np.float32)
@@ -109,3 +112,11 @@ class SoundfileDecoder:
         if not len(block):
             raise TooShort(f"{at} of {self.n_frames} samples could be decoded")
         return block
+
+
+@contextmanager
+def _typed_errors() -> Iterator[None]:
+    try:
+        yield
+    except LibsndfileError as error:
+        raise Undecodable(" ".join(error.error_string.split())) from None

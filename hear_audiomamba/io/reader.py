@@ -11,7 +11,8 @@ import numpy as np
 from ..config import plain_number
 from ..errors import AudioReadError, TruncatedAudioError, shown
 from .containers import Contents
-from .decoders import Decoder, TooShort, open_decoder
+from .decoder import Decoder, TooShort
+from .decoders import open_decoder
 from .ranges import ByteSource
 
 # Resampling and mixing overshoot 1 a little; 16-bit values taken for float exceed this at once.

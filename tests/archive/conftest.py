@@ -14,18 +14,11 @@ import torch
 from hear_audiomamba import load_model
 from hear_audiomamba.embedding.embedder import AudioEmbedder
 
+from ..threads import one_thread as one_thread
+
 TINY = {"variant": "ssam_tiny", "embed_dim": 16, "depth": 1, "d_state": 2, "expand": 1, "device": "cpu"}
 # Written by these tests' runs but not promised to be the same in each: times and who worked.
 VOLATILE = ("summary", "lock")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    """Threads do not pay for a model this small, and cost much where other work shares the cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import torch
 
 from hear_audiomamba import load_model
 from hear_audiomamba.embedding.embedder import AudioEmbedder
+
+from ..threads import one_thread as one_thread
 
 RATE = 16000
 TINY = {"variant": "ssam_tiny", "embed_dim": 16, "depth": 1, "d_state": 2, "expand": 1}
@@ -43,15 +44,6 @@ def write_sound(path: Path, samples: np.ndarray) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, samples.astype(np.float32), RATE)
     return path
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    """Threads do not pay for a model this small."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

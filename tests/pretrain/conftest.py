@@ -12,24 +12,17 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-import torch
 
 from hear_audiomamba.pretrain import read_config
 from hear_audiomamba.pretrain.run.runlog import read_log
+
+from ..threads import one_thread as one_thread
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECORDINGS = REPOSITORY / "examples" / "audio"
 # The smallest SSAM that still has every part.
 SMALL = ["model_options={embed_dim: 32, depth: 2, d_state: 4, expand: 2}"]
 QUIET = ["run.progress=false", "run.tensorboard=false", "run.log_every=1", "data.workers=0", "device=cpu"]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
