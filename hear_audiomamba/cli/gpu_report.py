@@ -108,8 +108,8 @@ def _run(name: str, file: Path, rehearsal: bool, task: Path | None) -> dict[str,
     return rows
 
 
-def _code_of_steps() -> str:
-    return sha256_of(Path(__file__).with_name("gpu_steps.py"))
+def _code_of_steps() -> list[str]:
+    return [sha256_of(Path(__file__).with_name(name)) for name in ("gpu_steps.py", "gpu_measure.py")]
 
 
 def _cell(value: Any) -> str:

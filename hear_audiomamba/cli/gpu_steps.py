@@ -9,7 +9,6 @@ import argparse
 import functools
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -17,73 +16,22 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..embedding.embedder import AudioEmbedder
-from ..encoders.base import PatchPredictor
 from ..errors import AudioMambaError
 from ..io.files import write_json
-from ..models.families import all_blocks, build_modules
-from ..models.registry import find_variant
 from ..ops import BACKENDS, causal_conv1d, selective_scan
+from .gpu_measure import Place, training_step, whole_model
 
 Row = dict[str, Any]
 CHECKOUT = Path(__file__).resolve().parents[2]
 # Of results to the same model's on the CPU in float32, which the tests hold to the published tensors.
 LIMITS = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
 FAMILIES = ("ssam_tiny", "ssamba_tiny", "hiermamba_tiny", "aum_tiny", "ssast_tiny")
-
-
-class Place(NamedTuple):
-    """Where a step runs, and whether at toy size."""
-
-    device: str
-    toy: bool
-
-    @property
-    def on_gpu(self) -> bool:
-        return self.device.startswith("cuda")
-
-    def wait(self) -> None:
-        if self.on_gpu:
-            torch.cuda.synchronize(self.device)
-
-    def seconds(self, function: Callable[[], Any]) -> float:
-        """Return a call's median time after some that are not counted."""
-        times = []
-        for run in range(3 if self.toy else 15):
-            self.wait()
-            start = time.perf_counter()
-            function()
-            self.wait()
-            if run >= (1 if self.toy else 5):
-                times.append(time.perf_counter() - start)
-        return statistics.median(times)
-
-    def peak_bytes(self, function: Callable[[], Any]) -> int | None:
-        """Return how much memory a call adds at its peak; None on the CPU."""
-        if not self.on_gpu:
-            return None
-        self.wait()
-        torch.cuda.reset_peak_memory_stats(self.device)
-        before = torch.cuda.memory_allocated(self.device)
-        function()
-        self.wait()
-        return torch.cuda.max_memory_allocated(self.device) - before
-
-
-def whole_model(
-    variant: str, device: str, kind: type[AudioEmbedder] = AudioEmbedder, **options: Any
-) -> AudioEmbedder:
-    """Return a variant with random weights, the same on every device, and every block computed."""
-    config = find_variant(variant).config
-    config = config.replace(encoder=all_blocks(config.encoder))
-    torch.manual_seed(0)
-    features, encoder = build_modules(config)
-    return kind(config, features, encoder, **options).to(device)
 
 
 def kernel_tests(place: Place) -> list[Row]:
@@ -179,28 +127,6 @@ def embedding(place: Place) -> list[Row]:
                     row = {"model": name, "way": way, "batch": batch, "precision": precision}
                     rows.append(row | {"ms": 1e3 * seconds, "real_time": 2 * batch / seconds})
     return rows
-
-
-def training_step(place: Place, encoder: torch.nn.Module, batch: int) -> Callable[[], None]:
-    """Return one step of AdamW in mixed precision that predicts patches behind hidden frames."""
-    predictor = whole_model("ssam_tiny", place.device).encoder
-    if not isinstance(predictor, PatchPredictor):
-        raise TypeError(f"{type(predictor).__name__} predicts no patches")
-    true = predictor.patch_embed.patches
-    features = torch.randn(batch, 200, 80, device=place.device)
-    hidden = torch.rand(batch, 200, 1, device=place.device) < 0.5
-    optimizer = torch.optim.AdamW(encoder.parameters(), 1e-4)
-    kind = "cuda" if place.on_gpu else "cpu"
-
-    def step() -> None:
-        with torch.autocast(kind, torch.bfloat16):
-            found = predictor.predict_patches(encoder(features.masked_fill(hidden, 0.0)))
-            loss = (found.float() - true(features)).square().mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-
-    return step
 
 
 def pretraining(place: Place) -> list[Row]:
@@ -311,7 +237,7 @@ class _LittleMemory(AudioEmbedder):
 
     def encode_windows(self, windows: Tensor) -> Tensor:
         if len(windows) > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory (rehearsed)")
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory (rehearsed)")
         return super().encode_windows(windows)
 
 
