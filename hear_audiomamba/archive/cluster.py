@@ -12,20 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, one_line, require
+from .describe import describe
 from .journal import FOLDER, Journal, Unit
-from .options import EmbedOptions
+from .options import EmbedOptions, Resources
 from .progress import Progress, Summary
 from .records import Records
-from .run import (
-    Resources,
-    UnitRunner,
-    check_clear,
-    check_libraries,
-    describe,
-    open_units,
-    write_reports,
-)
+from .run import begin, check_libraries, conclude
 from .sources import Source
+from .units import UnitRunner
 from .writers import Product
 
 
@@ -74,21 +68,12 @@ def embed_on_ray(
     progress = Progress(len(sources))
     with Journal(out, settings, overwrite=resources.overwrite) as journal:
         sources = [replace(source, path=str(Path(source.path).absolute())) for source in sources]
-        units = journal.plan(sources, options.shard_sources)
-        if journal.fresh and not resources.overwrite:
-            check_clear(out, units, options, product)
-        todo = open_units(journal.records, units, resources.retry_errors)
+        units, todo = begin(journal, sources, options, resources, product)
         progress.start(units, todo, journal.records)
         if todo:
             work = (model_arguments, str(out), options, resources, settings, product)
             _run(ray, todo, work, n_actors, actor_options)
-        records = [journal.records.complete_record(unit.number) for unit in units]
-        missing = [unit.number for unit, record in zip(units, records, strict=True) if record is None]
-        if missing:
-            raise DataError(f"{out}: units {missing[:5]} are not complete; run the same command again")
-        summary = progress.summary([record for record in records if record], model, settings)
-        write_reports(journal, summary)
-        return summary
+        return conclude(journal, units, progress, model, settings)
 
 
 def _run(

@@ -1,17 +1,18 @@
-"""What a run makes: which embeddings, in which files, how the audio is cut and normalised."""
+"""The settings of a run: what it makes, on which its results depend, and what it may use."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from ..config import Config
+from ..config import Config, check_value
 from ..errors import ConfigError
 
 # Clips up to this are kept as samples until they end; longer ones become frames as they are read.
 WHOLE_SECONDS = 300.0
 SHORTEST_SEGMENT_SECONDS = 0.05  # about a row of an encoder
 MAX_UNIT_BYTES = 1 << 30
+MOST_WORKERS = 1024
 
 
 @dataclass(frozen=True)
@@ -65,3 +66,40 @@ class EmbedOptions(Config):
                 raise ConfigError(
                     "segment_seconds: segments have scene embeddings only; leave the timestamps out"
                 )
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a run may use; the results do not depend on it.
+
+    Attributes:
+        devices: where to compute; by default where the model is.
+        workers: decoding processes; None chooses by cores and device, 0 decodes in this process.
+        share: (i, n): do the i-th of n shares of the units, 0 ≤ i < n.
+        retry_errors: try units again in which a source failed.
+        overwrite: throw away what earlier runs made in the output folder.
+        keep_truncated: embed what is there of files that are not whole; each is noted in the summary. It counts
+            for the files that are read in this run: with `retry_errors` for those that failed before.
+
+    Raises:
+        ConfigError: a number is out of range.
+    """
+
+    devices: tuple[str, ...] = ()
+    workers: int | None = None
+    share: tuple[int, int] | None = None
+    retry_errors: bool = False
+    overwrite: bool = False
+    keep_truncated: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.devices, str):
+            raise ConfigError(f"devices: expected a list of names, got {self.devices!r}")
+        workers = check_value(int | None, self.workers, "workers")
+        if workers is not None and not 0 <= workers <= MOST_WORKERS:
+            raise ConfigError(f"workers: {workers}, expected 0 to {MOST_WORKERS}")
+        share = check_value(tuple[int, int] | None, self.share, "share")
+        object.__setattr__(self, "workers", workers)
+        object.__setattr__(self, "share", share)
+        if self.share is not None and not 0 <= self.share[0] < self.share[1]:
+            raise ConfigError(f"share: {self.share[0]} of {self.share[1]}, expected 0 ≤ i < n")

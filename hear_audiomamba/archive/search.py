@@ -15,8 +15,8 @@ from ..config import check_whole
 from ..embedding.embedder import AudioEmbedder
 from ..errors import DataError, InputError, one_line, require, shown
 from ..io.audio import duration_of, load_audio
+from .describe import weights_hash
 from .read import read_archives, read_scenes
-from .run import weights_hash
 
 Metric = Literal["cosine", "euclidean"]
 METRICS = ("cosine", "euclidean")

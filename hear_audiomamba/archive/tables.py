@@ -15,8 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from .journal import Unit
 from .npy import NpyWriter
 from .npz import NpzWriter
+from .options import EmbedOptions
 from .writers import Array, NewWriter
 
 ROWS_AT_ONCE = 16_384
@@ -108,7 +110,7 @@ class TextWriter(NpyWriter):
         super().close()
         names: list[str] = []
         for kind in self._tables:
-            names += text_files(kind, self.unit, self.options.columns)
+            names += _text_files(kind, self.unit, self.options.columns)
             self._convert(self.folder / names[-2])
         return names
 
@@ -169,7 +171,16 @@ WRITERS: dict[str, NewWriter] = {
 }  # fmt: skip
 
 
-def text_files(kind: str, unit: int, columns: str) -> list[str]:
+def file_names(options: EmbedOptions, unit: Unit) -> list[str]:
+    """Return the names of the files that a unit may have, in any of the formats."""
+    if options.format == "npz":
+        return [f"{source.name}.npz" for source in unit.sources]
+    if options.format == "csv":
+        return _text_files("scene", unit.number, options.columns)
+    return [f"{kind}-{unit.number:05d}.{options.format}" for kind in ("scene", "timestamps")]
+
+
+def _text_files(kind: str, unit: int, columns: str) -> list[str]:
     """Return the names of a shard written as text, and of its index."""
     return [f"{kind}-{unit:05d}{ending}" for ending in (LAYOUTS[columns].ending, ".jsonl")]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..archive.run import Resources
+from ..archive.options import Resources
 from ..embedding.embedder import AudioEmbedder
 from ..io.labels import LabelTable
 from .embeddings import OnProgress

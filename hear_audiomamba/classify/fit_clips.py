@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..archive.run import Resources
+from ..archive.options import Resources
 from ..embedding.embedder import AudioEmbedder
 from ..io.audio import duration_of
 from ..io.labels import LabelRow, LabelTable

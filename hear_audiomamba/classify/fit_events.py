@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..archive.run import Resources
+from ..archive.options import Resources
 from ..embedding.embedder import AudioEmbedder
 from ..io.labels import LabelRow, LabelTable
 from .candidates import make_fitter

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from ..archive.describe import describe
 from ..archive.options import EmbedOptions
-from ..archive.run import describe
 from ..embedding.embedder import AudioEmbedder
 from ..errors import CheckpointError, DataError, one_line
 from ..io.files import replacing

@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..archive.run import Resources
+    from ..archive.options import Resources
     from ..classify.fit import fit_labels
     from ..classify.model_file import save_classifier
     from ..classify.outcome import FitOptions
