@@ -82,9 +82,9 @@ def case(size: str, precision: str, batch: int, seconds: float, rounds: int, pub
             warnings.simplefilter("ignore")
             trained = load_model(variant=f"ssam_{size}", device="cpu", **options)
         sides["trained depth"] = lambda: trained.scene(audio)
-    times = take_turns(sides, rounds, clock=clock)
     if published and precision == "float32":
-        times |= take_turns({"published": slow}, rounds if seconds <= 2 else 1, warmup=0, clock=clock)
+        sides["published"] = slow
+    times = take_turns(sides, rounds, clock=clock, few={"published": rounds if seconds <= 2 else 1})
     encoder = ours.encoder
     mixer = encoder.blocks[0].mixer
     tokens = 1 + round(seconds * 25) * encoder.n_freq

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from timing import ratio, write
+from timing import ratio, spread, write
 
 from hear_audiomamba.models.families import build_modules
 from hear_audiomamba.models.registry import find_variant
@@ -145,11 +145,11 @@ def main() -> None:
         speed = args.batch / statistics.median(times[side])
         memory = memory_in_child(side, args)
         against = ratio(times["ssast"], times[side]) if side != SLOW else None
-        cell = f"{against['median']:.2f} ({against['min']:.2f}–{against['max']:.2f})" if against else ""
+        cell = spread(against, 2) if against else ""
         print(f"| {side} | {speed:.2f} | {memory:.0f} | {cell} |", flush=True)
         rows.append({"side": side, "clips_per_second": speed, "peak_mb": memory, "vs_ssast": against})
-    against = ratio(times[SLOW] * args.rounds, times["ssam"])
-    print(f"\nssam against its own step on the sequential scan: {against['median']:.1f} times as fast")
+    against = ratio(times[SLOW], times["ssam"])
+    print(f"\nssam against its own step on the sequential scan: {spread(against, 1)} times as fast")
     settings = {"size": args.size, "batch": args.batch, "tokens": 251}
     write(args.json, {**settings, "rows": rows, "vs_sequential": against})
 

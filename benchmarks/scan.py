@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 
 import torch
-from timing import ratio, take_turns, write
+from timing import ratio, spread, take_turns, write
 from torch import Tensor
 
 from hear_audiomamba.errors import BackendError
@@ -81,9 +81,8 @@ def row(name: str, shape: tuple[int, ...], device: str, rounds: int, clock: Call
             if device != "cpu":
                 torch.cuda.synchronize()
 
-        times = take_turns({s: lambda b=b: run(b) for s, b in sides.items()}, rounds, 2, clock)
-        slow_rounds = 2 if shape[1] < 1000 else 1
-        return times | take_turns({"reference": lambda: run("reference")}, slow_rounds, 0, clock)
+        functions = {s: lambda b=b: run(b) for s, b in (sides | {"reference": "reference"}).items()}
+        return take_turns(functions, rounds, 2, clock, few={"reference": 2 if shape[1] < 1000 else 1})
 
     result = {"name": name, "shape": shape, "gap": gaps}
     for label, work in (("forward", forward), ("training", training)):
@@ -113,6 +112,10 @@ def isa_rows(rounds: int, clock: Callable[[], float]) -> list[dict]:
         native.choose_isa(name)
         work(inputs, "cpu")
 
+    exact = training([t.double() for t in inputs], "torch")
+    for name in names:
+        native.choose_isa(name)
+        worst_gap(training(inputs, "cpu"), exact)
     rows = []
     for label, work in (("forward", forward), ("training", training)):
         times = take_turns({n: lambda n=n, work=work: with_isa(n, work) for n in names}, rounds, 1, clock)
@@ -144,9 +147,6 @@ def main() -> None:
         write(args.json, {"isa": rows})
         return
 
-    def spread(r: dict[str, float]) -> str:
-        return f"{r['median']:.1f} ({r['min']:.1f}–{r['max']:.1f})"
-
     print("| layer | batch, L, D, N | pass | ms | ns an update | × the reference | × chunked PyTorch |")
     print("|---|---|---|---|---|---|---|")
     rows = []
@@ -157,7 +157,7 @@ def main() -> None:
             r = found[label]
             print(
                 f"| {name} | {', '.join(map(str, shape))} | {label} | {r['milliseconds']['ours']:.2f} "
-                f"| {r['ns_per_update']:.3f} | {spread(r['vs_reference'])} | {spread(r['vs_torch'])} |",
+                f"| {r['ns_per_update']:.3f} | {spread(r['vs_reference'], 1)} | {spread(r['vs_torch'], 1)} |",
                 flush=True,
             )
     print(

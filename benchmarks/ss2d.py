@@ -14,11 +14,10 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 import warnings
 
 import torch
-from timing import matmul_rate, ratio, take_turns, write
+from timing import matmul_rate, ratio, spread, take_turns, write
 from torch import Tensor, nn
 
 from hear_audiomamba.encoders.hiermamba import HierMamba, fold_windows
@@ -73,12 +72,11 @@ def scan_row(name: str, side: int, width: int, states: int, rounds: int) -> dict
     for other in ("fused", "four_copies"):
         gap = ((sides[other]() - exact).norm() / exact.norm()).item()
         assert gap < 1e-5, f"the scans disagree: {gap:.2e}"
-    slow = take_turns({"plain": sides.pop("plain")}, 2, warmup=0)["plain"]
-    times = take_turns(sides, rounds, warmup=3)
+    times = take_turns(sides, rounds, warmup=3, few={"plain": 2})
     return {
         "name": name, "side": side, "channels": 2 * width, "states": states,
-        "milliseconds": {k: 1000 * statistics.median(t) for k, t in (times | {"plain": slow}).items()},
-        "vs_plain": ratio(slow, times["fused"]),
+        "milliseconds": {k: 1000 * statistics.median(t) for k, t in times.items()},
+        "vs_plain": ratio(times["plain"], times["fused"]),
         "vs_four_copies": ratio(times["four_copies"], times["fused"]),
     }  # fmt: skip
 
@@ -118,22 +116,20 @@ def encoder_rows(rounds: int, matmul: float) -> dict:
         with use_backend("reference"):
             return encoder.tag(features)[0]
 
-    start = time.perf_counter()
     exact = plain()
-    plain_times = [time.perf_counter() - start]
     gap = ((encoder.tag(features)[0] - exact).norm() / exact.norm()).item()
     assert gap < 1e-4, f"the encoders disagree: {gap:.2e}"
     sides = {"hiermamba_small": lambda: encoder.tag(features)}
     sides |= {name: (lambda vit=vit: vit(image)) for name, vit in vits.items()}
-    times = take_turns(sides, rounds, warmup=2)
+    times = take_turns(sides | {"plain": plain}, rounds, warmup=2, few={"plain": 1})
     ours = times["hiermamba_small"]
     flops = count_flops(config, 10.0, 10.0)
     return {
         "gflops": flops.total / 1e9,
         "of_bound": statistics.median(ours) / (flops.products / matmul),
         "parameters": {"hiermamba_small": n_parameters(encoder)} | {k: n_parameters(v) for k, v in vits.items()},
-        "milliseconds": {k: 1000 * statistics.median(t) for k, t in (times | {"plain": plain_times}).items()},
-        "vs": {name: ratio(times[name], ours) for name in vits} | {"plain": ratio(plain_times, ours)},
+        "milliseconds": {k: 1000 * statistics.median(t) for k, t in times.items()},
+        "vs": {name: ratio(times[name], ours) for name in (*vits, "plain")},
     }  # fmt: skip
 
 
@@ -150,9 +146,6 @@ def main() -> None:
     matmul = matmul_rate()
     print(f"matrix products: {matmul / 1e9:.0f} GFLOP/s, {args.threads} threads\n")
 
-    def spread(r: dict[str, float]) -> str:
-        return f"{r['median']:.1f} ({r['min']:.1f}–{r['max']:.1f})"
-
     print("| scan | map, channels, states | fused, ms | × faster than plain | × faster than four copies |")
     print("|---|---|---|---|---|")
     scans = []
@@ -161,8 +154,8 @@ def main() -> None:
         scans.append(row)
         print(
             f"| {row['name']} | {row['side']} × {row['side']}, {row['channels']}, {row['states']} "
-            f"| {row['milliseconds']['fused']:.2f} | {spread(row['vs_plain'])} "
-            f"| {spread(row['vs_four_copies'])} |",
+            f"| {row['milliseconds']['fused']:.2f} | {spread(row['vs_plain'], 1)} "
+            f"| {spread(row['vs_four_copies'], 1)} |",
             flush=True,
         )
     found = encoder_rows(args.rounds, matmul)
@@ -174,7 +167,7 @@ def main() -> None:
     for name, milliseconds in found["milliseconds"].items():
         size = found["parameters"].get(name, found["parameters"]["hiermamba_small"])
         label = "hiermamba_small, plain scan" if name == "plain" else name
-        faster = spread(found["vs"][name]) if name in found["vs"] else "–"
+        faster = spread(found["vs"][name], 1) if name in found["vs"] else "–"
         print(f"| {label} | {size / 1e6:.1f} M | {milliseconds:.0f} | {faster} |")
     write(args.json, {"matmul_flops": matmul, "scans": scans, "encoder": found})
 

@@ -21,6 +21,7 @@ def take_turns(
     rounds: int = 7,
     warmup: int = 1,
     clock: Callable[[], float] = time.perf_counter,
+    few: Mapping[str, int] | None = None,
 ) -> dict[str, list[float]]:
     """Time functions turn by turn, so that a drift of the machine meets all of them alike.
 
@@ -29,16 +30,21 @@ def take_turns(
         rounds: counted runs of each.
         warmup: runs of each before.
         clock: gives seconds; `time.process_time` on a machine busy with other work, one thread.
+        few: sides that take long → in how many rounds, the first ones, they take part; without runs before.
 
     Returns:
         name → seconds of each round, in the same order.
     """
+    few = few or {}
     for _ in range(warmup):
-        for function in sides.values():
-            function()
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(rounds):
         for name, function in sides.items():
+            if name not in few:
+                function()
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(rounds):
+        for name, function in sides.items():
+            if number >= few.get(name, rounds):
+                continue
             start = clock()
             function()
             times[name].append(clock() - start)

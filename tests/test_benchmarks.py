@@ -14,7 +14,7 @@ from hear_audiomamba.modules.transformer import TransformerBlock
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import models
-from timing import ratio, spread
+from timing import ratio, spread, take_turns
 
 NAMES = [name for name in list_models() if "_tiny" in name and not name.startswith("hiermamba")]
 
@@ -39,3 +39,11 @@ def test_every_block_is_computed_and_adds_something(name):
 def test_a_spread_is_shown_of_five_pairs_or_more():
     assert spread(ratio([2.0] * 5, [1.0, 1.0, 1.0, 2.0, 0.5]), 1) == "2.0 (1.0–4.0)"
     assert spread(ratio([2.0], [1.0]), 1) == "2.0 (1 pair)"
+
+
+def test_sides_take_turns_and_slow_ones_take_part_in_the_first_rounds_only():
+    order: list[str] = []
+    sides = {name: (lambda name=name: order.append(name)) for name in ("ours", "slow")}
+    times = take_turns(sides, rounds=3, warmup=1, few={"slow": 2})
+    assert order == ["ours", "ours", "slow", "ours", "slow", "ours"]
+    assert {name: len(seconds) for name, seconds in times.items()} == {"ours": 3, "slow": 2}
