@@ -30,7 +30,7 @@ from ..io.files import replacing
 from ..models.families import FAMILIES
 from .class_outputs import HeadOutput, TagOutput
 from .eight_bits import quantise
-from .lowered import decompositions
+from .lowered import check_torch, decompositions
 from .simplified import simplify
 
 OPSET = 20
@@ -147,7 +147,9 @@ def export_torch(
     Raises:
         ConfigError: the model or the length cannot be exported.
         DataError: the classifier was fitted on embeddings of another model.
+        MissingPackageError: PyTorch is older than 2.8.
     """
+    check_torch()
     clip = _clip_model(model, seconds, source, classifier)
     with replacing(path) as partial:
         torch.export.save(
@@ -186,8 +188,9 @@ def export_onnx(
     Raises:
         ConfigError: the model or the length cannot be exported.
         DataError: the classifier was fitted on embeddings of another model.
-        MissingPackageError: the packages of the extra "onnx" are not installed.
+        MissingPackageError: the packages of the extra "onnx" are not installed, or PyTorch is older than 2.8.
     """
+    check_torch()
     for package in ("onnx", "onnxscript"):
         require(package, "exporting to ONNX", "hear_audiomamba[onnx]")
     clip = _clip_model(model, seconds, source, classifier)

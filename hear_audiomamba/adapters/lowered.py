@@ -12,9 +12,29 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.torch_version import TorchVersion
 
+from ..errors import MissingPackageError
 from ..ops import causal_conv1d as _causal_conv1d  # noqa: F401  registers the operators
 from ..ops.selective_scan.arguments import Scan
+
+# The first whose exporters know the loop over tokens: `torch.export` has it from 2.6 on, ONNX from 2.8 on.
+LEAST_TORCH = "2.8"
+
+
+def check_torch(version: TorchVersion = torch.__version__) -> None:
+    """Refuse a PyTorch that cannot export the scan, before anything is done.
+
+    Args:
+        version: of PyTorch; by default of the one in use.
+
+    Raises:
+        MissingPackageError: says which versions can.
+    """
+    if version < TorchVersion(LEAST_TORCH):
+        raise MissingPackageError(
+            f"exporting needs torch {LEAST_TORCH} or newer, here is {version}: pip install 'torch>={LEAST_TORCH}'"
+        )
 
 
 def decompositions() -> dict[Any, Callable[..., Any]]:

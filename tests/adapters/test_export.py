@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from torch.torch_version import TorchVersion
 
 from hear_audiomamba import load_model
 from hear_audiomamba.adapters.export import METADATA_KEY, ClipModel, export_onnx, export_torch, quantise
-from hear_audiomamba.adapters.lowered import convolution, scan
+from hear_audiomamba.adapters.lowered import check_torch, convolution, scan
 from hear_audiomamba.cli import main
 from hear_audiomamba.embedding.tagging import tag_audio
-from hear_audiomamba.errors import CheckpointError, ConfigError, InputError
+from hear_audiomamba.errors import CheckpointError, ConfigError, InputError, MissingPackageError
 from hear_audiomamba.frontends.base import power_by_products
 from hear_audiomamba.ops import causal_conv1d, selective_scan, selective_scan_2d
 
@@ -258,3 +259,13 @@ def test_onnx_in_eight_bits_of_the_bundled_weights(name, tmp_path):
     found, expected = OnnxEmbedder(path, threads=1).scene(audio.numpy()), model.scene(audio).numpy()
     cosine = (found * expected).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(expected, axis=1)
     assert cosine.min() > 0.999
+
+
+def test_a_torch_that_cannot_export_is_named_before_any_work():
+    for version in ("2.4.0", "2.7.1+cpu"):
+        with pytest.raises(
+            MissingPackageError, match=f"exporting needs torch 2.8 or newer, here is {version[:5]}"
+        ):
+            check_torch(TorchVersion(version))
+    for version in ("2.8.0", "2.13.0+cpu"):
+        check_torch(TorchVersion(version))
