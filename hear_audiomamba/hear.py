@@ -6,6 +6,7 @@ Source: the common API of the HEAR benchmark, https://hearbenchmark.com/hear-api
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import re
 import threading
@@ -30,7 +31,12 @@ from .models.hub import hub_file
 from .models.known import known_weights
 from .models.registry import ALIASES, DEFAULT_VARIANT, VARIANTS, find_variant
 from .models.weights import load_strict
+from .modules.compute import fastest_precision
 from .ops.forks import one_thread_after_fork
+
+logger = logging.getLogger(__name__)
+
+PrecisionChoice = Literal["auto", Precision]
 
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?(:(?P<file>[\w./-]+))?")
 _SEED = 20240602
@@ -44,7 +50,7 @@ def load_model(
     variant: str | None = None,
     window_seconds: float | None = None,
     device: str | torch.device | None = None,
-    precision: Precision = "float32",
+    precision: PrecisionChoice = "float32",
     timestamps: TimestampKind = "center",
     compat: Literal["published"] | None = None,
     backend: str | None = None,
@@ -61,7 +67,8 @@ def load_model(
             The default is the variant of the file, or else the default variant.
         window_seconds: length of the encoder's windows; the default belongs to the weights.
         device: where to compute; by default a CUDA GPU, else Apple's (MPS), else the CPU.
-        precision: of the encoder; embeddings are float32 in any case. "float16" needs a GPU.
+        precision: of the encoder; embeddings are float32 in any case. "float16" needs a GPU. "auto" takes
+            "bfloat16" on CPUs with AMX and "float32" elsewhere; `model.precision` and the log tell which.
         timestamps: "center" of each row's stretch of audio, as HEAR requires, or its "start".
         compat: "published" reproduces the authors' runtime (docs/models.md); None is the paper's layout.
         backend: of the scan: "cpu", "torch", "reference", "triton", "mamba_ssm"; None takes the fastest.
@@ -82,7 +89,9 @@ def load_model(
         UntrainedWeightsWarning: no trained weights are bundled for the variant, or for these options.
     """
     check_value(str | None, variant, "variant")
+    check_value(PrecisionChoice, precision, "precision")
     place = find_device(device)
+    computed: Precision = fastest_precision(place, backend) if precision == "auto" else precision
     found, state, what = _find(str(model_file_path or ""), variant)
     config = with_options(found, options)
     name = str(model_file_path or "") or variant or DEFAULT_VARIANT
@@ -105,9 +114,10 @@ def load_model(
         load_strict(encoder, state, what, encoder.optional_keys)
     model = AudioEmbedder(
         config, features, encoder, window_seconds=window_seconds, timestamps=timestamps, compat=compat,
-        precision=precision, max_batch_windows=max_batch_windows, backend=backend,
+        precision=computed, max_batch_windows=max_batch_windows, backend=backend,
         weights=None if state is None else Path(what).name,
     )  # fmt: skip
+    logger.info("%r", model)
     return model.to(place)
 
 

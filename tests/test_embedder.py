@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hear_audiomamba import embed_file, get_scene_embeddings, get_timestamp_embeddings, load_model
 from hear_audiomamba.embedding.pooling import smooth_rows
 from hear_audiomamba.errors import AudioMambaError, ConfigError, InputError
+from hear_audiomamba.ops.mixer import mixes_in
 
 
 @given(samples=st.integers(1, 70_000), count=st.integers(1, 3))
@@ -256,7 +257,7 @@ def test_what_is_no_model():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"precision": "int8"}, "precision: 'int8'"),
+        ({"precision": "int8"}, "precision: 'int8' .* 'auto', 'float32'"),
         ({"timestamps": "end"}, "timestamps: 'end'"),
         ({"compat": "paper"}, "compat: 'paper'"),
         ({"window_seconds": 0}, "window_seconds"),
@@ -273,6 +274,20 @@ def test_bad_options(options, message):
     with pytest.raises((AudioMambaError, ValueError), match=message):
         model = load_model(**{"depth": 1, "device": "cpu", **options})
         get_scene_embeddings(torch.zeros(1, 100), model)
+
+
+def test_automatic_precision_takes_bfloat16_only_where_whole_mixers_run_in_it(noise):
+    model = load_model(variant="ssam_tiny", precision="auto", device="cpu")
+    expected = "bfloat16" if mixes_in(torch.bfloat16, torch.device("cpu"), None) else "float32"
+    assert model.precision == expected
+    exact = load_model(variant="ssam_tiny", device="cpu")
+    audio = noise(2, 32_000)
+    a, b = model.scene(audio), exact.scene(audio)
+    assert torch.linalg.vector_norm(a - b) <= 1e-2 * torch.linalg.vector_norm(b)
+
+
+def test_automatic_precision_is_float32_without_the_kernel():
+    assert load_model(variant="ssam_tiny", depth=1, precision="auto", backend="torch").precision == "float32"
 
 
 def test_float16_needs_a_gpu(noise):

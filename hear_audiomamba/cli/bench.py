@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import AudioMambaError
+from .options import add_precision_option, tell_precision
 
 DEFAULT_MODELS = ("ssam_tiny", "ssast_tiny")
 LAYER = {"batch": 8, "length": 251, "channels": 576, "states": 24}  # ssam_tiny, eight windows of 2 s
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--batch", type=int, default=8, help="clips of 2 s embedded at once (default 8)")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16", "float16"))
+    add_precision_option(parser.add_argument)
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's own choice)")
     parser.add_argument(
         "--rounds", type=int, default=7, help="measured runs of each line; the median is shown"
@@ -151,6 +152,7 @@ def _model(name: str, args: argparse.Namespace) -> dict[str, Any]:
     from ..hear import load_model
 
     model = load_model(variant=name, device=args.device, precision=args.precision)
+    tell_precision(args.precision, model)
     audio = torch.rand(args.batch, 2 * model.sample_rate, device=args.device) - 0.5
     seconds = _seconds(lambda: model.scene(audio), args.device, args.rounds)
     return {"model": name, "batch": args.batch, "ms": 1e3 * seconds, "real_time": 2 * args.batch / seconds}

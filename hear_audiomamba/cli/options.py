@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,10 +22,22 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add("--model", default="", metavar="NAME_OR_FILE",
         help="variant, weights file or hub id; `list` shows the names")  # fmt: skip
     add("--window-seconds", type=float, metavar="S", help="length of the windows the encoder sees")
-    add("--precision", default="float32", choices=("float32", "bfloat16", "float16"))
+    add_precision_option(add)
     add("--compat", choices=("published",), help="the authors' runtime with its quirks (docs/models.md)")
     add("--option", action="append", default=[], metavar="KEY=VALUE",
         help="one field of the model's configuration")  # fmt: skip
+
+
+def add_precision_option(add: Callable[..., Any]) -> None:
+    """Declare `--precision`."""
+    add("--precision", default="float32", choices=("auto", "float32", "bfloat16", "float16"),
+        help="of the encoder [%(default)s]; auto: bfloat16 on CPUs with AMX, float32 elsewhere")  # fmt: skip
+
+
+def tell_precision(asked: str, model: AudioEmbedder) -> None:
+    """Say on the standard error which precision "auto" has chosen."""
+    if asked == "auto":
+        print(f"precision: {model.precision}", file=sys.stderr)
 
 
 def add_machine_options(parser: argparse.ArgumentParser, decoding: bool = True) -> Callable[..., Any]:
@@ -54,7 +67,9 @@ def load(args: argparse.Namespace, **arguments: Any) -> AudioEmbedder:
 
     if args.threads is not None:
         torch.set_num_threads(args.threads)
-    return load_model(**{**machine_arguments(args), **arguments})
+    model = load_model(**{**machine_arguments(args), **arguments})
+    tell_precision(arguments.get("precision", ""), model)
+    return model
 
 
 def model_arguments(args: argparse.Namespace) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from ..errors import AudioMambaError, ConfigError, UntrainedWeightsWarning, one_
 from ..hear import load_model
 from ..io.audio import load_audio
 from ..io.files import make_folder
+from .options import add_precision_option, tell_precision
 
 DEFAULT_MODEL = "hiermamba_nano"
 _NOISE = "  [untrained weights: these labels are noise]"
@@ -37,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--allow-untrained", action="store_true",
         help="tag with random weights, for trying out: the labels are noise")  # fmt: skip
     add("--device", help="where to compute [a GPU if there is one]")
-    add("--precision", default="float32", choices=("float32", "bfloat16", "float16"))
+    add_precision_option(add)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -75,6 +76,7 @@ def _load(args: argparse.Namespace) -> tuple[AudioEmbedder, bool]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UntrainedWeightsWarning)
         model = load_model(args.model, device=args.device, precision=args.precision)
+    tell_precision(args.precision, model)
     for warning in caught:
         warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
     return model, any(issubclass(warning.category, UntrainedWeightsWarning) for warning in caught)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..ops import BACKENDS
+from ..ops.mixer import mixes_in
 from .mamba import MambaMixer, StepSize
 from .ss2d import SS2D
 
@@ -31,6 +33,22 @@ def cast_products(module: nn.Module, dtype: torch.dtype) -> None:
         part.weight.data = part.weight.data.to(dtype)
         if part.bias is not None and not isinstance(part, StepSize):
             part.bias.data = part.bias.data.to(dtype)
+
+
+def fastest_precision(device: torch.device, backend: str | None = None) -> Literal["bfloat16", "float32"]:
+    """Return the fastest precision that was measured to keep embeddings and scores (docs/performance.md).
+
+    Args:
+        device: where the model computes.
+        backend: of its scans; None chooses by machine.
+
+    Returns:
+        "bfloat16" on CPUs with AMX, whose kernels compute whole mixers in it; else "float32".
+
+    Raises:
+        BackendError: the backend is not known, or cannot run there.
+    """
+    return "bfloat16" if mixes_in(torch.bfloat16, device, backend) else "float32"
 
 
 def precision_of(module: nn.Module) -> str:

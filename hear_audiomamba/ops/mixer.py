@@ -86,6 +86,18 @@ def can_mix(
     )
 
 
+def mixes_in(dtype: torch.dtype, device: torch.device, backend: str | None) -> bool:
+    """Tell whether the kernel computes whole mixers in a type, on a device and with the backend asked for.
+
+    Raises:
+        BackendError: that backend is not known, or cannot run there.
+    """
+    if device.type != "cpu":
+        return False
+    some = torch.empty((0, 0, PANEL), device=device, dtype=torch.float32)
+    return find_backend("selective_scan", backend, some, 1) is compiled_scan and native.mixes(dtype)
+
+
 def mixer(
     x: Tensor,
     in_proj: Tensor,
