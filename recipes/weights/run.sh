@@ -12,7 +12,7 @@ python=${PYTHON:-python3}
 cd "$here/../.."
 [ -f "$work/weights/manifest.json" ] || cp weights/manifest.json "$work/weights"
 
-limits="--max-hours-per-source 0.4" crops=62700 few=
+limits="--max-hours-per-source 0.4" crops=78600 few=
 if [ -n "${QUICK:-}" ]; then
     limits="--max-hours-per-source 0.01 --max-sounds-per-source 60"
     for source in oxygen yaru festvox-ru xmoto notes chords drums tones textures pico babble festival variants; do
