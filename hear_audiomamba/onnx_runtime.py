@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from .classify.events import EventSettings, spans_of
 from .classify.predict import Detection, detections_in
-from .errors import CheckpointError, ConfigError, InputError, one_line, require
+from .errors import CheckpointError, ConfigError, InputError, UntrainedWeightsWarning, one_line, require
 from .io.audio import load_audio
 
 METADATA_KEY = "hear_audiomamba"
@@ -59,6 +60,9 @@ class OnnxEmbedder:
     Raises:
         MissingPackageError: onnxruntime is not installed.
         CheckpointError: the file is missing, or no model that this package exported.
+
+    Warns:
+        UntrainedWeightsWarning: the exported model had random weights.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, threads: int | None = None) -> None:
@@ -79,6 +83,12 @@ class OnnxEmbedder:
             raise CheckpointError(f"{path}: cannot be read: {one_line(error)}") from None
         if values["source"] != "waveform":
             raise ConfigError(f"{path}: takes spectrograms; export it from the waveform to embed audio")
+        if values.get("weights", "") is None:
+            warnings.warn(
+                f"{path}: the exported model had no trained weights; its embeddings and classes mean nothing",
+                UntrainedWeightsWarning,
+                stacklevel=2,
+            )
         self.about: dict[str, Any] = values
         self.sample_rate: int = values["sample_rate"]
         self.n_samples: int = values["n_samples"]

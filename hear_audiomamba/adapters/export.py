@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from .. import __version__
 from ..classify.model_file import Classifier
-from ..embedding.embedder import AudioEmbedder
+from ..embedding.embedder import MAX_WINDOW_SECONDS, AudioEmbedder
 from ..embedding.pooling import pool_rows, smooth_rows
 from ..embedding.tagging import tag_windows
 from ..embedding.timestamps import rows_at
@@ -112,6 +112,7 @@ class ClipModel(nn.Module):
         model = self.model
         return {
             "variant": model.config.variant,
+            "weights": model.weights,
             "source": self.source,
             "sample_rate": model.sample_rate,
             "n_samples": self.n_samples,
@@ -151,7 +152,7 @@ def export_torch(
     """
     check_torch()
     clip = _clip_model(model, seconds, source, classifier)
-    with replacing(path) as partial:
+    with replacing(path) as partial:  # from here on, so that a path that cannot be written ends it at once
         torch.export.save(
             _lowered(clip), partial, extra_files={f"{METADATA_KEY}.json": json.dumps(clip.describe())}
         )
@@ -194,7 +195,7 @@ def export_onnx(
     for package in ("onnx", "onnxscript"):
         require(package, "exporting to ONNX", "hear_audiomamba[onnx]")
     clip = _clip_model(model, seconds, source, classifier)
-    with _quiet(), torch.no_grad():
+    with replacing(path) as partial, _quiet(), torch.no_grad():
         program = torch.onnx.export(
             _lowered(clip),
             (clip.example(2),),
@@ -207,8 +208,7 @@ def export_onnx(
         )
         assert program is not None
         simplify(program.model)
-    program.model.metadata_props[METADATA_KEY] = json.dumps(clip.describe())
-    with replacing(path) as partial:
+        program.model.metadata_props[METADATA_KEY] = json.dumps(clip.describe())
         program.save(str(partial))
         if int8:
             quantise(partial, partial)
@@ -229,9 +229,12 @@ def _clip_model(
         raise ConfigError(
             f"seconds: {seconds:g}, but the classifier was fitted on clips of {learned:g} s; leave it out"
         )
+    if not model.features.hop_length <= seconds * model.sample_rate <= MAX_WINDOW_SECONDS * model.sample_rate:
+        shortest = model.features.hop_length / model.sample_rate
+        raise ConfigError(
+            f"seconds: {seconds!r} is not from {shortest:g} (one frame) to {MAX_WINDOW_SECONDS}"
+        )
     n_samples = round(seconds * model.sample_rate)
-    if n_samples < model.features.hop_length:
-        raise ConfigError(f"seconds: {seconds!r} is shorter than one frame")
     return ClipModel(model, n_samples, source, classifier).eval()
 
 

@@ -79,7 +79,10 @@ def replacing(path: str | Path, *, within: Path | None = None) -> Iterator[Path]
         OutputError: the file cannot be written: no folder, no permission, no space.
     """
     path = Path(path_of(os.fspath(path)))
-    if path.exists() and not path.is_file() and not path.is_dir():
+    if path.is_dir():  # known before the work whose result it would be
+        with _naming(path):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    if path.exists() and not path.is_file():
         with _naming(path):
             yield path
         return

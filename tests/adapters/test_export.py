@@ -19,7 +19,14 @@ from hear_audiomamba.adapters.export import METADATA_KEY, ClipModel, export_onnx
 from hear_audiomamba.adapters.lowered import check_torch, convolution, scan
 from hear_audiomamba.cli import main
 from hear_audiomamba.embedding.tagging import tag_audio
-from hear_audiomamba.errors import CheckpointError, ConfigError, InputError, MissingPackageError
+from hear_audiomamba.errors import (
+    CheckpointError,
+    ConfigError,
+    InputError,
+    MissingPackageError,
+    OutputError,
+    UntrainedWeightsWarning,
+)
 from hear_audiomamba.frontends.base import power_by_products
 from hear_audiomamba.ops import causal_conv1d, selective_scan, selective_scan_2d
 
@@ -141,7 +148,8 @@ def test_onnx_for_any_number_of_clips(onnx_file):
     from hear_audiomamba.onnx_runtime import OnnxEmbedder
 
     model, path = onnx_file
-    session = OnnxEmbedder(path, threads=1)
+    with pytest.warns(UntrainedWeightsWarning, match="had no trained weights"):
+        session = OnnxEmbedder(path, threads=1)
     assert session.sample_rate == model.sample_rate and session.about["variant"] == model.config.variant
     for count in (1, 2, 5):
         audio = noise_for(model, count)
@@ -224,8 +232,12 @@ def test_files_without_torch(onnx_file, tmp_path):
 
 def test_bad_wishes(tmp_path):
     model = model_of("ssam_tiny")
-    with pytest.raises(ConfigError, match="shorter than one frame"):
-        export_torch(model, tmp_path / "x", seconds=0.001)
+    for seconds in (0.001, 0.0, -3.0, float("nan"), float("inf"), 1e9):
+        with pytest.raises(ConfigError, match=r"is not from 0\.01 \(one frame\) to 3600"):
+            export_torch(model, tmp_path / "x", seconds=seconds)
+    with pytest.raises(OutputError, match="directory"):
+        export_torch(model, tmp_path)
+    assert not list(tmp_path.iterdir())
     with pytest.raises(ConfigError, match="source"):
         export_torch(model, tmp_path / "x", source="mp3")
     published = load_model(variant="ssam_tiny", depth=2, device="cpu", compat="published")
@@ -241,7 +253,8 @@ def test_onnx_of_every_family(name, tmp_path):
     from hear_audiomamba.onnx_runtime import OnnxEmbedder
 
     model = model_of(name)
-    session = OnnxEmbedder(export_onnx(model, tmp_path / "model.onnx"), threads=1)
+    path = export_onnx(model, tmp_path / "model.onnx", seconds=model.config.window_seconds)
+    session = OnnxEmbedder(path, threads=1)
     audio = noise_for(model, 3)
     agrees(session.scene(audio.numpy()), model.scene(audio))
     agrees(session.timestamps(audio.numpy())[0], model.timestamps(audio)[0])
