@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..io.files import locked, make_folder, write_text
+from ..io.files import make_folder, write_text
+from ..io.locks import locked
 from .options import MAX_UNIT_BYTES
 from .records import Records
 from .sources import Source, unique_names

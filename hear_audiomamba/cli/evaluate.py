@@ -79,7 +79,8 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
     from ..evaluate.study.study import Study
     from ..evaluate.tasks.check import require_folder
     from ..evaluate.tasks.demo import tasks_folder
-    from ..io.files import locked, make_folder
+    from ..io.files import make_folder
+    from ..io.locks import locked
     from .study_view import StudyView
 
     require("scipy", "the benchmark", "hear_audiomamba[evaluate]")

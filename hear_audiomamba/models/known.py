@@ -9,7 +9,8 @@ from typing import Any
 
 from ..errors import CheckpointError, DataError, DownloadError, FirstUseWarning, OutputError, did_you_mean
 from ..io.download import cache_folder, download
-from ..io.files import locked, read_json, sha256_of, write_json
+from ..io.files import read_json, sha256_of, write_json
+from ..io.locks import locked
 from .bundled import bundled_path
 from .convert import read_checkpoint
 from .hub import hub_file, revision_of

@@ -1,4 +1,4 @@
-"""Files appear when they are complete or not at all; a lock is one process's; refusals name the file."""
+"""Files appear when they are complete or not at all; refusals name the file."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import pytest
 
 from hear_audiomamba.errors import AudioMambaError, DataError, OutputError
 from hear_audiomamba.io import files
+from hear_audiomamba.io.locks import locked
 
 LONGEST_NAME = "é" * 125 + ".json"  # 255 bytes, the most that common file systems take
 
@@ -172,67 +173,6 @@ def test_hashes_are_those_of_the_content(tmp_path):
     assert files.sha256_of(tmp_path / "a") == hashlib.sha256(content).hexdigest()
 
 
-HOLD = """
-import sys
-from hear_audiomamba.io.files import locked
-from hear_audiomamba.errors import DataError
-try:
-    with locked(sys.argv[1], "somebody works here"):
-        print("held", flush=True)
-        sys.stdin.readline()
-except DataError as error:
-    print(error, flush=True)
-"""
-
-
-def hold(path, environment=None):
-    return subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(path)], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        env={**os.environ, **(environment or {})},
-    )  # fmt: skip
-
-
-def test_a_lock_has_one_holder_and_ends_with_its_process(tmp_path):
-    first = hold(tmp_path / "lock")
-    assert first.stdout.readline() == "held\n"
-    second = hold(tmp_path / "lock")
-    assert second.stdout.readline() == "somebody works here\n"
-    first.kill()
-    first.communicate()
-    third = hold(tmp_path / "lock")
-    assert third.stdout.readline() == "held\n"
-    third.communicate("\n")
-    second.communicate()
-
-
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
-def test_a_file_system_without_locks_still_has_one_holder(tmp_path, monkeypatch, number):
-    fcntl = pytest.importorskip("fcntl", reason="POSIX's locks")
-
-    def refuse(handle, operation):
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    with (
-        files.locked(tmp_path / "lock", "somebody works here"),
-        pytest.raises(DataError, match="somebody works here"),
-        files.locked(tmp_path / "lock", "somebody works here"),
-    ):
-        pytest.fail("two hold the lock")
-    with files.locked(tmp_path / "lock", "somebody works here"):
-        pass
-
-
-def test_a_lock_in_a_folder_that_cannot_be_written_names_it(tmp_path):
-    (tmp_path / "file").write_text("x")
-    with (
-        pytest.raises(OutputError, match=r"file/lock.*: cannot be written"),
-        files.locked(tmp_path / "file" / "lock", "busy"),
-    ):
-        pass
-
-
 @pytest.mark.parametrize("below", [".", "a", "a/b"])
 def test_a_file_in_the_place_of_a_folder_is_named(tmp_path, below):
     (tmp_path / "notes.txt").write_text("x")
@@ -242,7 +182,7 @@ def test_a_file_in_the_place_of_a_folder_is_named(tmp_path, below):
         lambda: files.make_folder(place),
         lambda: files.write_text(place / "x", "x"),
         lambda: files.replacing_folder(place / "x").__enter__(),
-        lambda: files.locked(place / "lock", "busy").__enter__(),
+        lambda: locked(place / "lock", "busy").__enter__(),
     ):
         with pytest.raises(OutputError, match=re.escape(said)):
             make()

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import AudioMambaError, DataError, OutputError
-from ...io.files import locked, read_json, refuse_full, write_json
+from ...io.files import read_json, refuse_full, write_json
+from ...io.locks import locked
 from ..child import KEEP_MEMORY, PROGRESS_VARIABLE, Children, log_tail
 from ..heartools import heareval_python
 from ..kit_files import DONE_PREDICTIONS, SCORES_FILE, count_ended_by_nan, finish_embeddings, read_scores

@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError, OutputError
-from ...io.files import locked, read_json, write_json
+from ...io.files import read_json, write_json
+from ...io.locks import locked
 from ..tasks.check import TaskCheck, check_tasks
 from .cell import Cell
 from .keys import embedding_key, prediction_key, weights_identity

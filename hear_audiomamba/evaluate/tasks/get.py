@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from ...errors import AudioMambaError, DataError
-from ...io.files import locked, make_folder
+from ...io.files import make_folder
+from ...io.locks import locked
 from .archives import Archive, Source, archive_name
 from .catalogue import LICENCE_FILE, RATE_PUBLISHED, RATES, HearTask, hear_task_list, size_text
 from .check import check_task

@@ -18,7 +18,7 @@ from typing import Any
 
 from ...errors import DataError
 from ...io.download import cache_folder, download
-from ...io.files import locked
+from ...io.locks import locked
 from ...io.tars import TarMember, tar_members
 
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
