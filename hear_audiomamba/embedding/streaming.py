@@ -15,7 +15,7 @@ from ..config import check_number
 from ..encoders.base import Streamable
 from ..errors import ConfigError, shown
 from ..frontends.stream import RunningStatistics, SpectrogramStream
-from ..modules.mamba import MixerState
+from ..modules.mamba_mixer import MixerState
 from .embedder import MAX_WINDOW_SECONDS, AudioEmbedder
 from .inputs import check_clip
 

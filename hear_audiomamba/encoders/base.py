@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from ..modules.compute import cast_products, keep_types, type_asked_for
-from ..modules.mamba import MixerState
+from ..modules.mamba_mixer import MixerState
 from ..modules.patch_embed import PatchEmbed
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..config import ModelConfig
-from ..modules.mamba import MambaMixer
+from ..modules.mamba_mixer import MambaMixer
 from ..modules.ss2d import DIRECTIONS, SS2D
 from .families import build_modules
 

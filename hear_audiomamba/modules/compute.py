@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 from ..ops import BACKENDS
 from ..ops.mixer import mixes_in
-from .mamba import MambaMixer, StepSize
+from .mamba_mixer import MambaMixer, StepSize
 from .ss2d import SS2D
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
