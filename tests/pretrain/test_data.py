@@ -18,8 +18,9 @@ from hear_audiomamba.models.families import build_modules
 from hear_audiomamba.models.registry import find_variant
 from hear_audiomamba.pretrain import pretrain
 from hear_audiomamba.pretrain.config import AugmentConfig, DataConfig, MaskConfig
+from hear_audiomamba.pretrain.data.batches import collate, start_method, training_batches
 from hear_audiomamba.pretrain.data.clips import find_clips
-from hear_audiomamba.pretrain.data.dataset import Crops, collate, start_method, training_batches
+from hear_audiomamba.pretrain.data.dataset import Crops
 from hear_audiomamba.pretrain.data.inputs import rows_within, spectrogram
 from hear_audiomamba.pretrain.data.masking import MaskSampler
 from hear_audiomamba.pretrain.data.order import Order, class_weights, entries_by_length, kind_weights

@@ -14,7 +14,7 @@ from hear_audiomamba.errors import ConfigError, DataError
 from hear_audiomamba.models.bundled import bundled_path
 from hear_audiomamba.models.weights import read_safetensors
 from hear_audiomamba.pretrain import pretrain, read_config
-from hear_audiomamba.pretrain.data.dataset import collate
+from hear_audiomamba.pretrain.data.batches import collate
 from hear_audiomamba.pretrain.run.build import build
 from hear_audiomamba.pretrain.run.evaluation import Evaluation, Forward
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from ...encoders.base import MaskedModel
 from ..config import PretrainConfig
-from ..data.dataset import Crops, fixed_batches
+from ..data.batches import fixed_batches
+from ..data.dataset import Crops
 from ..data.inputs import rows_within, spec_augment, spectrogram
 from ..objectives.finetune import Finetuning
 from .build import Parts

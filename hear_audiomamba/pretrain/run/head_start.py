@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from ..config import PretrainConfig
-from ..data.dataset import Crops, fixed_batches
+from ..data.batches import fixed_batches
+from ..data.dataset import Crops
 from ..data.order import Order
 from ..objectives.finetune import Finetuning, SceneHead
 from .build import Parts

@@ -15,7 +15,7 @@ from torch import Tensor
 from ...errors import AudioMambaError, CheckpointError, ConfigError
 from ...io.files import make_folder, write_text
 from ..config import PretrainConfig
-from ..data.dataset import training_batches
+from ..data.batches import training_batches
 from ..objectives.finetune import Finetuning, LinearHead
 from ..settings import changed_settings
 from . import distributed

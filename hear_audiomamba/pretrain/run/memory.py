@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ...errors import ConfigError
 from ..config import PretrainConfig
-from ..data.dataset import collate
+from ..data.batches import collate
 from .build import Parts
 from .distributed import from_main, world_size
 from .evaluation import Forward, on_device
