@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import AudioMambaError
-from .options import add_precision_option, tell_precision
+from .options import add_precision_option, tell_precision, use_threads
 
 DEFAULT_MODELS = ("ssam_tiny", "ssast_tiny")
 LAYER = {"batch": 8, "length": 251, "channels": 576, "states": 24}  # ssam_tiny, eight windows of 2 s
@@ -56,8 +56,7 @@ def run(args: argparse.Namespace) -> int:
     from ..models.devices import find_device
 
     find_device(args.device)
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    use_threads(args.threads)
     warnings.simplefilter("ignore")
     result = {
         "machine": {

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from ..embedding.embedder import AudioEmbedder
     from ..io.labels import LabelTable
 
+# Far more threads than cores would take minutes for each call.
+_MOST_THREADS = 1024
+
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options that say which model; `model_arguments` reads them."""
@@ -57,16 +60,22 @@ def devices(args: argparse.Namespace) -> tuple[str, ...]:
     return () if args.device is None else tuple(name.strip() for name in args.device.split(","))
 
 
-def load(args: argparse.Namespace, **arguments: Any) -> AudioEmbedder:
-    """Load a model on the machine that the options describe; `arguments` are those of `load_model`."""
-    if args.threads is not None and args.threads < 1:
-        raise ConfigError(f"--threads {args.threads}: expected at least 1")
+def use_threads(count: int | None) -> None:
+    """Set how many threads PyTorch and the kernels use on the CPU; None leaves that to PyTorch."""
+    if count is None:
+        return
+    if not 1 <= count <= _MOST_THREADS:
+        raise ConfigError(f"--threads {count}: expected 1 to {_MOST_THREADS}")
     import torch
 
+    torch.set_num_threads(count)
+
+
+def load(args: argparse.Namespace, **arguments: Any) -> AudioEmbedder:
+    """Load a model on the machine that the options describe; `arguments` are those of `load_model`."""
+    use_threads(args.threads)
     from ..hear import load_model
 
-    if args.threads is not None:
-        torch.set_num_threads(args.threads)
     model = load_model(**{**machine_arguments(args), **arguments})
     tell_precision(arguments.get("precision", ""), model)
     return model

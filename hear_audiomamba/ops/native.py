@@ -6,6 +6,7 @@ import ctypes
 import functools
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,8 @@ def load() -> ctypes.CDLL:
     """
     if not LIBRARY.is_file():
         raise BackendError(f"the compiled kernel is not built; {HOW_TO_BUILD}")
+    if _is_cut(LIBRARY):
+        raise BackendError(f"the compiled kernel is cut; {HOW_TO_BUILD}")
     try:
         library = ctypes.CDLL(str(LIBRARY))
     except OSError as error:
@@ -167,6 +170,18 @@ def load() -> ctypes.CDLL:
     library.audiomamba_set_openmp(None if waits_passively() else _torch_thread_pool())
     logger.info("compiled kernel: %s", _choose(library, None))
     return library
+
+
+def _is_cut(path: Path) -> bool:
+    """Tell whether the end of a 64-bit ELF file is missing; using one ends the process (SIGBUS)."""
+    with suppress(OSError), path.open("rb") as file:
+        head = file.read(64)
+        if head.startswith(b"\x7fELF\2\1") and len(head) == 64:
+            table, of_one, count = (
+                int.from_bytes(head[a:b], "little") for a, b in ((40, 48), (58, 60), (60, 62))
+            )
+            return path.stat().st_size < table + of_one * count
+    return False
 
 
 def _declare(library: ctypes.CDLL) -> None:

@@ -58,7 +58,8 @@ def test_unreadable_files_are_told_and_the_others_done(folder, tmp_path, capsys)
     ("words", "message"),
     [
         (["--shard", "4/4"], "expected I/N with 0 ≤ I < N"),
-        (["--threads", "0"], "--threads 0: expected at least 1"),
+        (["--threads", "0"], "--threads 0: expected 1 to 1024"),
+        (["--threads", "9999"], "--threads 9999: expected 1 to 1024"),
         (["--option", "depth"], "expected KEY=VALUE"),
         (["--option", "dept=1"], "did you mean 'depth'"),
         (["--model", "ssam_tini"], "did you mean"),

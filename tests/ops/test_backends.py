@@ -108,6 +108,23 @@ def test_a_kernel_of_another_version_is_not_used(monkeypatch, caplog):
         forget_choices()
 
 
+@needs_kernel
+@pytest.mark.parametrize("kept", [0.01, 0.5, 0.99])
+def test_a_cut_kernel_is_not_used(monkeypatch, caplog, tmp_path, kept):
+    """Using one ends the process."""
+    cut = tmp_path / "cut.so"
+    data = native.LIBRARY.read_bytes()
+    cut.write_bytes(data[: int(len(data) * kept)])
+    forget_choices()
+    monkeypatch.setattr(native, "LIBRARY", cut)
+    try:
+        with caplog.at_level(logging.WARNING, logger="hear_audiomamba.ops.backends"):
+            scan()
+        assert "the compiled kernel is cut" in caplog.text and "pip install" in caplog.text
+    finally:
+        forget_choices()
+
+
 @pytest.mark.parametrize(
     "name,value",
     [
