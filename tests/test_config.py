@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from hear_audiomamba import list_models, model_info
+from hear_audiomamba import list_models, load_model, model_info
 from hear_audiomamba.config import LogMelConfig, SSAMConfig, load_config
 from hear_audiomamba.errors import ConfigError, MissingPackageError, VariantError, did_you_mean, require
 from hear_audiomamba.models.families import config_from_dict, with_options
@@ -90,3 +90,12 @@ def test_a_file_nested_without_end_is_one_line(tmp_path, suffix):
     (tmp_path / f"deep{suffix}").write_text("[" * 50_000)
     with pytest.raises(ConfigError, match="cannot be parsed"):
         load_config(tmp_path / f"deep{suffix}")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"depth": 10**9}, "depth: 1000000000 is more than 1024"), ({"embed_dim": 10**9}, "embed_dim: 1000000000 is more")],
+)  # fmt: skip
+def test_sizes_that_no_machine_can_build_are_refused_at_once(options, said):
+    with pytest.raises(ConfigError, match=said):
+        load_model(variant="ssam_tiny_200_16x4", **options)

@@ -11,7 +11,7 @@ import math
 import typing
 from typing import Any
 
-from ..errors import ConfigError
+from ..errors import ConfigError, shown
 from .base import Config
 
 
@@ -216,6 +216,10 @@ class ModelConfig(Config):
     single_label: bool = False
 
 
+# Beyond any model: building one would fill the memory first, or never end.
+_MOST, _MOST_BLOCKS = 1 << 24, 1 << 10
+
+
 def check_sizes(part: Config) -> None:
     """Refuse a features or encoder configuration with numbers that no model can have.
 
@@ -225,11 +229,14 @@ def check_sizes(part: Config) -> None:
     values = part.to_dict()
     for name, value in values.items():
         least = 0 if name == "num_classes" else 1
+        most = _MOST_BLOCKS if "depth" in name else _MOST
         for number in value if isinstance(value, list) else (value,):
             if isinstance(number, float) and not math.isfinite(number):
                 raise ConfigError(f"{name}: {number} is not a finite number")
             if isinstance(number, int) and not isinstance(number, bool) and number < least:
                 raise ConfigError(f"{name}: {number} is less than {least}")
+            if isinstance(number, int) and number > most:
+                raise ConfigError(f"{name}: {shown(number)} is more than {most}")
     for name in ("std", "norm_eps", "ssm_ratio"):
         if values.get(name, 1) <= 0:
             raise ConfigError(f"{name}: {values[name]:g} is not more than 0")

@@ -110,6 +110,17 @@ def run(function: str, *arguments: ctypes.Structure) -> None:
         )
 
 
+def no_second_derivatives(ctx: object, *gradients: object) -> None:
+    """Stand in for the gradient of a kernel's gradients.
+
+    Raises:
+        BackendError: always; says what has them.
+    """
+    raise BackendError(
+        'the compiled kernels have no second derivatives; load_model(backend="torch") has, more slowly'
+    )
+
+
 def why_not(u: Tensor) -> str | None:
     """Say why the kernels cannot take inputs like `u`; None when they can."""
     if u.device.type != "cpu":

@@ -17,6 +17,7 @@ from .config import PretrainConfig
 FOLDERS = ("pretrain_configs", "finetune_configs")
 # Lowest and highest value of a setting that is not None.
 _RANGES: dict[str, tuple[float, float]] = {
+    "seed": (0, 2**63 - 1), "threads": (1, 1024), "optim.micro_batch": (1, 2**24),
     "data.crop_seconds": (0.05, 3600), "data.workers": (0, 1024), "mask.ratio": (0, 1), "optim.batch": (1, 2**24),
     "optim.lr": (0, 100), "optim.cooldown": (0, 1), "distill.masked": (0, 1), "run.keep": (1, 10**6),
     "run.patience": (0, 10**9), "optim.layer_decay": (1e-6, 1), "optim.head_rate": (0, 1e6),

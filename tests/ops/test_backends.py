@@ -109,6 +109,23 @@ def test_a_kernel_of_another_version_is_not_used(monkeypatch, caplog):
 
 
 @needs_kernel
+def test_second_derivatives_say_which_backend_has_them():
+    def second(backend):
+        u = scan_inputs(2, 6, 8, 4)["u"].requires_grad_()
+        x, weight = torch.rand(2, 6, 8, requires_grad=True), torch.rand(8, 4)
+        for value, given in (
+            (scan(backend, u=u), u),
+            (causal_conv1d(x, weight, None, activation="silu", backend=backend), x),
+        ):
+            (first,) = torch.autograd.grad(value.square().sum(), given, create_graph=True)
+            yield torch.autograd.grad(first.square().sum(), given)[0]
+
+    assert all(torch.isfinite(gradient).all() for gradient in second("torch"))
+    with pytest.raises(BackendError, match="no second derivatives.*torch"):
+        next(second("cpu"))
+
+
+@needs_kernel
 @pytest.mark.parametrize("kept", [0.01, 0.5, 0.99])
 def test_a_cut_kernel_is_not_used(monkeypatch, caplog, tmp_path, kept):
     """Using one ends the process."""

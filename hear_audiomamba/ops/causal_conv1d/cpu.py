@@ -150,3 +150,4 @@ def _gradients(ctx: Any, dy: Tensor) -> tuple[Optional, ...]:
 
 
 _conv_op.register_autograd(_gradients, setup_context=_remember)
+_conv_backward_op.register_autograd(native.no_second_derivatives)

@@ -225,3 +225,4 @@ def _gradients(ctx: Any, dy: Tensor, dlast: Tensor, _: Tensor) -> tuple[Optional
 
 
 _scan_op.register_autograd(_gradients, setup_context=_remember)
+_scan_backward_op.register_autograd(native.no_second_derivatives)
