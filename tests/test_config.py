@@ -94,7 +94,8 @@ def test_a_file_nested_without_end_is_one_line(tmp_path, suffix):
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"depth": 10**9}, "depth: 1000000000 is more than 1024"), ({"embed_dim": 10**9}, "embed_dim: 1000000000 is more")],
+    [({"depth": 10**9}, "depth: 1000000000 is more than 1024"),
+     ({"embed_dim": 10**9}, "embed_dim: 1000000000 is more")],
 )  # fmt: skip
 def test_sizes_that_no_machine_can_build_are_refused_at_once(options, said):
     with pytest.raises(ConfigError, match=said):
