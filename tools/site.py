@@ -90,21 +90,37 @@ def notebook(path: Path) -> tuple[str, dict[str, bytes]]:
 def zoo() -> str:
     """Return the page of all models: sizes, and which weights there are."""
     from hear_audiomamba import list_models, model_info
+    from hear_audiomamba.models.manifest import manifest
 
     lines = [
         "# Model zoo",
         "",
-        "Every model by name. `load_model(variant=NAME)` builds it; weights that come with the package work offline.",
+        "Every model by name. `load_model(variant=NAME)` builds it. Parameters are without heads.",
         "",
-        "| name | parameters | embedding | weights in the package |",
-        "|---|---|---|---|",
+        "| name | parameters | embedding | rate | weights |",
+        "|---|---|---|---|---|",
     ]
-    bundled = {path.name.removesuffix(".md") for path in cards()}
+    weights = manifest()["weights"]
     for name in list_models():
         info = model_info(name)
-        tags = sorted(card for card in bundled if card.split(".", 1)[0] == name)
-        links = ", ".join(f"[{tag.split('.', 1)[1]}](weights/{tag}.md)" for tag in tags)
-        millions = info["parameters"] / 1e6
-        size = info["scene_embedding_size"]
-        lines.append(f"| `{name}` | {millions:.1f} M | {size} | {links or '–'} |")
+        tags = ", ".join(tag.split(".", 1)[1] for tag in weights if tag.split(".", 1)[0] == name)
+        millions, size = info["encoder_parameters"] / 1e6, info["scene_embedding_size"]
+        rate = info["sample_rate"] // 1000
+        lines.append(f"| `{name}` | {millions:.1f} M | {size} | {rate} kHz | {tags or '–'} |")
+    lines += [
+        "",
+        "## Weights",
+        "",
+        "`load_model(NAME)` loads them. Those that come with the package work offline, and have a card.",
+        "",
+        "| name | where | licence | trained on |",
+        "|---|---|---|---|",
+    ]
+    carded = {path.name.removesuffix(".md") for path in cards()}
+    for name, entry in weights.items():
+        where = "download" if entry.get("hub") or entry.get("url") else "by hand"
+        if entry.get("file"):
+            where = "in the package"
+        shown = f"[`{name}`](weights/{name}.md)" if name in carded else f"`{name}`"
+        lines.append(f"| {shown} | {where} | {entry['licence']} | {entry['recipe']} |")
     return "\n".join(lines) + "\n"
