@@ -332,7 +332,7 @@ def test_a_model_with_a_head_of_its_own_tags_with_the_labels(finetune, tones, tm
     out = pretrain(
         finetune(
             "optim.warmup_steps=0",
-            "optim.lr=3e-3", "optim.steps=100", "optim.schedule=constant",
+            "optim.lr=1e-3", "optim.steps=100", "optim.schedule=constant",
             "augment.mixup=0", "augment.spec_freq=0", "augment.spec_time=0",
             "data.crop_seconds=0.5", f"finetune.loss={loss}", name="ssamba_speech_commands", init=start,
         )
