@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         arguments = {**machine_arguments(args), **model_arguments(args)}
         summary = embed_on_ray(sources, arguments, args.out, options, resources, args.ray)
         for error in summary.errors:
-            print(f"hear-audiomamba: error: {error['reason']}", file=sys.stderr)
+            print("hear-audiomamba: error:", *error["reason"].splitlines(), file=sys.stderr)
     else:
         model = load(args, **model_arguments(args))
         with ProgressLine(quiet=args.quiet) as line:

@@ -40,7 +40,8 @@ class ProgressLine:
         """Show where a run is."""
         if progress.error:
             self._clear()
-            print(f"hear-audiomamba: error: {progress.error}", file=sys.stderr, flush=True)
+            # A file's name may hold a line break.
+            print("hear-audiomamba: error:", *progress.error.splitlines(), file=sys.stderr, flush=True)
         self.say(describe(progress))
 
     def say(self, text: str) -> None:

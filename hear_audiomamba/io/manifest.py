@@ -136,7 +136,12 @@ def seconds_of(row: Row, column: str) -> float | None:
 
 
 def with_point(value: Any) -> Any:
-    """Return a number's text with a point where it has a decimal comma, as some countries write it."""
+    """Return a number's text with a point where it has a decimal comma, as some countries write it.
+
+    Text with an underscore is no number, though `float` takes 1_0 for 10.
+    """
+    if isinstance(value, str) and "_" in value:
+        return "no number"
     return value.replace(",", ".") if isinstance(value, str) and value.count(",") == 1 else value
 
 

@@ -51,7 +51,7 @@ def csv_rows(path: Path, required: Sequence[str], columns: list[str]) -> Iterato
         The number of the line, and the cells by column; cells beyond the header's are a list under None.
 
     Raises:
-        DataError: it is not UTF-8, nor UTF-16 with a byte order mark.
+        DataError: it is not UTF-8, nor UTF-16 with a byte order mark; a required column is there more than once.
     """
     try:
         with open(path, encoding=encoding_of(path), newline="") as file:
@@ -64,6 +64,11 @@ def csv_rows(path: Path, required: Sequence[str], columns: list[str]) -> Iterato
             reader = csv.DictReader(file, delimiter=separator)
             reader.fieldnames = _names(list(reader.fieldnames or ()), required)
             columns += reader.fieldnames
+            for name in required:
+                if columns.count(name) > 1:
+                    raise DataError(
+                        f"{path}: column {name!r} is there {columns.count(name)} times; keep one of them"
+                    )
             for values in reader:
                 yield reader.line_num + skipped, values
     except UnicodeError:

@@ -45,6 +45,13 @@ def test_recordings_become_embeddings(folder, tmp_path, capsys):
     assert "6 of them in earlier runs" in capsys.readouterr().out
 
 
+def test_a_line_break_in_a_name_breaks_no_line_of_the_errors(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a\nb\u2028c.wav").write_bytes(b"")
+    assert embed(tmp_path / "in", tmp_path / "out") == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 def test_unreadable_files_are_told_and_the_others_done(folder, tmp_path, capsys):
     (folder / "broken.wav").write_bytes(b"")
     assert embed(folder, tmp_path / "out") == 1

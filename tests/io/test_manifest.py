@@ -7,7 +7,7 @@ import json
 import pytest
 
 from hear_audiomamba.errors import DataError
-from hear_audiomamba.io.manifest import read_rows
+from hear_audiomamba.io.manifest import read_manifest, read_rows
 
 ROWS = [{"path": "ä.wav", "label": "a;b"}, {"path": "b, c.wav", "label": ""}]
 
@@ -46,6 +46,7 @@ def test_every_kind_of_table_gives_the_same_rows(tmp_path, kind):
         ("a.csv", "path\na.wav\n".encode("utf-16-le"), "no column .path.|is not UTF-8 text"),
         ("a.csv", b'path\n"' + b"x" * 200_000, "field larger than field limit"),
         ("a.csv", b"", "no column 'path'; it has none"),
+        ("a.csv", b"path,path\na.wav,b.wav\n", "column 'path' is there 2 times"),
         ("a.json", b"[" * 100_000, "cannot be read|not JSON"),
         ("a.json", b"3", "expected a list of objects"),
         ("a.json", b"[[]]", "row 1: expected an object, got list"),
@@ -60,6 +61,12 @@ def test_what_makes_no_sense_is_refused_with_its_line(tmp_path, name, content, r
         list(read_rows(tmp_path / name, ("path",)))
     assert str(caught.value).startswith(str(tmp_path / name))
     assert "\n" not in str(caught.value)
+
+
+def test_numbers_with_underscores_are_no_seconds(tmp_path):
+    (tmp_path / "m.csv").write_text("path,start\na.wav,1_0\n", encoding="utf-8")
+    with pytest.raises(DataError, match="start is '1_0', expected seconds"):
+        read_manifest(tmp_path / "m.csv")
 
 
 def test_an_endless_line_is_not_read_whole(tmp_path):
