@@ -28,6 +28,8 @@ class Board:
         overall_tasks: those that mean and s(m) are over.
         protocols: names by the mark that their rows carry.
         refused: result files that were not used, and why.
+        form: of the overall score; see `yardstick`.
+        metrics: each task's own score by task, where known.
     """
 
     rows: list[Row]

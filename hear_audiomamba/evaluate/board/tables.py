@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable, Sequence
 
 from .aggregate import Estimate
-from .board import Board
+from .board import OVERALL, Board
 from .rows import Row
 
 MISSING = "–"
@@ -63,55 +63,29 @@ def _head(board: Board) -> Callable[[str], str]:
 def comma_separated(board: Board) -> str:
     """Return the leaderboard as CSV: one line a model and task, with interval, protocol and source."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        [
-            "model",
-            "task",
-            "metric",
-            "score",
-            "half_width",
-            "half_width_is",
-            "runs",
-            "protocol",
-            "source",
-            "own",
-            "trained",
-        ]
-    )
+    columns = (
+        "model", "task", "metric", "score", "half_width", "half_width_is", "runs", "protocol", "source", "own",
+        "trained",
+    )  # fmt: skip
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
     for row in board.rows:
+        place: dict[str, object] = {"model": row.model, "protocol": row.protocol, "source": row.source}
+        place |= {"own": int(row.own), "trained": _weights(row)}
         for task in board.tasks:
             estimate = row.scores.get(task)
             if estimate is None:
                 continue
-            half = "" if estimate.half_width is None else f"{estimate.half_width:.4f}"
-            values = [
-                row.model,
-                task,
-                board.metric(task),
-                f"{estimate.mean:.4f}",
-                half,
-                estimate.kind if half else "",
-                estimate.runs or "",
-            ]
-            writer.writerow([*values, row.protocol, row.source, int(row.own), _weights(row)])
+            found: dict[str, object] = {
+                "task": task,
+                "metric": board.metric(task),
+                "score": f"{estimate.mean:.4f}",
+            }
+            if estimate.half_width is not None:
+                found |= {"half_width": f"{estimate.half_width:.4f}", "half_width_is": estimate.kind}
+            writer.writerow(place | found | {"runs": estimate.runs or ""})
         for name, value in zip(overall_heads(board), overall_values(board, row), strict=True):
-            shown = "" if value is None else f"{value:.4f}"
-            writer.writerow(
-                [
-                    row.model,
-                    name,
-                    "",
-                    shown,
-                    "",
-                    "",
-                    "",
-                    row.protocol,
-                    row.source,
-                    int(row.own),
-                    _weights(row),
-                ]
-            )
+            writer.writerow(place | {"task": name, "score": "" if value is None else f"{value:.4f}"})
     return text.getvalue()
 
 
@@ -128,7 +102,7 @@ def sorted_rows(board: Board) -> list[Row]:
 
 def overall_heads(board: Board) -> list[str]:
     heads = [f"mean of {len(board.overall_tasks)}"]
-    return [*heads, "s(m)"] if _has_scale(board) else heads
+    return [*heads, OVERALL] if _has_scale(board) else heads
 
 
 def overall_values(board: Board, row: Row) -> list[float | None]:
