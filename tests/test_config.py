@@ -100,3 +100,11 @@ def test_a_file_nested_without_end_is_one_line(tmp_path, suffix):
 def test_sizes_that_no_machine_can_build_are_refused_at_once(options, said):
     with pytest.raises(ConfigError, match=said):
         load_model(variant="ssam_tiny_200_16x4", **options)
+
+
+def test_a_key_that_is_given_twice_is_refused(tmp_path):
+    (tmp_path / "a.yaml").write_text("x: {y: 1}\nseed: 1\nseed: 2\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="key 'seed' is there twice.*line 3"):
+        load_config(tmp_path / "a.yaml")
+    (tmp_path / "b.yaml").write_text("a: &a {y: 1, z: 2}\nb: {<<: *a, y: 3}\nc: *a\n", encoding="utf-8")
+    assert load_config(tmp_path / "b.yaml")["b"] == {"y": 3, "z": 2}

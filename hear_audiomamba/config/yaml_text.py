@@ -9,7 +9,23 @@ import yaml
 
 
 class _Yaml(yaml.SafeLoader):
-    """YAML 1.2's numbers: PyYAML follows YAML 1.1, where one with an exponent needs a point and a sign, 1.0e-4."""
+    """YAML 1.2's numbers and its rule that keys differ.
+
+    PyYAML follows YAML 1.1, where a number with an exponent needs a point and a sign, 1.0e-4. Of a key that is
+    given twice it takes the last value.
+    """
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        names = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                if key.value in names:
+                    raise yaml.MarkedYAMLError(
+                        problem=f"key {key.value!r} is there twice", problem_mark=key.start_mark
+                    )
+                names.add(key.value)
+        return node
 
 
 _Yaml.add_implicit_resolver(
