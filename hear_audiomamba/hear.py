@@ -68,7 +68,8 @@ def load_model(
         window_seconds: length of the encoder's windows; the default belongs to the weights.
         device: where to compute; by default a CUDA GPU, else Apple's (MPS), else the CPU.
         precision: of the encoder; embeddings are float32 in any case. "float16" needs a GPU. "auto" takes
-            "bfloat16" on CPUs with AMX and "float32" elsewhere; `model.precision` and the log tell which.
+            "bfloat16" for models of Mamba mixers on CPUs with AMX, and "float32" elsewhere; `model.precision`
+            and the log tell which.
         timestamps: "center" of each row's stretch of audio, as HEAR requires, or its "start".
         compat: "published" reproduces the authors' runtime (docs/models.md); None is the paper's layout.
         backend: of the scan: "cpu", "torch", "reference", "triton", "mamba_ssm"; None takes the fastest.
@@ -91,7 +92,6 @@ def load_model(
     check_value(str | None, variant, "variant")
     check_value(PrecisionChoice, precision, "precision")
     place = find_device(device)
-    computed: Precision = fastest_precision(place, backend) if precision == "auto" else precision
     found, state, what = _find(str(model_file_path or ""), variant)
     config = with_options(found, options)
     name = str(model_file_path or "") or variant or DEFAULT_VARIANT
@@ -112,6 +112,7 @@ def load_model(
         features, encoder = build_modules(config, "cpu")
     if state is not None:
         load_strict(encoder, state, what, encoder.optional_keys)
+    computed: Precision = fastest_precision(encoder, place, backend) if precision == "auto" else precision
     model = AudioEmbedder(
         config, features, encoder, window_seconds=window_seconds, timestamps=timestamps, compat=compat,
         precision=computed, max_batch_windows=max_batch_windows, backend=backend,

@@ -286,8 +286,10 @@ def test_automatic_precision_takes_bfloat16_only_where_whole_mixers_run_in_it(no
     assert torch.linalg.vector_norm(a - b) <= 1e-2 * torch.linalg.vector_norm(b)
 
 
-def test_automatic_precision_is_float32_without_the_kernel():
-    assert load_model(variant="ssam_tiny", depth=1, precision="auto", backend="torch").precision == "float32"
+def test_automatic_precision_is_float32_without_the_kernel_or_without_mixers():
+    options = {"precision": "auto", "device": "cpu"}
+    assert load_model(variant="ssam_tiny", depth=1, backend="torch", **options).precision == "float32"
+    assert load_model(variant="hiermamba_nano", **options).precision == "float32"
 
 
 def test_float16_needs_a_gpu(noise):

@@ -34,7 +34,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 def add_precision_option(add: Callable[..., Any]) -> None:
     """Declare `--precision`."""
     add("--precision", default="float32", choices=("auto", "float32", "bfloat16", "float16"),
-        help="of the encoder [%(default)s]; auto: bfloat16 on CPUs with AMX, float32 elsewhere")  # fmt: skip
+        help="of the encoder [%(default)s]; auto: bfloat16 where that is faster and as good")  # fmt: skip
 
 
 def tell_precision(asked: str, model: AudioEmbedder) -> None:

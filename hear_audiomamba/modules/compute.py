@@ -35,20 +35,25 @@ def cast_products(module: nn.Module, dtype: torch.dtype) -> None:
             part.bias.data = part.bias.data.to(dtype)
 
 
-def fastest_precision(device: torch.device, backend: str | None = None) -> Literal["bfloat16", "float32"]:
+def fastest_precision(
+    module: nn.Module, device: torch.device, backend: str | None = None
+) -> Literal["bfloat16", "float32"]:
     """Return the fastest precision that was measured to keep embeddings and scores (docs/performance.md).
 
     Args:
-        device: where the model computes.
+        module: the encoder.
+        device: where it computes.
         backend: of its scans; None chooses by machine.
 
     Returns:
-        "bfloat16" on CPUs with AMX, whose kernels compute whole mixers in it; else "float32".
+        "bfloat16" for encoders of Mamba mixers on CPUs with AMX, whose kernels compute whole mixers in it; else
+        "float32".
 
     Raises:
         BackendError: the backend is not known, or cannot run there.
     """
-    return "bfloat16" if mixes_in(torch.bfloat16, device, backend) else "float32"
+    has_mixers = any(isinstance(part, MambaMixer) for part in module.modules())
+    return "bfloat16" if has_mixers and mixes_in(torch.bfloat16, device, backend) else "float32"
 
 
 def precision_of(module: nn.Module) -> str:
