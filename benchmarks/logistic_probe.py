@@ -18,6 +18,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
@@ -45,9 +46,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="*", help="parts of task names; default: all with folds")
     args = parser.parse_args()
     folders = [
-        path
-        for path in sorted(args.tasks_dir.iterdir())
-        if (path / "fold00.json").is_file() and (not args.tasks or any(t in path.name for t in args.tasks))
+        f for f in task_folders(args.tasks_dir) if not args.tasks or any(t in f.name for t in args.tasks)
     ]
     rows = {}
     for model in args.models:
@@ -64,6 +63,11 @@ def main() -> None:
     print(json.dumps(rows, indent=2))
 
 
+def task_folders(tasks_dir: Path) -> list[Path]:
+    """Return the folders of tasks with folds."""
+    return [path for path in sorted(tasks_dir.iterdir()) if (path / "fold00.json").is_file()]
+
+
 def scene_embedder(text: str) -> Callable[[Tensor], Tensor]:
     """Return the scene embedding function of `MODULE[@WEIGHTS][{options}]` or of an exported model."""
     if text.endswith(".onnx"):
@@ -76,8 +80,17 @@ def scene_embedder(text: str) -> Callable[[Tensor], Tensor]:
     return lambda audio: module.get_scene_embeddings(audio, model)
 
 
-def score_task(folder: Path, embed: Callable[[Tensor], Tensor]) -> float:
-    """Return a task's score, averaged over its folds."""
+class ProbeTask(NamedTuple):
+    """The clips of a task with folds: `(n,)` waveforms, `(n, C)` labels as 0 and 1, `(n,)` folds."""
+
+    clips: list[np.ndarray]
+    truth: Tensor
+    fold: Tensor
+    several: bool
+
+
+def read_task(folder: Path) -> ProbeTask:
+    """Read a task's clips at 16 kHz and their labels."""
     clips, labels, folds = [], [], []
     for fold, listing in enumerate(sorted(folder.glob("fold??.json"))):
         for name, names in json.loads(listing.read_text(encoding="utf-8")).items():
@@ -85,12 +98,28 @@ def score_task(folder: Path, embed: Callable[[Tensor], Tensor]) -> float:
             labels.append(names)
             folds.append(fold)
     metadata = json.loads((folder / "task_metadata.json").read_text(encoding="utf-8"))
-    several = metadata["prediction_type"] == "multilabel"
     known = sorted({name for names in labels for name in names})
     truth = torch.tensor([[name in names for name in known] for names in labels], dtype=torch.float32)
-    rows, fold = embed_clips(clips, embed), torch.tensor(folds)
+    return ProbeTask(clips, truth, torch.tensor(folds), metadata["prediction_type"] == "multilabel")
+
+
+def score_task(folder: Path, embed: Callable[[Tensor], Tensor]) -> float:
+    """Return a task's score, averaged over its folds."""
+    task = read_task(folder)
+    return score_rows(task, embed_clips(task.clips, embed))
+
+
+def score_rows(task: ProbeTask, rows: Tensor) -> float:
+    """Return the score of a task's embeddings `(n, K)`, averaged over its folds."""
     return max(
-        float(np.mean([score_fold(rows, truth, fold == k, several, penalty) for k in sorted(set(folds))]))
+        float(
+            np.mean(
+                [
+                    score_fold(rows, task.truth, task.fold == k, task.several, penalty)
+                    for k in sorted(set(task.fold.tolist()))
+                ]
+            )
+        )
         for penalty in PENALTIES
     )
 

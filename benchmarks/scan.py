@@ -82,7 +82,7 @@ def row(name: str, shape: tuple[int, ...], device: str, rounds: int, clock: Call
                 torch.cuda.synchronize()
 
         functions = {s: lambda b=b: run(b) for s, b in (sides | {"reference": "reference"}).items()}
-        return take_turns(functions, rounds, 2, clock, few={"reference": 2 if shape[1] < 1000 else 1})
+        return take_turns(functions, rounds, 2, clock, few={"reference": 5})
 
     result = {"name": name, "shape": shape, "gap": gaps}
     for label, work in (("forward", forward), ("training", training)):

@@ -42,7 +42,7 @@ def case(batch: int) -> list[dict]:
         "ours": lambda: selective_scan(*last, True).sum().backward(),
         "published": lambda: published_scan(*first).sum().backward(),
     }
-    rows.append(_row("training", batch, take_turns(sides, 3, 1)))
+    rows.append(_row("training", batch, take_turns(sides, 5, 1)))
     return rows
 
 

@@ -72,7 +72,7 @@ def scan_row(name: str, side: int, width: int, states: int, rounds: int) -> dict
     for other in ("fused", "four_copies"):
         gap = ((sides[other]() - exact).norm() / exact.norm()).item()
         assert gap < 1e-5, f"the scans disagree: {gap:.2e}"
-    times = take_turns(sides, rounds, warmup=3, few={"plain": 2})
+    times = take_turns(sides, rounds, warmup=3, few={"plain": 5})
     return {
         "name": name, "side": side, "channels": 2 * width, "states": states,
         "milliseconds": {k: 1000 * statistics.median(t) for k, t in times.items()},
@@ -121,7 +121,7 @@ def encoder_rows(rounds: int, matmul: float) -> dict:
     assert gap < 1e-4, f"the encoders disagree: {gap:.2e}"
     sides = {"hiermamba_small": lambda: encoder.tag(features)}
     sides |= {name: (lambda vit=vit: vit(image)) for name, vit in vits.items()}
-    times = take_turns(sides | {"plain": plain}, rounds, warmup=2, few={"plain": 1})
+    times = take_turns(sides | {"plain": plain}, rounds, warmup=2, few={"plain": 5})
     ours = times["hiermamba_small"]
     flops = count_flops(config, 10.0, 10.0)
     return {

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-MARKED = re.compile(r"(<!-- table (\S+) -->\n\n).*?(\n<!-- end of table -->)", re.DOTALL)
+MARKED = re.compile(r"(<!-- table (\S+) -->\n\n)(?:(?!<!-- ).)*?(\n?<!-- end of table -->)", re.DOTALL)
 Result = dict[str, Any]
 
 SCORES = {"sfx_multilabel": "mAP", "sfx_events": "onset F1, 200 ms"}
@@ -180,6 +180,149 @@ def without_torch(result: Result) -> str:
     return table("in site-packages, MB", rows)
 
 
+def scan(result: Result) -> str:
+    """Return the table of `benchmarks/scan.py`."""
+    rows = []
+    for row in result["scans"]:
+        for way in ("forward", "training"):
+            found = row[way]
+            numbers = (f"{found['milliseconds']['ours']:.2f}", f"{found['ns_per_update']:.3f}")
+            ratios = (spread(found[f"vs_{other}"]) for other in ("reference", "torch"))
+            rows.append((row["name"], ", ".join(map(str, row["shape"])), way, *numbers, *ratios))
+    names = "layer; batch, L, D, N; pass; ms; ns an update; × the reference; × chunked PyTorch"
+    return table(names, rows, "; ")
+
+
+def instruction_sets(result: Result) -> str:
+    """Return the table of `benchmarks/scan.py --isa`."""
+    rows = [(row["pass"], row["isa"], f"{row['milliseconds']:.2f}") for row in result["isa"]]
+    return table("pass, instruction set, ms", rows)
+
+
+def scan_published(result: Result) -> str:
+    """Return the table of `benchmarks/scan_published.py`, from a file of each state of memory."""
+    kept = len(result["rows"]) // 2
+    rows = []
+    for plain, keeping in zip(result["rows"][:kept], result["rows"][kept:], strict=True):
+        assert (plain["batch"], plain["pass"]) == (keeping["batch"], keeping["pass"])
+        ratios = (spread(row["vs_published"]) for row in (plain, keeping))
+        rows.append(
+            (plain["batch"], plain["pass"], f"{plain['ms']:.2f}", f"{plain['ns_an_update']:.3f}", *ratios)
+        )
+    return table(
+        "batch; pass; ms; ns an update; × published, as it runs; × published, memory kept", rows, "; "
+    )
+
+
+def maps(result: Result) -> str:
+    """Return the first table of `benchmarks/ss2d.py`."""
+    rows = [
+        (
+            row["name"],
+            f"{row['side']} × {row['side']}, {row['channels']}, {row['states']}",
+            f"{row['milliseconds']['fused']:.2f}",
+            *(spread(row[f"vs_{other}"]) for other in ("plain", "four_copies")),
+        )
+        for row in result["scans"]
+    ]
+    return table(
+        "layer of `hiermamba_small`; map, channels, states; fused, ms; × plain; × four copies", rows, "; "
+    )
+
+
+def encoders(result: Result) -> str:
+    """Return the second table of `benchmarks/ss2d.py`."""
+    found, ours = result["encoder"], "hiermamba_small"
+    rows = []
+    for name, milliseconds in found["milliseconds"].items():
+        size = found["parameters"].get(name, found["parameters"][ours])
+        shown = {"plain": "the same on the plain scan"}.get(name, name)
+        rows.append((shown, f"{size / 1e6:.1f} M", f"{milliseconds:,.0f}", spread(found["vs"].get(name))))
+    return table("10 s of audio through, parameters, ms, hiermamba_small is × faster", rows)
+
+
+def lengths(result: Result) -> str:
+    """Return the table of `benchmarks/sequence_length.py`."""
+    found = {(point["side"], point["length"]): point for point in result["points"]}
+    rows = []
+    for length in sorted({length for _, length in found}):
+        cells = [f"{length:,}"]
+        for side in ("mamba", "fused", "naive"):
+            point = found[side, length]
+            failed = point.get("failed")
+            cells += (
+                [failed, "–"] if failed else [f"{point['seconds']:.3g}", f"{point['memory'] / 2**20:,.0f}"]
+            )
+        cells.append(f"{found['fused', length]['seconds'] / found['mamba', length]['seconds']:.2f}")
+        rows.append(cells)
+    sides = "Mamba: s, MiB, fused attention: s, MiB, naive attention: s, MiB"
+    return table(f"tokens, {sides}, fused ÷ Mamba", rows)
+
+
+def precision(result: Result) -> str:
+    """Return the table of `benchmarks/precision.py`."""
+    rows = []
+    for row in result["rows"]:
+        pairs = list(row["scores"].values())
+        means = (statistics.mean(pair[kind] for pair in pairs) for kind in ("float32", "bfloat16"))
+        change = max((pair["bfloat16"] - pair["float32"] for pair in pairs), key=abs)
+        gap = row["distance"]
+        rows.append(
+            (
+                row["model"],
+                f"{gap['median']:.1e}",
+                f"{gap['max']:.1e}",
+                *(f"{mean:.3f}" for mean in means),
+                f"{change:+.3f}",
+                spread(row["speed"]),
+            )
+        )
+    return table(
+        "model; distance, median; distance, largest; mean score, float32; mean score, bfloat16; "
+        "largest change of a task; bfloat16 is × faster",
+        rows,
+        "; ",
+    )
+
+
+def training_step(result: Result) -> str:
+    """Return the table of `benchmarks/pretrain.py`."""
+    names = {"ssam": "SSAM-tiny", "ssast": "SSAST-tiny"}
+    rows = []
+    for row in result["rows"]:
+        family, *rest = row["side"].split(", ")
+        shown = ", ".join((names[family], *rest))
+        rows.append(
+            (shown, f"{row['clips_per_second']:.2f}", f"{row['peak_mb']:,.0f}", spread(row["vs_ssast"]))
+        )
+    return table("step; clips a second of one core; peak memory, MB; speed, × SSAST-tiny", rows, "; ")
+
+
+def engines(result: Result) -> str:
+    """Return the table of `benchmarks/predictions.py`."""
+    rows = []
+    for row in result["tasks"]:
+        sides = ("kit", row["precision"])
+        name, score = row["task"].partition("-")[0], row["score"].removeprefix("test_")
+        scores = []
+        for side in sides:
+            half = row["half_widths"][side]
+            scores.append(f"{100 * row['means'][side]:.1f}" + (f" ± {100 * half:.1f}" if half else ""))
+        seconds = (
+            f"{statistics.median(run['processor'] for run in row['runs'][side]):.1f}" for side in sides
+        )
+        within = {True: "yes", False: "no", None: "–"}[row["in_kit_interval"]]
+        pairs = {**row["processor_ratio"], "pairs": len(row["runs"]["kit"])}
+        rows.append(
+            (f"{name}, {score}", pairs["pairs"], row["precision"], *scores, within, *seconds, spread(pairs))
+        )
+    return table(
+        "task; seeds; engine's precision; kit; engine; within the kit's interval; kit, s; engine, s; kit ÷ engine",
+        rows,
+        "; ",
+    )
+
+
 TABLES: dict[str, tuple[str, str, Callable[[Result], str]]] = {
     "embed_xeon_amx": ("docs/performance.md", "embed_xeon_amx.json embed_xeon_amx_50s.json", embed),
     "busy_xeon_amx": ("docs/performance.md", "busy_xeon_amx.json", busy),
@@ -190,6 +333,20 @@ TABLES: dict[str, tuple[str, str, Callable[[Result], str]]] = {
         "batch_invariance.json batch_invariance_transformers.json",
         batch_invariance,
     ),
+    "precision_xeon_amx": ("docs/performance.md", "precision_xeon_amx.json", precision),
+    "scan_xeon": ("docs/performance.md", "scan_xeon.json", scan),
+    "scan_isa_xeon": ("docs/performance.md", "scan_isa_xeon.json", instruction_sets),
+    "scan_published_xeon": (
+        "docs/performance.md",
+        "scan_published_xeon.json scan_published_xeon_memory_kept.json",
+        scan_published,
+    ),
+    "ss2d_xeon": ("docs/performance.md", "ss2d_xeon.json", maps),
+    "hiermamba_xeon": ("docs/performance.md", "ss2d_xeon.json", encoders),
+    "sequence_length_xeon": ("docs/performance.md", "sequence_length_xeon.json", lengths),
+    "pretrain_xeon": ("docs/pretraining.md", "pretrain_xeon.json", training_step),
+    "predictions_faster_xeon": ("docs/evaluation.md", "predictions_faster_xeon.json", engines),
+    "predictions_default_xeon": ("docs/evaluation.md", "predictions_default_xeon.json", engines),
     "classify_scores": ("docs/classifying.md", "classify_scores.json", classify_scores),
     "classify_curves": ("docs/classifying.md", "classify_curves.json", classify_curves),
     "finetune_soundfont_pitch": ("docs/finetuning.md", "finetune_soundfont_pitch.json", finetuned),
@@ -206,12 +363,13 @@ def table(head: str, rows: Iterable[Sequence[object]], between: str = ", ") -> s
 
 
 def spread(found: dict[str, float] | None) -> str:
-    """Return a ratio with the least and the most of its pairs."""
+    """Return a ratio with the least and the most of its pairs, in three digits or so."""
     if found is None:
         return "–"
+    digits = 2 if found["median"] < 10 else 1 if found["median"] < 100 else 0
     if found["pairs"] < 5:
-        return f"{found['median']:.2f} ({found['pairs']:.0f} pair{'s' if found['pairs'] > 1 else ''})"
-    return f"{found['median']:.2f} ({found['min']:.2f}–{found['max']:.2f})"
+        return f"{found['median']:.{digits}f} ({found['pairs']:.0f} pair{'s' if found['pairs'] > 1 else ''})"
+    return f"{found['median']:.{digits}f} ({found['min']:.{digits}f}–{found['max']:.{digits}f})"
 
 
 def held(files: str) -> Result:
