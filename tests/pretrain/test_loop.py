@@ -10,7 +10,7 @@ from hear_audiomamba import load_model
 from hear_audiomamba.errors import CheckpointError, ConfigError, DataError
 from hear_audiomamba.models.weights import own_metadata, read_safetensors
 from hear_audiomamba.pretrain import Diverged, pretrain
-from hear_audiomamba.pretrain.data.dataset import collate
+from hear_audiomamba.pretrain.data.batches import collate
 from hear_audiomamba.pretrain.run import memory
 from hear_audiomamba.pretrain.run.build import build
 from hear_audiomamba.pretrain.run.distributed import choose_device
