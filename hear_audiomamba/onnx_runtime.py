@@ -76,7 +76,6 @@ class OnnxEmbedder:
         try:
             self._session = onnxruntime.InferenceSession(os.fspath(path), options)
             values = json.loads(self._session.get_modelmeta().custom_metadata_map[METADATA_KEY])
-            self._needed = onnxruntime.RunOptions()
         except KeyError:
             raise CheckpointError(f"{path}: is not a model that hear-audiomamba exported") from None
         except Exception as error:  # onnxruntime's errors have no common base
@@ -94,8 +93,6 @@ class OnnxEmbedder:
         self.n_samples: int = values["n_samples"]
         self.scene_embedding_size: int = values["embedding_size"]
         self.classes: tuple[str, ...] = tuple(values.get("classes", ()))
-        # Embeddings and classes are different paths through the model: only those asked for are computed.
-        self._needed.only_execute_path_to_fetches = True
 
     def scene(self, clips: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """Return one embedding for each clip.
@@ -256,5 +253,5 @@ class OnnxEmbedder:
             )
         if not np.isfinite(clips).all():
             raise InputError("clips: hold NaN or infinite samples")
-        results: list[NDArray[np.float32]] = self._session.run([output], {"clips": clips}, self._needed)
+        results: list[NDArray[np.float32]] = self._session.run([output], {"clips": clips})
         return results[0]
