@@ -37,42 +37,50 @@ class Mixer {
   Mixer(const MixerArgs& args, int64_t clip, const Team& team) : a_(args), clip_(clip), team_(team) {
     const int64_t piece = team.threads > 1 ? kPieceOfTeam : kPieceOfOne;
     const int64_t whole = ceil_div(a_.length, kPieceOfOne) * kPieceOfOne;
-    // The second direction starts where the first one ends: both need the whole sequence at once.
-    rows_ = a_.directions > 1 || whole < piece ? whole : piece;
+    rows_ = whole < piece ? whole : piece;
+    pieces_ = ceil_div(a_.length, rows_);
     projected_ = ceil_div(a_.rank + 2 * a_.states, kPanel) * kPanel;
-    const int64_t inner = rows_ * a_.channels, carried = a_.channels * (kTaps - 1 + a_.states);
-    const int64_t floats = 2 * inner + rows_ * projected_ + carried;
-    const int64_t stored = rows_ * a_.width + a_.directions * inner;
+    inner_ = rows_ * a_.channels;
+    const int64_t kept = a_.directions > 1 ? pieces_ : 1, carried = a_.channels * (kTaps - 1 + a_.states);
+    const int64_t floats = 2 * kept * inner_ + rows_ * projected_ + carried;
+    const int64_t stored = rows_ * a_.width + inner_ + (a_.directions > 1 ? kept * inner_ : 0);
     memory_.reset(new char[floats * sizeof(float) + stored * sizeof(Stored) + 64]);
     float* at = reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(memory_.get()) + 63) / 64 * 64);
-    x_ = at;
-    z_ = x_ + inner;
-    weights_ = z_ + inner;
+    first_x_ = at;
+    first_z_ = first_x_ + kept * inner_;
+    weights_ = first_z_ + kept * inner_;
     past_ = weights_ + rows_ * projected_;
     states_ = past_ + a_.channels * (kTaps - 1);
     input_ = reinterpret_cast<Stored*>(past_ + carried);
     u_ = input_ + rows_ * a_.width;
-    y_ = a_.directions > 1 ? u_ + inner : u_;
+    first_y_ = a_.directions > 1 ? u_ + inner_ : u_;
   }
 
+  // The second direction starts where the first one ends, and reads again what the first one kept of each piece.
   void run() {
-    const int64_t pieces = ceil_div(a_.length, rows_);
-    for (int64_t i = 0; i < pieces; ++i) {
-      start_ = (a_.reverse ? pieces - 1 - i : i) * rows_;
-      count_ = a_.length - start_ < rows_ ? a_.length - start_ : rows_;
-      tiles_ = ceil_div(count_, Kind::kRows) * Kind::kRows;
-      if (team_.threads > 1) share([=](int64_t part) { read(part); });
-      for (int64_t way = 0; way < a_.directions; ++way) {
+    for (int64_t way = 0; way < a_.directions; ++way) {
+      for (int64_t i = 0; i < pieces_; ++i) {
         const bool fresh = i == 0;
+        go_to(backwards(way) ? pieces_ - 1 - i : i);
+        if (team_.threads > 1 && way == 0) share([=](int64_t part) { read(part); });
         share([=](int64_t part) { enter(part, way, fresh); });
         share([=](int64_t part) { project(part, way); });
         share([=](int64_t part) { scan(part, way, fresh); });
+        if (way == a_.directions - 1) share([=](int64_t part) { leave(part); });
       }
-      share([=](int64_t part) { leave(part); });
     }
   }
 
  private:
+  void go_to(int64_t piece) {
+    start_ = piece * rows_;
+    count_ = a_.length - start_ < rows_ ? a_.length - start_ : rows_;
+    tiles_ = ceil_div(count_, Kind::kRows) * Kind::kRows;
+    const int64_t kept = a_.directions > 1 ? piece * inner_ : 0;
+    x_ = first_x_ + kept;
+    z_ = first_z_ + kept;
+    y_ = first_y_ + kept;
+  }
   template <class Work>
   void share(const Work& work) {
     if (team_.threads == 1) return work(0);
@@ -244,14 +252,17 @@ class Mixer {
   const MixerArgs& a_;
   const int64_t clip_;
   const Team team_;
-  int64_t rows_, projected_;        // rows in memory of each tensor; columns of x_proj's result
-  int64_t start_, count_, tiles_;   // of the piece at hand: first token, tokens, and tokens in whole tiles
+  int64_t pieces_, rows_;          // of the sequence; rows in memory of one piece of a tensor
+  int64_t projected_, inner_;      // columns of x_proj's result; numbers of one piece of X
+  int64_t start_, count_, tiles_;  // of the piece at hand: first token, tokens, and tokens in whole tiles
   std::unique_ptr<char[]> memory_;
-  Stored* input_;    // X (width)
-  float *x_, *z_;    // X and Z (channels)
-  Stored *u_, *y_;   // U and Y (channels), one and the same where there is one direction
-  float* weights_;   // (rows, projected): dt, B and C
-  float *past_, *states_;  // (3, channels) and (states, channels), carried from piece to piece
+  float *x_, *z_;                  // X and Z (channels) of the piece at hand
+  Stored* y_;                      // Y (channels) of the piece at hand; U where there is one direction
+  float *first_x_, *first_z_;      // the same of the first piece; two directions keep all pieces, one direction one
+  Stored* first_y_;
+  Stored *input_, *u_;             // the rows to mix (width), and U (channels)
+  float* weights_;                 // (rows, projected): dt, B and C
+  float *past_, *states_;          // (3, channels) and (states, channels), carried from piece to piece
 };
 
 inline bool mixes(int64_t dtype) { return dtype == kFloat32 || (dtype == kBFloat16 && amx::usable()); }
