@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch._subclasses import FakeTensor
 
 from ..config import plain_number
 from ..errors import InputError, shown
@@ -30,8 +31,8 @@ def check_audio(audio: Tensor | NDArray[np.floating]) -> Tensor:
             beyond ±8.
     """
     audio = as_batch(audio)
-    # A graph must not depend on values, nor may one clip of `torch.func.vmap`: only shapes are checked there.
-    if torch.compiler.is_compiling() or _is_mapped(audio):
+    # A graph must not depend on values, one clip of `torch.func.vmap` may not, and a fake tensor has none.
+    if torch.compiler.is_compiling() or _is_mapped(audio) or isinstance(audio, FakeTensor):
         return audio
     audio = audio.contiguous()  # sums of strided values round otherwise
     if torch._C._get_tracing_state() is not None:

@@ -10,6 +10,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hear_audiomamba import embed_file, load_audio, load_model
@@ -427,3 +428,15 @@ def test_gradients_of_each_clip_by_functional_calls(variant: str, noise) -> None
     for name, weight in model.named_parameters():
         found = made[name][1]
         assert weight.grad is None or (found - weight.grad).norm() <= 1e-3 * weight.grad.norm() + 1e-6, name
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_a_memory_planner_sees_the_shapes(name, noise):
+    """Under `FakeTensorMode` a model computes nothing, and gives tensors with the shapes of the real ones."""
+    model, audio = quick(name), noise(2, 20_000)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        fake = mode.from_tensor(audio)
+        planned = (model.embed(fake), *model.embed_timestamps(fake), *model.hidden_states(fake))
+        planned[0].sum().backward()
+    real = (model.embed(audio), *model.embed_timestamps(audio), *model.hidden_states(audio))
+    assert [(t.shape, t.dtype) for t in planned] == [(t.shape, t.dtype) for t in real]
