@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib
 import logging
+import operator
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -90,7 +91,9 @@ def find_backend(op: str, backend: str | None, u: Tensor, d_state: int) -> Modul
     Raises:
         BackendError: the backend asked for is not known, or cannot take this call.
     """
-    return _loaded[_decide(op, backend, u.device.type, u.dtype, u.shape[-1], d_state)]
+    # Where sizes are symbols of the compiler, the graph is for these ones.
+    channels, d_state = operator.index(u.shape[-1]), operator.index(d_state)
+    return _loaded[_decide(op, backend, u.device.type, u.dtype, channels, d_state)]
 
 
 def _decide(

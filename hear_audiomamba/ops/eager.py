@@ -20,11 +20,12 @@ def plain_call(*tensors: Tensor | None) -> bool:
 def watched(*tensors: Tensor | None) -> bool:
     """Tell whether anything but a backward pass has to see a call.
 
-    That is `torch.compile`, `torch.jit.trace`, a dispatch mode, a tensor subclass, or what `transformed` finds.
+    That is `torch.compile`, `torch.jit.trace`, a dispatch mode, a tensor subclass, a view whose values torch is
+    to negate when they are read (the imaginary part of a conjugate), or what `transformed` finds.
     """
     if torch.compiler.is_compiling() or traced() or _get_current_dispatch_mode() is not None:
         return True
-    if any(t is not None and type(t) not in (Tensor, torch.nn.Parameter) for t in tensors):
+    if any(t is not None and (type(t) not in (Tensor, torch.nn.Parameter) or t.is_neg()) for t in tensors):
         return True
     return transformed(*tensors)
 
@@ -44,8 +45,17 @@ def transformed(*tensors: Tensor | None) -> bool:
 
     Only the reference, made of PyTorch's own operators, can follow both.
     """
-    if torch.compiler.is_compiling():
-        return False
-    if torch._C._functorch.peek_interpreter_stack() is not None:
+    if _in_transform():
         return True
+    if torch.compiler.is_compiling():
+        return False  # the compiler refuses tensors with forward-mode derivatives by itself
     return any(t is not None and forward_ad.unpack_dual(t).tangent is not None for t in tensors)
+
+
+def _in_transform() -> bool:
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+# `torch.compile` keeps the answer, and traces again where it would be another one. This is all that
+# `torch.compiler.assume_constant_result` does, which would import the whole compiler, and triton, here.
+_in_transform._dynamo_marked_constant = True  # type: ignore[attr-defined]

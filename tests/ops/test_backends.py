@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import logging
 import os
 import subprocess
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
 from torch.autograd import forward_ad
 
 from hear_audiomamba.errors import BackendError, InputError
@@ -167,8 +170,11 @@ def test_a_shape_dtype_or_device_that_does_not_fit_names_the_argument(name, valu
 
 
 def test_empty_and_oversized_inputs_are_errors():
-    with pytest.raises(InputError, match="L and N"):
-        selective_scan(**scan_inputs(2, 0, 8, 4))
+    for sizes in ((2, 0, 8, 4), (2, 6, 0, 4), (2, 6, 8, 0)):
+        with pytest.raises(InputError, match="L, D and N"):
+            selective_scan(**scan_inputs(*sizes))
+    with pytest.raises(InputError, match="D and N"):
+        selective_scan_2d(**map_inputs(1, 2, 3, 0, 1), height=2, width=3)
     wide = scan_inputs(1, 3, 4, 257)
     assert torch.isfinite(selective_scan(**wide, delta_softplus=True)).all()  # falls back to PyTorch
     if native.LIBRARY.is_file():
@@ -222,6 +228,62 @@ def test_export_keeps_the_operators():
     called = {str(node.target) for node in program.graph.nodes}
     assert {"hear_audiomamba.selective_scan.default", "hear_audiomamba.causal_conv1d.default"} <= called
     assert_close([program.module()(*inputs)], [block(*inputs).double()], 1e-6)
+
+
+@needs_kernel
+@pytest.mark.parametrize("shape", ("sequence", "map"))
+def test_a_graph_made_without_gradients_has_them(shape):
+    """What the backward pass starts from was not kept when the graph ran."""
+
+    class Scan(torch.nn.Module):
+        def forward(self, *inputs):
+            if shape == "sequence":
+                return selective_scan(*inputs[:-1], delta_softplus=True, initial_state=inputs[-1])
+            return selective_scan_2d(*inputs, height=3, width=6)
+
+    made = scan_inputs(2, 35, 5, 3) if shape == "sequence" else map_inputs(2, 3, 6, 5, 3)
+    inputs = tuple(made.values())
+    with torch.no_grad():
+        program = torch.export.export(Scan(), inputs).module()
+    leaves = tuple(t.clone().requires_grad_() for t in inputs)
+    found, expected = (torch.autograd.grad(f(*leaves).square().sum(), leaves) for f in (program, Scan()))
+    assert_close(list(found), [t.double() for t in expected], 1e-6)
+
+
+@pytest.mark.parametrize("like", ("fake", "meta"))
+def test_shapes_and_types_without_values(like, engine):
+    """What memory planners and counters of operations run."""
+    for dtype in (
+        (torch.float32, torch.bfloat16) if engine not in ("reference", "torch") else (torch.float64,)
+    ):
+        inputs = {k: v.to(dtype) for k, v in scan_inputs(2, 5, 8, 3).items()}
+        image = {k: v.to(dtype) for k, v in map_inputs(2, 2, 3, 8, 3).items()}
+        x, weight = torch.zeros(2, 6, 8, dtype=dtype).transpose(0, 1), torch.zeros(8, 4)
+
+        def everything(move, inputs=inputs, image=image, x=x, weight=weight):
+            return (
+                *selective_scan(**{k: move(v) for k, v in inputs.items()}, return_last_state=True),
+                selective_scan_2d(**{k: move(v) for k, v in image.items()}, height=2, width=3),
+                *causal_conv1d(move(x), move(weight), return_last_state=True),
+            )
+
+        mode = FakeTensorMode()
+        move = mode.from_tensor if like == "fake" else functools.partial(torch.Tensor.to, device="meta")
+        with mode if like == "fake" else contextlib.nullcontext():
+            shapes = everything(move)
+        for got, real in zip(shapes, everything(lambda t: t), strict=True):
+            assert (got.shape, got.dtype, got.stride()) == (real.shape, real.dtype, real.stride())
+
+
+@needs_kernel
+def test_views_that_are_to_be_negated_are():
+    inputs = scan_inputs(2, 18, 1, 1)
+    imaginary = torch.view_as_complex(torch.randn(2, 18, 1, 2)).conj().imag
+    assert imaginary.is_neg()
+    y = selective_scan(**inputs | {"u": imaginary}, delta_softplus=True)
+    assert torch.equal(y, selective_scan(**inputs | {"u": imaginary.clone()}, delta_softplus=True))
+    weight = torch.randn(1, 4)
+    assert torch.equal(causal_conv1d(imaginary, weight), causal_conv1d(imaginary.clone(), weight))
 
 
 @needs_kernel
@@ -290,6 +352,30 @@ def test_forward_mode_derivatives_are_right(engine, how):
     with use_backend("reference"):
         expected = derivative_along(block, inputs, tangents)
     assert_close([found], [expected], 1e-5)
+
+
+@needs_kernel
+@pytest.mark.parametrize("transform", ("grad", "jvp", "vmap"))
+def test_compiled_transforms_compute_what_the_others_do(transform):
+    inputs = [*list(scan_inputs(2, 5, 5, 3).values())[:-1], torch.randn(5, 4)]
+    functions = {
+        "grad": torch.func.grad(lambda u: block(u, *inputs[1:]).sum()),
+        "jvp": lambda u: torch.func.jvp(lambda u: block(u, *inputs[1:]), (u,), (u.cos(),))[1],
+        "vmap": lambda u: torch.vmap(lambda scale: block(scale * u, *inputs[1:]))(torch.tensor([0.5, 1.0])),
+    }
+    function = functions[transform]
+    compiled = torch.compile(function, backend="aot_eager", fullgraph=True)
+    assert_close([compiled(inputs[0])], [function(inputs[0]).double()], 1e-5)
+    plain = torch.compile(lambda u: block(u, *inputs[1:]), backend="aot_eager", fullgraph=True)
+    assert_close([plain(inputs[0])], [block(*inputs).double()], 1e-6)
+
+
+@needs_kernel
+def test_one_compiled_scan_serves_all_sizes():
+    compiled = torch.compile(block, backend="aot_eager", fullgraph=True, dynamic=True)
+    for sizes in ((2, 18, 5, 3), (3, 20, 5, 3), (1, 7, 8, 4)):
+        inputs = [*list(scan_inputs(*sizes).values())[:-1], torch.randn(sizes[2], 4)]
+        assert_close([compiled(*inputs)], [block(*inputs).double()], 1e-6)
 
 
 def test_forward_mode_over_a_map(engine):

@@ -219,6 +219,8 @@ def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> 
 
 def _gradients(ctx: Any, dy: Tensor, dlast: Tensor, _: Tensor) -> tuple[Optional, ...]:
     checkpoints, *tensors = ctx.saved_tensors
+    if checkpoints.ndim == 1:  # a graph that was made without gradients, as by `torch.export` under `no_grad`
+        _, _, checkpoints = torch.ops.hear_audiomamba.selective_scan(*tensors, *ctx.options, True)
     found = torch.ops.hear_audiomamba.selective_scan_backward(dy, dlast, checkpoints, *tensors, *ctx.options)
     given = [None if t is None else gradient for t, gradient in zip(tensors, found, strict=True)]
     return (*given, *(None for _ in ctx.options), None)

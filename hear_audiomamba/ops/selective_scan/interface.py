@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal, overload
 
-import torch
 from torch import Tensor
 
 from ...errors import InputError
@@ -12,6 +11,7 @@ from ..backends import find_backend
 from ..checks import check, check_kind, check_rank
 from ..eager import transformed
 from .arguments import Scan
+from .reference import accumulation_dtype
 
 
 @overload
@@ -105,8 +105,10 @@ def selective_scan(
     batch, length, channels = u.shape
     check_rank(A, "A", "D, N")
     d_state = A.shape[1]
-    if length == 0 or d_state == 0:
-        raise InputError(f"u has shape {tuple(u.shape)} and A {tuple(A.shape)}; L and N must be at least 1")
+    if length == 0 or channels == 0 or d_state == 0:
+        raise InputError(
+            f"u has shape {tuple(u.shape)} and A {tuple(A.shape)}; L, D and N must be at least 1"
+        )
     if B.ndim == 3:
         B = B.unsqueeze(2)
     if C.ndim == 3:
@@ -124,7 +126,8 @@ def selective_scan(
     check(delta_bias, "delta_bias", (channels,), u)
     check(initial_state, "initial_state", (batch, channels, d_state), u)
     if u.is_meta:  # shapes only, as when a model's operations are counted
-        y, last_state = torch.empty_like(u), u.new_empty((batch, channels, d_state), dtype=torch.float32)
+        dtype = accumulation_dtype(u, delta, A, B, C)
+        y, last_state = u.new_empty(u.shape), u.new_empty((batch, channels, d_state), dtype=dtype)
         return (y, last_state) if return_last_state else y
     if transformed(u, delta, A, B, C, D, z, delta_bias, initial_state):
         backend = "reference"
@@ -182,8 +185,8 @@ def selective_scan_2d(
         raise InputError(f"u has {length} positions, must be height · width = {height} · {width}, at least 1")
     check_rank(A, "A", "4·D, N")
     d_state = A.shape[1]
-    if d_state == 0:
-        raise InputError(f"A has shape {tuple(A.shape)}, N must be at least 1")
+    if channels == 0 or d_state == 0:
+        raise InputError(f"u has shape {tuple(u.shape)} and A {tuple(A.shape)}; D and N must be at least 1")
     check(delta, "delta", (batch, length, 4, channels), u)
     check(A, "A", (4 * channels, d_state), u)
     check(B, "B", (batch, length, 4, d_state), u)
@@ -191,7 +194,7 @@ def selective_scan_2d(
     check(D, "D", (4 * channels,), u)
     check(delta_bias, "delta_bias", (4 * channels,), u)
     if u.is_meta:
-        return torch.empty_like(u)
+        return u.new_empty(u.shape)
     if transformed(u, delta, A, B, C, D, delta_bias):
         backend = "reference"
     run = find_backend("selective_scan_2d", backend, u, d_state).selective_scan_2d

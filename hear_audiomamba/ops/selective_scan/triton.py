@@ -306,14 +306,15 @@ def _(
 
 def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
     u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus, reverse, _ = inputs
-    ctx.save_for_backward(u, delta, A, B, C, D, z, delta_bias, output[2])
+    ctx.save_for_backward(u, delta, A, B, C, D, z, delta_bias, initial_state, output[2])
     ctx.options = delta_softplus, reverse
-    ctx.state_dtype = None if initial_state is None else initial_state.dtype
     ctx.set_materialize_grads(False)
 
 
 def _gradients(ctx: Any, grad_y: Optional, grad_last: Optional, _: Optional) -> tuple[Optional, ...]:
-    *inputs, checkpoints = ctx.saved_tensors
+    *inputs, initial_state, checkpoints = ctx.saved_tensors
+    if checkpoints.ndim == 1:  # a graph that was made without gradients, as by `torch.export` under `no_grad`
+        _, _, checkpoints = _forward(*inputs, initial_state, *ctx.options, True)
     u, (D, z, delta_bias) = inputs[0], inputs[5:]
     if grad_y is None:
         grad_y = torch.zeros_like(u)
@@ -321,7 +322,7 @@ def _gradients(ctx: Any, grad_y: Optional, grad_last: Optional, _: Optional) -> 
     for place, tensor in ((5, D), (6, z), (7, delta_bias)):
         if tensor is None:
             grads[place] = None
-    grad_state = None if ctx.state_dtype is None else grad_state.to(ctx.state_dtype)
+    grad_state = None if initial_state is None else grad_state.to(initial_state.dtype)
     return *grads, grad_state, None, None, None
 
 
