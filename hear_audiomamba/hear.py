@@ -39,6 +39,11 @@ logger = logging.getLogger(__name__)
 PrecisionChoice = Literal["auto", Precision]
 
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?(:(?P<file>[\w./-]+))?")
+# The address of a repository, or of a file in it, as a browser shows it.
+_HUB_PAGE = re.compile(
+    r"https?://huggingface\.co/(?P<repo>[\w.-]+/[\w.-]+)"
+    r"(/(tree|blob|resolve)/(?P<revision>[\w.-]+)(/(?P<file>[\w./-]+))?)?/?(\?download=true)?"
+)
 _SEED = 20240602
 _SEEDING = threading.Lock()  # the generator is the whole process's
 _FILE_ENDINGS = {".safetensors", ".pth", ".pt", ".ckpt", ".bin", *AUDIO_EXTENSIONS}
@@ -61,8 +66,8 @@ def load_model(
 
     Args:
         model_file_path: a safetensors file of this package, a published checkpoint, a folder that holds
-            `model.safetensors`, or a hub id ("owner/name", "owner/name@revision:file"). An empty
-            string takes the bundled weights of `variant`.
+            `model.safetensors`, or a hub id ("owner/name", "owner/name@revision:file") or the address of
+            its page. An empty string takes the bundled weights of `variant`.
         variant: a name of `list_models()`, with a weights tag or without: "ssam_tiny_200_16x4.as2m".
             The default is the variant of the file, or else the default variant.
         window_seconds: length of the encoder's windows; the default belongs to the weights.
@@ -93,7 +98,7 @@ def load_model(
     check_value(PrecisionChoice, precision, "precision")
     place = find_device(device)
     found, state, what = _find(str(model_file_path or ""), variant)
-    config = with_options(found, options)
+    config = with_options(found, options, load_model.__kwdefaults__ or ())
     name = str(model_file_path or "") or variant or DEFAULT_VARIANT
     if name in (*VARIANTS, *ALIASES) and _tensors_of(config) != _tensors_of(found):
         # Default weights belong to the unchanged variant; naming their tag uses them anyway.
@@ -237,8 +242,9 @@ def _file_of(path: str) -> Path | None:
     names = [*VARIANTS, *ALIASES]
     if path.partition(".")[0] in names:
         return None
-    match = _HUB_ID.fullmatch(path)
-    if match and (match["file"] or not (file.suffix or file.parent.is_dir())):
+    page = _HUB_PAGE.fullmatch(path)
+    match = page or _HUB_ID.fullmatch(path)
+    if match and (page or match["file"] or not (file.suffix or file.parent.is_dir())):
         return hub_file(match["repo"], match["file"], match["revision"])
     hint = "" if file.suffix in _FILE_ENDINGS else f"; {did_you_mean(path, names)}"
     raise CheckpointError(f"{path}: no such file, folder or model{hint}")

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from hear_audiomamba import UntrainedWeightsWarning, get_scene_embeddings, load_model
-from hear_audiomamba.errors import CheckpointError, VariantError
+from hear_audiomamba.errors import CheckpointError, ConfigError, VariantError
 from hear_audiomamba.models import weights
 from hear_audiomamba.models.convert import convert, read_checkpoint
 from hear_audiomamba.models.registry import find_variant
@@ -204,6 +204,8 @@ def test_no_such_file_or_model(tmp_path):
         load_model(tmp_path)
     with pytest.raises(VariantError, match="did you mean 'ssam_tiny"):
         load_model(variant="ssam_tny")
+    with pytest.raises(ConfigError, match="unknown option 'presicion' .* did you mean 'precision'"):
+        load_model(presicion="bfloat16")
 
 
 def test_untrained_is_said_and_repeatable(noise):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from typing import Any
@@ -103,13 +103,14 @@ def config_from_dict(values: Mapping[str, Any]) -> ModelConfig:
     )
 
 
-def with_options(config: ModelConfig, options: Mapping[str, Any]) -> ModelConfig:
+def with_options(config: ModelConfig, options: Mapping[str, Any], also: Iterable[str] = ()) -> ModelConfig:
     """Return the configuration with single settings of it, its encoder or its features changed.
 
     Args:
         config: where to start from.
         options: "scene_pooling", "timestamp_smoothing_ms" or field names of the family's encoder or features
             configuration, and values.
+        also: other names that a caller allows, for the error that a misspelt one gets.
 
     Raises:
         ConfigError: there is no field of that name; says which names are near.
@@ -119,7 +120,9 @@ def with_options(config: ModelConfig, options: Mapping[str, Any]) -> ModelConfig
     known |= dict.fromkeys(("scene_pooling", "timestamp_smoothing_ms"), "model")
     for key, value in options.items():
         if key not in known:
-            raise ConfigError(f"unknown option {key!r} for {config.variant}; {did_you_mean(key, known)}")
+            raise ConfigError(
+                f"unknown option {key!r} for {config.variant}; {did_you_mean(key, [*known, *also])}"
+            )
         parts[known[key]] = parts[known[key]].replace(**{key: value})
     changed: ModelConfig = parts.pop("model").replace(**parts)
     return changed

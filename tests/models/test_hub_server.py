@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from hear_audiomamba.errors import CheckpointError
+from hear_audiomamba.hear import load_model
 from hear_audiomamba.io.download import OFFLINE_VARIABLES
 from hear_audiomamba.models.hub import hub_file, revision_of
 
@@ -120,3 +121,19 @@ def test_a_cache_without_symbolic_links(served, monkeypatch):
     monkeypatch.setattr("huggingface_hub.file_download.are_symlinks_supported", lambda *args: False)
     path = hub_file("someone/ssam", "x.safetensors")
     assert not path.is_symlink() and path.read_bytes() == CONTENT and revision_of(path) == COMMIT
+
+
+@pytest.mark.parametrize(
+    ("tail", "asked"),
+    [
+        ("", "main/model.safetensors"),
+        ("/", "main/model.safetensors"),
+        ("/tree/v2", "v2/model.safetensors"),
+        ("/blob/main/small/x.pth", "main/small/x.pth"),
+        ("/resolve/v2/x.pth?download=true", "v2/x.pth"),
+    ],
+)
+def test_the_address_of_a_page_is_a_hub_id(served, tail, asked):
+    with pytest.raises(CheckpointError):  # the content is no model, but it was asked for
+        load_model(f"https://huggingface.co/someone/ssam{tail}")
+    assert served.asked[0][1] == f"/someone/ssam/resolve/{asked}"
