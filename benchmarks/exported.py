@@ -4,8 +4,8 @@
 
 Each family's tiny size embeds clips as long as its window, in turn by PyTorch with the compiled scan, by
 onnxruntime in float32, and by onnxruntime with weights in eight bits. Processor time, one thread. Weights are
-random and every block is computed (`models.py`). The float32 file must agree with PyTorch to 1e-4 of the largest
-value; of the other one the cosine is given.
+random and every block is computed (`models.py`). The exported files give embeddings only, no classes. The float32
+file must agree with PyTorch to 1e-4 of the largest value; of the other one the cosine is given.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ import torch
 from models import whole_model
 from timing import ratio, spread, take_turns, write
 
-from hear_audiomamba.adapters.export import export_onnx, quantise
+from hear_audiomamba.adapters.eight_bits import quantise
+from hear_audiomamba.adapters.export import export_onnx
 from hear_audiomamba.embedding.embedder import AudioEmbedder
 from hear_audiomamba.io.process import keep_freed_memory
 from hear_audiomamba.onnx_runtime import OnnxEmbedder
@@ -59,6 +60,7 @@ def speed_row(name: str, batch: int, threads: int, rounds: int) -> dict[str, Any
     clips = clips - 0.5
     with tempfile.TemporaryDirectory() as folder:
         files = exported(model, seconds, threads, Path(folder))
+        assert not any(session.classes for session, _ in files.values())
         expected = model.scene(clips).numpy()
         plain, eight = (files[side][0].scene(clips.numpy()) for side in ("onnx", "int8"))
         gap = float(np.abs(plain - expected).max() / np.abs(expected).max())
@@ -69,7 +71,7 @@ def speed_row(name: str, batch: int, threads: int, rounds: int) -> dict[str, Any
         times = take_turns(sides, rounds=rounds, clock=time.process_time)
     audio = batch * seconds
     return {
-        "model": name, "batch": batch, "seconds_of_a_clip": seconds, "gap": gap,
+        "model": name, "classes": False, "batch": batch, "seconds_of_a_clip": seconds, "gap": gap,
         "int8_cosine": cosine(eight, expected), "megabytes": {side: size for side, (_, size) in files.items()},
         "seconds": times,
         "realtime": {side: audio / statistics.median(values) for side, values in times.items()},

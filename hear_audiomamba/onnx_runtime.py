@@ -6,7 +6,8 @@
     scenes, times = model.embed_file("recording.wav")
     print(model.tag_file("recording.wav"))
 
-The file is what `hear-audiomamba export MODEL --format onnx` wrote.
+The file is what `hear-audiomamba export MODEL --format onnx` wrote: of a classifier, or with `--classes`, if it is to
+tell classes.
 """
 
 from __future__ import annotations
@@ -51,10 +52,11 @@ class OnnxEmbedder:
         threads: of the computation; by default all cores.
 
     Attributes:
+        path: the file.
         sample_rate: of the audio, Hz.
         n_samples: length of a clip, in samples.
         scene_embedding_size: K.
-        classes: C names; none where the model gives embeddings only.
+        classes: C names; none where the file gives embeddings only.
         about: everything the file says about itself.
 
     Raises:
@@ -88,6 +90,7 @@ class OnnxEmbedder:
                 UntrainedWeightsWarning,
                 stacklevel=2,
             )
+        self.path = Path(path)
         self.about: dict[str, Any] = values
         self.sample_rate: int = values["sample_rate"]
         self.n_samples: int = values["n_samples"]
@@ -135,11 +138,11 @@ class OnnxEmbedder:
             `timestamps`.
 
         Raises:
-            ConfigError: the model has no classes.
+            ConfigError: the file gives embeddings only.
             InputError: another shape, or values that are not finite.
         """
         if not self.classes:
-            raise ConfigError(f"{self.about['variant']}: this exported model has no classes, only embeddings")
+            raise self._no_classes()
         return self._run(clips, "probabilities")
 
     def embed_file(
@@ -173,7 +176,7 @@ class OnnxEmbedder:
             Names and probabilities, the highest one of all stretches, best first.
 
         Raises:
-            ConfigError: the model has no classes.
+            ConfigError: the file gives embeddings only.
             AudioReadError: the file cannot be decoded.
         """
         best = self.score_file(file).probabilities.max(axis=0)
@@ -198,7 +201,7 @@ class OnnxEmbedder:
         """
         if "thresholds" not in self.about:
             raise ConfigError(
-                f"{self.about['variant']}: this exported model has no thresholds; export a classifier that `fit` wrote"
+                f"{self.path}: has no thresholds; export a classifier that `fit` or `finetune` wrote"
             )
         starts, ends, probabilities = self.score_file(file)
         return detections_in(
@@ -214,7 +217,7 @@ class OnnxEmbedder:
             file: as in `embed_file`, and it is cut in the same way. The last row stands for what is new in it.
 
         Raises:
-            ConfigError: the model has no classes.
+            ConfigError: the file gives embeddings only.
             AudioReadError: the file cannot be decoded.
         """
         starts, found, seconds = self._of_file(file, self.probabilities)
@@ -227,6 +230,12 @@ class OnnxEmbedder:
         new = times < seconds
         new[-1] &= in_clip >= (starts[-2] + length - starts[-1] if len(starts) > 1 else 0)
         return Scores(*spans_of(times[new], seconds), found[new])
+
+    def _no_classes(self) -> ConfigError:
+        way = "export a classifier that `fit` or `finetune` wrote"
+        if self.about.get("tagging_head", False):
+            way = "export it again with --classes"
+        return ConfigError(f"{self.path}: gives the embeddings of {self.about['variant']} only; {way}")
 
     def _of_file(
         self,

@@ -15,6 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seconds", type=float,
         help="length of the clips it will take (default: the model's window, or the clips that its classes were "
         "learned on)")  # fmt: skip
+    add("--classes", action="store_true",
+        help="also give the probabilities of the model's own tagging head; every call then takes a second pass "
+        "through the model. A classifier gives its classes without this")  # fmt: skip
     add("--from", dest="source", choices=("waveform", "spectrogram"), default="waveform",
         help="what it will take (default: waveform)")  # fmt: skip
     add("--int8", action="store_true", help="ONNX: weights in eight bits, for smaller files")
@@ -40,9 +43,12 @@ def run(args: argparse.Namespace) -> int:
         out = args.out or Path(f"{model.config.variant}{ending}")
     if onnx:
         export_onnx(
-            model, out, seconds=args.seconds, source=args.source, int8=args.int8, classifier=classifier
-        )
+            model, out, seconds=args.seconds, source=args.source, classes=args.classes, int8=args.int8,
+            classifier=classifier,
+        )  # fmt: skip
     else:
-        export_torch(model, out, seconds=args.seconds, source=args.source, classifier=classifier)
+        export_torch(
+            model, out, seconds=args.seconds, source=args.source, classes=args.classes, classifier=classifier
+        )
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
     return 0

@@ -15,7 +15,9 @@ import torch
 from torch.torch_version import TorchVersion
 
 from hear_audiomamba import load_model
-from hear_audiomamba.adapters.export import METADATA_KEY, ClipModel, export_onnx, export_torch, quantise
+from hear_audiomamba.adapters.clip_model import clip_model
+from hear_audiomamba.adapters.eight_bits import quantise
+from hear_audiomamba.adapters.export import METADATA_KEY, export_onnx, export_torch
 from hear_audiomamba.adapters.lowered import check_torch, convolution, scan
 from hear_audiomamba.cli import main
 from hear_audiomamba.embedding.tagging import tag_audio
@@ -117,7 +119,7 @@ def test_a_clip_model_is_the_model(name):
     model = model_of(name)
     audio = noise_for(model, 3)
     with torch.inference_mode():
-        scene, embeddings, *_ = ClipModel(model, audio.shape[1])(audio)
+        scene, embeddings = clip_model(model)(audio)
     agrees(scene, model.scene(audio))
     agrees(embeddings, model.timestamps(audio)[0])
 
@@ -135,7 +137,8 @@ def test_torch_export_of_a_whole_model(tmp_path):
 
 def test_a_fine_tuned_file_with_classes_is_exported(tmp_path):
     file = write_tagger(tmp_path / "fine_tuned.safetensors")
-    assert main(["export", str(file), "--format", "torch-export", "--out", str(tmp_path / "x.pt2")]) == 0
+    words = ["export", str(file), "--format", "torch-export", "--out", str(tmp_path / "x.pt2")]
+    assert main([*words, "--classes"]) == 0
     model = load_model(file, device="cpu")
     audio = noise_for(model, 2, seconds=10)  # as long as its classes' clips, and longer than its window
     scene, embeddings, classes = torch.export.load(tmp_path / "x.pt2").module()(audio)
@@ -253,8 +256,8 @@ def test_onnx_of_every_family(name, tmp_path):
     from hear_audiomamba.onnx_runtime import OnnxEmbedder
 
     model = model_of(name)
-    path = export_onnx(model, tmp_path / "model.onnx", seconds=model.config.window_seconds)
-    session = OnnxEmbedder(path, threads=1)
+    session = OnnxEmbedder(export_onnx(model, tmp_path / "model.onnx"), threads=1)
+    assert session.classes == ()
     audio = noise_for(model, 3)
     agrees(session.scene(audio.numpy()), model.scene(audio))
     agrees(session.timestamps(audio.numpy())[0], model.timestamps(audio)[0])

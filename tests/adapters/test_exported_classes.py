@@ -18,7 +18,8 @@ import torch
 
 from hear_audiomamba import load_model
 from hear_audiomamba.adapters.class_outputs import HeadOutput
-from hear_audiomamba.adapters.export import ClipModel, export_onnx, export_torch
+from hear_audiomamba.adapters.clip_model import clip_model
+from hear_audiomamba.adapters.export import export_onnx, export_torch
 from hear_audiomamba.classify.events import EventSettings
 from hear_audiomamba.classify.head import Calibration, Head, Layer
 from hear_audiomamba.classify.model_file import Classifier, EmbeddingModel, save_classifier
@@ -95,12 +96,36 @@ def test_a_clip_model_tags_as_tag_audio_does(tmp_path, seconds, single):
     model = load_model(write_tagger(tmp_path / "x.safetensors", single), device="cpu")
     audio = noise(2, round(seconds * RATE))
     with torch.inference_mode():
-        *_, found = ClipModel(model, audio.shape[1])(audio)
+        *_, found = clip_model(model, seconds=seconds, classes=True)(audio)
     expected = [tag_audio(model, clip, RATE) for clip in audio]
     assert expected[0].n_windows == (3 if seconds > 20 else 1)
     agrees(found, [tags.probabilities for tags in expected])
     if single and seconds < 20:
         agrees(found.sum(1), [1.0, 1.0])
+
+
+def test_tags_are_exported_when_asked_for(tmp_path):
+    """They take a second pass through the encoder, and runtimes compute all outputs of a file."""
+    model = load_model(write_tagger(tmp_path / "x.safetensors"), device="cpu")
+    bare, with_tags = clip_model(model), clip_model(model, classes=True)
+    assert bare.outputs == ["scene", "embeddings"]
+    assert with_tags.outputs == [*bare.outputs, "probabilities"]
+    assert bare.n_samples == round(model.config.window_seconds * RATE)
+    assert with_tags.n_samples == 10 * RATE  # AudioSet's clips
+    assert bare.describe()["tagging_head"] and "classes" not in bare.describe()
+    passes = []
+    model.encoder.blocks[0].register_forward_hook(lambda *_: passes.append(1))
+    for clips, expected in ((bare, 1), (with_tags, 2)):
+        passes.clear()
+        with torch.inference_mode():
+            assert len(clips(clips.example(1))) == len(clips.outputs)
+        assert len(passes) == expected
+
+
+def test_classes_of_a_model_without_a_head(tmp_path):
+    with pytest.raises(ConfigError, match="has no tagging head; models with one: aum_tiny"):
+        export_torch(tiny_model(), tmp_path / "x.pt2", classes=True)
+    assert not clip_model(tiny_model()).describe()["tagging_head"]
 
 
 def test_classes_from_spectrograms(tmp_path):
@@ -111,7 +136,8 @@ def test_classes_from_spectrograms(tmp_path):
     ):  # a frame where a long clip is cut hears both sides
         audio = noise(2, round(seconds * RATE))
         with torch.inference_mode():
-            *_, found = ClipModel(model, audio.shape[1], "spectrogram")(model.features(audio))
+            clips = clip_model(model, seconds=seconds, source="spectrogram", classes=True)
+            *_, found = clips(model.features(audio))
         expected = [tag_audio(model, clip, RATE).probabilities for clip in audio]
         np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
 
@@ -206,7 +232,7 @@ def test_rows_cover_a_recording_once(classifiers, tmp_path, seconds):
         assert scores.probabilities.shape == (len(scores.starts), len(NAMES))
 
 
-def test_tags_of_a_file_and_models_without_classes(classifiers, tmp_path):
+def test_tags_of_a_file_and_files_without_classes(classifiers, tmp_path):
     from hear_audiomamba.onnx_runtime import OnnxEmbedder
 
     file = recording_of(tmp_path / "x.wav", 4)
@@ -217,10 +243,14 @@ def test_tags_of_a_file_and_models_without_classes(classifiers, tmp_path):
     agrees([value for _, value in found], np.sort(best)[:0:-1])
     bare = OnnxEmbedder(export_onnx(tiny_model(), tmp_path / "bare.onnx"), threads=1)
     assert bare.classes == ()
-    with pytest.raises(ConfigError, match="has no classes"):
+    with pytest.raises(ConfigError, match=r"bare\.onnx: gives the .* only; export a classifier"):
         bare.tag_file(file)
     with pytest.raises(ConfigError, match="has no thresholds"):
         bare.predict_file(file)
+    tagger = load_model(write_tagger(tmp_path / "x.safetensors"), device="cpu")
+    bare = OnnxEmbedder(export_onnx(tagger, tmp_path / "tagger.onnx"), threads=1)
+    with pytest.raises(ConfigError, match="export it again with --classes$"):
+        bare.tag_file(file)
 
 
 def test_classes_need_nothing_but_the_four_packages(classifiers, tmp_path):
@@ -254,7 +284,7 @@ def test_onnx_tags_as_tag_audio_does(name, tmp_path):
         model = load_model(variant=name, depths=(1, 1, 1, 1), device="cpu")
     else:
         model = load_model(variant=name, device="cpu")
-    session = OnnxEmbedder(export_onnx(model, tmp_path / "model.onnx"), threads=1)
+    session = OnnxEmbedder(export_onnx(model, tmp_path / "model.onnx", classes=True), threads=1)
     seconds = session.n_samples / session.sample_rate
     samples = noise(round(1.3 * session.n_samples))
     soundfile.write(tmp_path / "x.wav", samples.numpy(), session.sample_rate, subtype="FLOAT")
