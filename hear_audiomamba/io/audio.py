@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, Protocol, cast, runtime_checkable
 
 import numpy as np
 
@@ -42,6 +42,15 @@ __all__ = [
 ]  # fmt: skip
 
 AudioFile = str | os.PathLike[str] | BinaryIO
+
+
+@runtime_checkable
+class _OpenFile(Protocol):
+    """What is asked of an open binary file before anything is read."""
+
+    def seekable(self) -> bool: ...
+
+    def read(self, size: int = -1, /) -> bytes: ...
 
 
 @cache
@@ -142,8 +151,11 @@ def open_audio(
     Raises:
         TruncatedAudioError: the file does not hold all the audio that it should; says what is missing.
         AudioReadError: the file cannot be decoded; also for whatever goes wrong while it is open.
+        InputError: neither a path nor an open file.
     """
     is_path = isinstance(file, (str, os.PathLike))
+    if not is_path and not isinstance(file, _OpenFile):
+        raise InputError(f"audio: {shown(file)} is neither a path nor an open binary file")
     name = name or str(file if is_path else getattr(file, "name", file))
     with _typed_errors(name), _opened(file, name) as (raw, key):
         source = ByteSource(raw)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 from pathlib import Path
 
@@ -252,6 +253,51 @@ def test_sklearn_pipeline(model, clips, expected):
     close(transformer.transform(clips), expected)
     pipeline = make_pipeline(AudioMambaTransformer(device="cpu"), LogisticRegression())
     assert pipeline.fit(clips, [0, 1, 0]).predict(clips).tolist() == [0, 1, 0]
+    again = pickle.loads(pickle.dumps(pipeline))
+    np.testing.assert_array_equal(again.predict_proba(clips), pipeline.predict_proba(clips))
+    close(AudioMambaTransformer(model).transform(clips), expected)
+    assert transformer.transform([]).shape == (0, expected.shape[1])
+
+
+def test_sklearn_searches_over_models_and_names_columns(clips):
+    library("sklearn")
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV
+    from sklearn.pipeline import Pipeline
+
+    from hear_audiomamba.adapters.sklearn import AudioMambaTransformer
+
+    steps = [("embed", AudioMambaTransformer(device="cpu")), ("fit", LogisticRegression())]
+    sounds, labels = [*clips, *(clip / 100 for clip in clips)], [0, 0, 0, 1, 1, 1]
+    models = ["ssam_tiny", "hiermamba_nano"]
+    search = GridSearchCV(Pipeline(steps), {"embed__model": models}, cv=3).fit(sounds, labels)
+    assert search.predict(sounds).tolist() == labels
+    transformer = AudioMambaTransformer(device="cpu")
+    widths = [transformer.set_params(model=name).transform(clips[:1]).shape[1] for name in models]
+    assert widths == [load_model(variant=name, device="cpu").scene_embedding_size for name in models]
+    frame = transformer.set_output(transform="pandas").transform(clips)
+    assert list(frame.columns[:2]) == ["e0", "e1"] and len(frame) == len(clips)
+
+
+@pytest.mark.parametrize(
+    ("recordings", "told"),
+    [
+        ("clip.wav", "put it into a list"),
+        ([None], "None is neither a path nor an open binary file"),
+        ([np.zeros(16000, np.int16)], "int16 is not floating point; scale integer samples"),
+        ([{"array": np.zeros(16000, np.float32)}], "give the sample rate of these samples"),
+        ([{"samples": np.zeros(16000, np.float32)}], "expected the keys 'array' and 'sampling_rate'"),
+        ([np.zeros(0, np.float32)], "is empty"),
+    ],
+)
+def test_what_is_no_recording_is_refused_in_one_line(recordings, told):
+    library("sklearn")
+    from hear_audiomamba.adapters.sklearn import AudioMambaTransformer
+    from hear_audiomamba.errors import InputError
+
+    with pytest.raises(InputError, match=told) as caught:
+        AudioMambaTransformer(device="cpu").transform(recordings)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_clip_does_not_depend_on_its_neighbours(model, clips):
