@@ -1,7 +1,7 @@
 """Models as classes of transformers: importing this module registers them with AutoModel and its kin.
 
 import hear_audiomamba.adapters.transformers
-from transformers import AutoFeatureExtractor, AutoModel
+from transformers import AutoFeatureExtractor, AutoModel, pipeline
 
 model = AutoModel.from_pretrained("folder")
 inputs = AutoFeatureExtractor.from_pretrained("folder")(samples, sampling_rate=16000, return_tensors="pt")
@@ -12,10 +12,12 @@ pipeline("audio-feature-extraction", model="folder")("recording.wav", pool=True)
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -47,6 +49,9 @@ class AudioMambaConfig(PreTrainedConfig):  # type: ignore[misc]  # the library h
 
     Args:
         model: the model's own configuration as a plain dictionary; by default that of SSAM-tiny.
+
+    Attributes:
+        hidden_size: K, the width of an embedding; set by the model.
     """
 
     model_type = MODEL_TYPE
@@ -73,6 +78,7 @@ class AudioMambaModel(PreTrainedModel):  # type: ignore[misc]
         # On the CPU and not on the device "meta": the front ends compute their constants here.
         with torch.device("cpu"):
             self.embedder = AudioEmbedder(own, *build_modules(own))
+        config.hidden_size = self.embedder.timestamp_embedding_size
         self.post_init()
 
     @classmethod
@@ -84,24 +90,41 @@ class AudioMambaModel(PreTrainedModel):  # type: ignore[misc]
         return made
 
     def forward(
-        self, input_values: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
-    ) -> BaseModelOutputWithPooling:
+        self,
+        input_values: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        **kwargs: Any,
+    ) -> BaseModelOutputWithPooling | tuple[Tensor, ...]:
         """Embed clips.
 
         Args:
             input_values: `(B, S)` float in [-1, 1] at the model's sample rate.
             attention_mask: `(B, S)`, 1 where a clip is and 0 behind its end. Each clip is embedded by itself.
+            output_hidden_states: must not be set; `model.embedder.hidden_states` has each block's tokens.
+            return_dict: False for a tuple instead of names.
+            kwargs: what the library's own models take besides; not used.
 
         Returns:
             `last_hidden_state` `(B, n, K)`, the timestamp embeddings, zero behind a clip's end, and `pooler_output`
             `(B, K)`, the scene embeddings.
+
+        Raises:
+            InputError: hidden states are asked for, or clips that `check_audio` refuses.
         """
+        if output_hidden_states:
+            raise InputError(
+                "output_hidden_states: use model.embedder.hidden_states(clips) for each block's tokens"
+            )
         clips = _clips(input_values, attention_mask)
         rows = [self.embedder.embed_timestamps(clip[None])[0][0] for clip in clips]
-        return BaseModelOutputWithPooling(
+        found = BaseModelOutputWithPooling(
             last_hidden_state=torch.nn.utils.rnn.pad_sequence(rows, batch_first=True),
             pooler_output=torch.cat([self.embedder.embed(clip[None]) for clip in clips]),
         )
+        return found.to_tuple() if return_dict is False else found
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
@@ -158,18 +181,12 @@ class AudioMambaFeatureExtractor(SequenceFeatureExtractor):  # type: ignore[misc
             return_tensors: "pt" or "np".
 
         Raises:
-            InputError: another sample rate than the model's, or no mono clips.
+            InputError: another sample rate than the model's, whole numbers instead of samples in [-1, 1], no
+                clips or empty ones, or several channels.
         """
         check_sample_rate(sampling_rate, self.sampling_rate)
-        many = isinstance(raw_speech, (list, tuple)) and not np.isscalar(raw_speech[0])
-        clips = [np.asarray(clip, np.float32) for clip in (raw_speech if many else [raw_speech])]
-        if isinstance(raw_speech, (np.ndarray, Tensor)) and raw_speech.ndim == 2:
-            clips = [np.asarray(clip, np.float32) for clip in raw_speech]
-        for clip in clips:
-            if clip.ndim != 1:
-                raise InputError(f"raw_speech: a clip has the shape {clip.shape}, expected (n_samples,)")
         return self.pad(
-            BatchFeature({"input_values": clips}), padding=padding, return_attention_mask=True,
+            BatchFeature({"input_values": _mono_clips(raw_speech)}), padding=padding, return_attention_mask=True,
             return_tensors=return_tensors, **kwargs,
         )  # fmt: skip
 
@@ -186,10 +203,17 @@ class AudioFeatureExtractionPipeline(Pipeline):  # type: ignore[misc]
     _load_feature_extractor = True
     _load_tokenizer = False
 
-    def _sanitize_parameters(
-        self, pool: bool = False, return_tensors: bool = False, **kwargs: Any
-    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        return {}, {}, {"pool": pool, "return_tensors": return_tensors}
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
+        """Write the model and the feature extractor; the library would also copy this module's code beside them."""
+        self.model.save_pretrained(save_directory, **kwargs)
+        self.feature_extractor.save_pretrained(save_directory, **kwargs)
+
+    def _sanitize_parameters(self, **given: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        if unknown := set(given) - {"pool", "return_tensors"}:
+            raise InputError(
+                f"{', '.join(sorted(unknown))}: not known; this pipeline takes pool, return_tensors"
+            )
+        return {}, {}, given
 
     def preprocess(self, input_: Any, **kwargs: Any) -> BatchFeature:
         """Read and resample a recording: a path, samples at the model's rate, or "array" and "sampling_rate"."""
@@ -205,6 +229,24 @@ class AudioFeatureExtractionPipeline(Pipeline):  # type: ignore[misc]
         """Return the timestamp embeddings `(1, n, K)`, or with `pool` the scene embedding `(1, K)`."""
         found: Tensor = model_outputs.pooler_output if pool else model_outputs.last_hidden_state
         return found if return_tensors else found.tolist()
+
+
+def _mono_clips(raw_speech: Any) -> list[NDArray[np.float32]]:
+    """Return one clip, a list of clips or a matrix of them as a list of float32 arrays `(n,)`."""
+    several = isinstance(raw_speech, (np.ndarray, Tensor)) and raw_speech.ndim == 2
+    if isinstance(raw_speech, (list, tuple)):
+        several = not (raw_speech and np.isscalar(raw_speech[0]))
+    given = list(raw_speech) if several else [raw_speech]
+    if not given:
+        raise InputError("raw_speech: is empty, expected one clip or more")
+    clips = []
+    for clip in map(np.asarray, given):
+        if clip.ndim != 1 or not len(clip):
+            raise InputError(f"raw_speech: a clip has the shape {clip.shape}, expected (n_samples,)")
+        if not np.issubdtype(clip.dtype, np.floating):
+            raise InputError(f"raw_speech: a clip is {clip.dtype}, expected floating point in [-1, 1]")
+        clips.append(clip.astype(np.float32))
+    return clips
 
 
 def _clips(input_values: Tensor, attention_mask: Tensor | None) -> list[Tensor]:

@@ -91,8 +91,20 @@ def test_transformers(model, clips, expected, tmp_path):
     close(found.pooler_output, expected)
     rows, _ = model.timestamps(torch.as_tensor(clips[0])[None])
     close(found.last_hidden_state[0, : rows.shape[1]], rows[0])
+    assert loaded.config.hidden_size == rows.shape[2]
+    as_tuple = loaded(torch.as_tensor(clips[0])[None], return_dict=False)
+    close(as_tuple[1].detach(), expected[:1])
     with pytest.raises(ValueError, match="44100"):
         extractor(clips[0], sampling_rate=44100)
+    for given, told in (
+        ([], "is empty"),
+        ([clips[0], clips[0].astype(np.int16)], "a clip is int16"),
+        ([np.stack(clips[::2])], "expected \\(n_samples,\\)"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            extractor(given, sampling_rate=16000)
+    with pytest.raises(ValueError, match="embedder.hidden_states"):
+        loaded(torch.as_tensor(clips[0])[None], output_hidden_states=True)
 
 
 def test_transformers_pipeline(model, clips, expected, tmp_path):
@@ -118,6 +130,13 @@ def test_transformers_pipeline(model, clips, expected, tmp_path):
         "feature-extraction", model=str(tmp_path), pipeline_class=AudioFeatureExtractionPipeline, device="cpu"
     )
     close(usual(clips[0], pool=True), expected[:1])
+    by_name.save_pretrained(tmp_path / "saved")
+    # What is asked for at the beginning holds for every call that does not say otherwise.
+    again = pipeline("audio-feature-extraction", model=str(tmp_path / "saved"), device="cpu", pool=True)
+    close(again(clips[0]), expected[:1])
+    close(again(clips[0], pool=False, return_tensors=True), rows)
+    with pytest.raises(ValueError, match="poool: not known; this pipeline takes pool, return_tensors"):
+        again(clips[0], poool=True)
 
 
 def test_datasets_columns(model, clips, expected, tmp_path):
