@@ -1,4 +1,4 @@
-"""Every error this package raises on purpose, and the help it gives with misspelt names.
+"""Every error this package raises on purpose, and the words that its messages share.
 
 Each class is also the built-in error a caller would expect, so `except ValueError` keeps working.
 """
@@ -63,7 +63,7 @@ class LabelError(DataError):
         n = len(self.problems)
         shown = [" ".join(problem.split()) for problem in self.problems[:most]]
         more = [f"and {n - most} more"] if n > most else []
-        return [f"{self.labels}: {n} problem{'s' if n > 1 else ''} in these labels", *shown, *more]
+        return [f"{self.labels}: {counted(n, 'problem')} in these labels", *shown, *more]
 
 
 class OutputError(AudioMambaError, OSError):
@@ -131,6 +131,17 @@ def shown(value: object, most: int = 80) -> str:
     except ValueError:  # of an int with more digits than Python prints
         text = f"a very large {type(value).__name__}"
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def counted(count: int, noun: str, nouns: str = "") -> str:
+    """Return a number with its noun, for instance "1 clip" or "2 clips".
+
+    Args:
+        count: how many.
+        noun: what one is called.
+        nouns: what several are called; by default the noun with an "s".
+    """
+    return f"{count} {noun if count == 1 else nouns or f'{noun}s'}"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -8,7 +8,14 @@ import pytest
 
 from hear_audiomamba import list_models, load_model, model_info
 from hear_audiomamba.config import LogMelConfig, SSAMConfig, load_config
-from hear_audiomamba.errors import ConfigError, MissingPackageError, VariantError, did_you_mean, require
+from hear_audiomamba.errors import (
+    ConfigError,
+    MissingPackageError,
+    VariantError,
+    counted,
+    did_you_mean,
+    require,
+)
 from hear_audiomamba.models.families import config_from_dict, with_options
 from hear_audiomamba.models.registry import VARIANTS, find_variant
 
@@ -64,6 +71,11 @@ def test_files(tmp_path):
 def test_options_reach_encoder_and_features():
     config = with_options(find_variant("ssam_tiny").config, {"depth": 3, "f_max": 7600})
     assert config.encoder.depth == 3 and config.features.f_max == 7600.0
+
+
+def test_counts_have_the_noun_that_fits():
+    assert [counted(n, "clip") for n in (0, 1, 2)] == ["0 clips", "1 clip", "2 clips"]
+    assert [counted(n, "class", "classes") for n in (1, 3)] == ["1 class", "3 classes"]
 
 
 def test_did_you_mean_falls_back_to_the_list():

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..embedding.embedder import AudioEmbedder
 from ..embedding.pooling import pool_parts
+from ..errors import counted
 from ..io.process import is_out_of_memory
 from ..models.devices import find_device
 
@@ -128,7 +129,7 @@ class WindowEncoder:
         if not self._warned:
             self._warned = True
             warnings.warn(
-                f"out of memory on {device} with {failed} windows at once; continuing with {self._largest} "
+                f"out of memory on {device} with {counted(failed, 'window')} at once; continuing with {self._largest} "
                 f"(start with --batch-windows {self._largest} to avoid this)",
                 stacklevel=2,
             )

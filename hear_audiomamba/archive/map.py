@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from ..config import check_whole
-from ..errors import ConfigError, DataError, require
+from ..errors import ConfigError, DataError, counted, require
 from ..io.files import replacing, write_text
 from ..io.label_places import labels_of
 from ..io.labels import LabelTable
@@ -61,7 +61,7 @@ def draw_map(
     given = [folders] if isinstance(folders, (str, Path)) else list(folders)
     table, name = read_all_scenes(*given), ", ".join(map(str, given))
     if len(table) < 3:
-        raise DataError(f"{name}: {len(table)} embeddings, a map needs at least 3")
+        raise DataError(f"{name}: {counted(len(table), 'embedding')}, a map needs at least 3")
     chosen = np.arange(len(table))
     if len(table) > limit:
         chosen = np.sort(np.random.default_rng(seed).choice(len(table), limit, replace=False))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..embedding.embedder import AudioEmbedder
-from ..errors import DataError, OutputError, require
+from ..errors import DataError, OutputError, counted, require
 from .describe import describe
 from .journal import Journal, Unit
 from .options import EmbedOptions, Resources
@@ -78,8 +78,8 @@ def embed_sources(
         if error.errno not in _NO_SPACE:
             raise DataError(f"{error.filename or out}: {error.strerror or error}") from None
         raise DataError(
-            f"{out}: no space left ({error.strerror}); {progress.n_done} of {progress.n_sources} sources are "
-            "safe; free some and run the same command again"
+            f"{out}: no space left ({error.strerror}); safe: {progress.n_done} of "
+            f"{counted(progress.n_sources, 'source')}; free some and run the same command again"
         ) from None
 
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..errors import DataError
+from ..errors import DataError, counted
 from ..io.audio import MEDIA_EXTENSIONS, readable_extensions
 from ..io.decoders import INSTALL
 from ..io.manifest import MANIFEST_EXTENSIONS, read_manifest
@@ -119,10 +119,9 @@ def _advice(passed_over: Counter[str]) -> str:
     """Return the message about files that were passed over, by their endings, and how to have them read."""
     if not passed_over:
         return ""
-    count = passed_over.total()
     endings = ", ".join(f"{n} {ending}" for ending, n in sorted(passed_over.items()))
-    were = "file was" if count == 1 else "files were"
-    return f"{count} audio or video {were} passed over ({endings}); to read them: {INSTALL}"
+    files = counted(passed_over.total(), "audio or video file was", "audio or video files were")
+    return f"{files} passed over ({endings}); to read them: {INSTALL}"
 
 
 def _is_audio(name: str, passed_over: Counter[str]) -> bool:

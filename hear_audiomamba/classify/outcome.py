@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import Config
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, counted
 from ..io.labels import LabelRow, LabelTable
 from .head import Floats
 from .metrics import ClassScores
@@ -158,7 +158,7 @@ def notes_on(scores: Sequence[ClassScores], table: LabelTable) -> list[str]:
     if table.dropped:
         notes.append(f"left out, since they occur once: {', '.join(table.dropped)}")
     if table.unlabelled:
-        notes.append(f"{table.unlabelled} rows without a label were left out")
+        notes.append(f"left out, since they have no label: {counted(table.unlabelled, 'row')}")
     return notes
 
 

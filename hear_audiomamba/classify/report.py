@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from ..errors import counted
 from ..io.files import strict_json, write_json, write_text
 from ..io.names import path_of
 from .head import Floats
@@ -92,18 +93,18 @@ def report_page(fitted: Fitted, title: str, folder: Path) -> str:
     trial, head = fitted.trial, fitted.classifier.head
     events = head.kind == "events"
     text = files(__package__).joinpath("report.html").read_text(encoding="utf-8")
-    unit = "recordings" if events else "clips"
+    tried = counted(len(trial.rows), "labelled recording" if events else "labelled clip")
     parts = {
         "title": escape(title),
         "subtitle": escape(
-            f"{len(head.classes)} classes, tried on {len(trial.rows)} labelled {unit} that the classifier "
+            f"{counted(len(head.classes), 'class', 'classes')}, tried on {tried} that the classifier "
             f"was not fitted on ({trial.source}); embeddings of {fitted.classifier.embedding.variant}"
         ),
         "numbers": "".join(_number(name, value) for name, value in trial.summary.items()),
         "notes": f'<ul class="notes">{"".join(f"<li>{escape(note)}</li>" for note in trial.notes)}</ul>',
         "class_words": "Labels, found and right count events."
         if events
-        else f"Labels, found and right count {unit}.",
+        else "Labels, found and right count clips.",
         "classes": "".join(_class(score) for score in trial.scores),
         "confusion": _matrix(trial, head.classes) if head.kind == "single" else "",
         "curve_words": "At every threshold"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .. import hear
 from ..embedding.check import Check, check_module
-from ..errors import InputError, did_you_mean, one_line
+from ..errors import InputError, counted, did_you_mean, one_line
 from ..models.registry import ALIASES, VARIANTS
 
 _COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
@@ -32,7 +32,8 @@ def run(args: argparse.Namespace) -> int:
         rows.add_row(check.name, f"[{_COLOURS[check.status]}]{check.status}[/]", check.detail)
     out = console()
     out.print(rows)
-    out.print(f"{counts['ok']} ok, {counts['warning']} warnings, {counts['error']} errors")
+    warnings, errors = counted(counts["warning"], "warning"), counted(counts["error"], "error")
+    out.print(f"{counts['ok']} ok, {warnings}, {errors}")
     return 1 if counts["error"] else 0
 
 

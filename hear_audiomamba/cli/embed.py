@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigError, require
+from ..errors import ConfigError, counted, require
 from .options import add_machine_options, add_model_options, devices, load, machine_arguments, model_arguments
 from .progress import ProgressLine, length
 
@@ -116,9 +116,8 @@ def _share(text: str | None) -> tuple[int, int] | None:
 
 
 def _sentence(summary: Summary, out: Path) -> str:
-    text = (
-        f"{summary.embedded} of {summary.sources} files ({length(summary.audio_seconds)}) embedded in {out}"
-    )
+    files = f"{summary.embedded} of {counted(summary.sources, 'file')}"
+    text = f"{files} ({length(summary.audio_seconds)}) embedded in {out}"
     if summary.resumed:
         text += f", {summary.resumed} of them in earlier runs"
     if summary.resumed < summary.sources:

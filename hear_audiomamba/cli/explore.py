@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..errors import ConfigError
+from ..errors import ConfigError, counted
 from .options import add_label_files, shown_labels
 from .progress import ProgressLine
 
@@ -36,10 +36,11 @@ def run(args: argparse.Namespace) -> int:
     with ProgressLine() as line:
         made = write_page(
             args.folders, page, method=args.method, limit=args.limit, labels=labels, seed=args.seed,
-            pictures=not args.no_pictures, on_progress=lambda done, count: line.say(f"{done} of {count} sounds drawn"),
+            pictures=not args.no_pictures,
+            on_progress=lambda done, count: line.say(f"{done} of {counted(count, 'sound')} drawn"),
         )  # fmt: skip
     if not args.no_pictures and made.pictures < made.shown:
-        missing = made.shown - made.pictures
-        print(f"note: {missing} sounds have no picture: their files could not be read", file=sys.stderr)
-    print(f"{page}: {made.shown} of {made.total} sounds, {made.method}; open it in a browser")
+        missing = counted(made.shown - made.pictures, "sound")
+        print(f"note: {missing} without a picture, since the file could not be read", file=sys.stderr)
+    print(f"{page}: {made.shown} of {counted(made.total, 'sound')}, {made.method}; open it in a browser")
     return 0

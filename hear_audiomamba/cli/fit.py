@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError
+from ..errors import ConfigError, counted
 from .options import (
     add_label_options,
     add_machine_options,
@@ -135,9 +135,8 @@ def _suggest(args: argparse.Namespace, classifier: Any, model: Any, table: Any) 
     )  # fmt: skip
     write_csv(out, COLUMNS, rows)
     again = " ".join(map(str, args.labels))
-    print(
-        f"{out}: {len(found)} sounds to label; then: fit {again} {out} --kind {table.kind} --out {args.out}"
-    )
+    sounds = counted(len(found), "sound")
+    print(f"{out}: {sounds} to label; then: fit {again} {out} --kind {table.kind} --out {args.out}")
 
 
 def _sentence(table: Any, fitted: Any, out: Path) -> str:
@@ -146,6 +145,6 @@ def _sentence(table: Any, fitted: Any, out: Path) -> str:
         for name, value in fitted.trial.summary.items()
         if name not in ("rows", "recordings")
     )
-    rows, classes = len(fitted.trial.rows), len(table.classes)
-    unit = "recordings" if table.kind == "events" else "clips"
-    return f"{out}: {classes} classes; on {rows} {unit} not fitted on ({fitted.trial.source}): {numbers}"
+    classes = counted(len(table.classes), "class", "classes")
+    units = counted(len(fitted.trial.rows), "recording" if table.kind == "events" else "clip")
+    return f"{out}: {classes}; on {units} not fitted on ({fitted.trial.source}): {numbers}"

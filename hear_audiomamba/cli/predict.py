@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError
+from ..errors import ConfigError, counted
 from .options import add_machine_options, devices, load
 from .progress import ProgressLine
 
@@ -77,8 +77,9 @@ def run(args: argparse.Namespace) -> int:
     files = write_detections(detections, paths, args.out, format, high_hz=high, about=about)
     if args.plot is not None:
         _plot(args, classifier, detections)
-    where = args.out if len(files) == 1 else f"{len(files)} files in {args.out}"
-    print(f"{len(detections)} detections in {len(paths)} recordings ({seconds / 3600:.2f} h): {where}")
+    where = args.out if len(files) == 1 else f"{counted(len(files), 'file')} in {args.out}"
+    found, among = counted(len(detections), "detection"), counted(len(paths), "recording")
+    print(f"{found} in {among} ({seconds / 3600:.2f} h): {where}")
     return 1 if failed and not args.skip_errors else 0
 
 
@@ -128,7 +129,7 @@ def _plot(args: argparse.Namespace, classifier: Any, detections: Any) -> None:
 
     folder = args.out.with_name(f"{args.out.name}.plots")
     files = draw_detections(detections, load(args, **_loading(args, classifier)), folder, args.plot)
-    print(f"{len(files)} pictures in {folder}")
+    print(f"{counted(len(files), 'picture')} in {folder}")
 
 
 def _compute(args: argparse.Namespace, classifier: Any, sources: Any, folder: Path) -> int:

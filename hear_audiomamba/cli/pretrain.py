@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ..errors import counted
+
 if TYPE_CHECKING:
     from ..pretrain import Outcome, PretrainConfig
 
@@ -79,11 +81,15 @@ def _describe(config: PretrainConfig) -> int:
     print(
         f"model      {parts.model.variant}, {encoder / 1e6:.2f} M parameters, {parts.n_frames} frames a crop"
     )
-    print(f"data       {len(parts.train.clips)} clips, {len(parts.train)} crops an epoch")
-    print(f"valid      {len(parts.valid.clips) if parts.valid else 0} clips")
+    print(
+        f"data       {counted(len(parts.train.clips), 'clip')}, {counted(len(parts.train), 'crop')} an epoch"
+    )
+    print(f"valid      {counted(len(parts.valid.clips) if parts.valid else 0, 'clip')}")
     if parts.test is not None:
-        print(f"test       {len(parts.test.clips)} clips")
-    print(f"steps      {schedule.steps} of {config.optim.batch} crops, {schedule.warmup} of warm-up")
-    print(f"batches    {share // micro} × {micro} crops a step in each process")
+        print(f"test       {counted(len(parts.test.clips), 'clip')}")
+    print(
+        f"steps      {schedule.steps} of {counted(config.optim.batch, 'crop')}, {schedule.warmup} of warm-up"
+    )
+    print(f"batches    {share // micro} × {counted(micro, 'crop')} a step in each process")
     print(f"rate       {schedule.peak:.3g} at its peak")
     return 0

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..errors import DataError
+from ..errors import DataError, counted
 
 _COLUMNS = ("kind", "split", "licence")
 
@@ -63,13 +63,14 @@ def _manifest_hours(corpus: Path, split: str | None) -> int:
             name = str(row.values.get(column) or "(not given)")
             hours.setdefault(name, []).append((seconds_of(row, "seconds") or 0.0) / 3600)
         for name, parts in sorted(hours.items(), key=lambda item: -sum(item[1])):
-            print(f"{column:8} {name[:60]:60} {len(parts):7} files {sum(parts):9.2f} h")
+            print(f"{column:8} {name[:60]:60} {counted(len(parts), 'file'):>13} {sum(parts):9.2f} h")
     return 0
 
 
 def _tell(done: int, count: int) -> None:
     """Show progress in one line on a terminal; a log file gets the last line only."""
+    text = f"{done} of {counted(count, 'file')}"
     if sys.stderr.isatty():
-        print(f"\r{done} of {count} files", end="\n" if done == count else "", file=sys.stderr, flush=True)
+        print(f"\r{text}", end="\n" if done == count else "", file=sys.stderr, flush=True)
     elif done == count:
-        print(f"{done} of {count} files", file=sys.stderr, flush=True)
+        print(text, file=sys.stderr, flush=True)

@@ -7,6 +7,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from ..errors import counted
+
 if TYPE_CHECKING:
     from ..archive.progress import Progress
 
@@ -68,7 +70,7 @@ class ProgressLine:
 def describe(progress: Progress) -> str:
     """Return the state of a run in words."""
     text = (
-        f"{progress.n_done}/{progress.n_sources} files, {length(progress.audio_seconds)} of audio, "
+        f"{progress.n_done}/{counted(progress.n_sources, 'file')}, {length(progress.audio_seconds)} of audio, "
         f"{progress.times_real_time:.0f} × real time"
     )
     left = progress.seconds_left

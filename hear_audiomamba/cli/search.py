@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError
+from ..errors import ConfigError, counted
 from .options import add_machine_options, add_model_options, load, model_arguments
 
 if TYPE_CHECKING:
@@ -56,8 +56,8 @@ def run(args: argparse.Namespace) -> int:
     found = search_all(rows, folders, args.count, args.metric, args.engine)
     if format is not None:
         _write(queries, found, args.out, format, model.sample_rate / 2)
-        n_hits = sum(map(len, found))
-        print(f"{n_hits} hits of {len(queries)} quer{'y' if len(queries) == 1 else 'ies'}: {args.out}")
+        written = counted(sum(map(len, found)), "hit")
+        print(f"{written} of {counted(len(queries), 'query', 'queries')}: {args.out}")
         return 0
     for query, hits in zip(queries, found):
         if len(queries) > 1 and not args.json:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..errors import counted
 from ..evaluate.study.cell import Cell
 
 if TYPE_CHECKING:
@@ -92,6 +93,6 @@ def _cell_text(cell: Cell) -> str:
     score = f"{100 * sum(values) / len(values):.1f} " if values else ""
     nan = sum(r["ended_by_nan"] for r in cell.runs.values())
     note = f" [yellow]{nan} NaN[/]" if nan else ""
-    done = f" {len(values)} runs" if values else ""
+    done = f" {counted(len(values), 'run')}" if values else ""
     running = "".join(f"\n[dim]{name}: {step.describe()}[/]" for name, step in list(cell.steps.items()))
     return f"{score}[{_COLOURS[cell.state]}]{cell.state}{done}[/]{note}{running}"

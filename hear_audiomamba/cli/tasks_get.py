@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..errors import DataError
+from ..errors import DataError, counted
 from .tasks_words import StepProgress, add_folder, add_jobs
 
 
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     failed = fetcher.get(choose_tasks(names))
     if failed:
         first, reason = next(iter(failed.items()))
-        more = f" (and {len(failed) - 1} more tasks)" if len(failed) > 1 else ""
+        more = f" (and {counted(len(failed) - 1, 'more task')})" if len(failed) > 1 else ""
         raise DataError(f"{first}: {reason}{more}; the same command continues where it stopped")
     print(f"tasks: {args.tasks_dir}")
     return 0

@@ -8,7 +8,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from ..errors import ConfigError, did_you_mean, shown
+from ..errors import ConfigError, counted, did_you_mean, shown
 from .numbers import plain_number
 
 C = TypeVar("C", bound="Config")
@@ -96,7 +96,7 @@ def check_value(hint: Any, value: Any, name: str) -> Any:
             raise ConfigError(f"{name}: expected a list, got {shown(value)}")
         inners = parts[:1] * len(value) if parts[-1] is Ellipsis else parts
         if len(inners) != len(value):
-            raise ConfigError(f"{name}: expected {len(inners)} values, got {shown(value)}")
+            raise ConfigError(f"{name}: expected {counted(len(inners), 'value')}, got {shown(value)}")
         return tuple(check_value(inner, item, name) for inner, item in zip(inners, value))
     if kind is dict:
         if not isinstance(value, Mapping):

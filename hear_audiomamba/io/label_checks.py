@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
-from ..errors import AudioReadError
+from ..errors import AudioReadError, counted
 from .audio import duration_of
 
 Kind = Literal["single", "multi", "events"]
@@ -159,7 +159,7 @@ def check_splits(rows: Sequence[LabelRow], problems: list[str]) -> None:
     if len(named) < len(rows):
         missing = next(row for row in rows if row.split is None)
         problems.append(
-            f"{missing.where}: no split, while other rows have one ({len(rows) - len(named)} rows)"
+            f"{missing.where}: no split, while other rows have one ({counted(len(rows) - len(named), 'row')})"
         )
     of_path: dict[str, LabelRow] = {}
     told: set[str] = set()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..errors import ConfigError, DataError, LabelError, did_you_mean
+from ..errors import ConfigError, DataError, LabelError, counted, did_you_mean
 from .label_checks import (
     KINDS,
     SPLITS,
@@ -127,7 +127,7 @@ def read_labels(
     classes = tuple(sorted({label for row in rows for label in row.labels}))
     if not problems and (len(classes) < 2 if kind == "single" and rare != "keep" else not classes):
         wanted = "a single-label task needs two or more" if kind == "single" else "expected at least one"
-        problems.append(f"{len(classes)} class{'' if len(classes) == 1 else 'es'} with labels; {wanted}")
+        problems.append(f"{counted(len(classes), 'class', 'classes')} with labels; {wanted}")
     if problems:
         raise LabelError(name, problems)
     return LabelTable(tuple(rows), classes, kind, format, durations, parsed.count(None), dropped)

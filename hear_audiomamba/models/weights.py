@@ -126,7 +126,7 @@ def load_strict(
     broken = [k for k in own if k in state and not torch.isfinite(state[k]).all()]
     if broken:
         raise CheckpointError(
-            f"{what}: {broken[0]}{f' and {len(broken) - 1} more tensors' if len(broken) > 1 else ''} "
+            f"{what}: {broken[0]}{f' and {len(broken) - 1} more' if len(broken) > 1 else ''} "
             "contain NaN or infinity, as after a training run that diverged; take an earlier checkpoint"
         )
     module.load_state_dict(dict(state), strict=False)

@@ -39,7 +39,7 @@ def test_folders_to_a_table(fitted, recording, tmp_path, capsys):
         ("low", 0.0, 3.0), ("high", 3.0, 5.0), ("noise", 5.0, 7.0),
     ]  # fmt: skip
     assert all(0.5 < float(row["score"]) <= 1 for row in rows)
-    assert "3 detections in 1 recordings" in capsys.readouterr().out
+    assert "3 detections in 1 recording (" in capsys.readouterr().out
 
 
 def test_the_file_says_all_that_it_needs(fitted):

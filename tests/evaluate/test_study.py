@@ -382,7 +382,7 @@ def test_what_is_wrong_with_a_task_is_said(tmp_path: Path) -> None:
     soundfile.write(clip, np.zeros(800), 8000)
     assert check_task(folder, 16000).problems == ["fold00/fold00-0.wav has 8000 Hz, not 16000"]
     clip.unlink()
-    assert check_task(folder, 16000).problems == ["1 of 3 clips of fold00 are missing: fold00-0.wav"]
+    assert check_task(folder, 16000).problems == ["1 of 3 clips of fold00 missing: fold00-0.wav"]
     labels = json.loads((folder / "fold01.json").read_text())
     labels["fold01-0.wav"] = ["high"]
     (folder / "fold01.json").write_text(json.dumps(labels))

@@ -19,7 +19,7 @@ import numpy as np
 
 from ...archive.map import OTHER, groups_of, neighbour_map, principal_components, standardized
 from ...archive.read import SceneTable, read_all_scenes
-from ...errors import ConfigError, DataError
+from ...errors import ConfigError, DataError, counted
 from ...io.files import write_text
 from ...io.label_places import labels_of
 from ...io.labels import LabelTable
@@ -84,7 +84,7 @@ def write_page(
         ", ".join(folder.resolve().name or str(folder) for folder in given),
     )
     if len(table) < 3:
-        raise DataError(f"{title}: {len(table)} embeddings, a map needs at least 3")
+        raise DataError(f"{title}: {counted(len(table), 'embedding')}, a map needs at least 3")
     chosen = np.arange(len(table))
     if len(table) > limit:
         chosen = np.sort(np.random.default_rng(seed).choice(len(table), limit, replace=False))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import DataError, did_you_mean
+from ...errors import DataError, counted, did_you_mean
 from ..tasks.catalogue import task_name
 from .rows import results_file
 
@@ -85,7 +85,10 @@ def _compare(reports: Mapping[str, Any], first: str, second: str) -> list[Differ
         raise DataError(f"{first} and {second} have no task with two runs or folds in common")
     overall = float(np.mean([d.mean for d in found]))
     total = sum(d.pairs for d in found)
-    return [*found, _difference(f"mean of {len(found)} tasks", overall, np.mean(sampled, axis=0), total)]
+    return [
+        *found,
+        _difference(f"mean of {counted(len(found), 'task')}", overall, np.mean(sampled, axis=0), total),
+    ]
 
 
 def compare_table(differences: Sequence[Difference], first: str, second: str) -> str:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
+from ...errors import counted
 from .aggregate import Estimate
 from .board import Board
 from .rows import Row
@@ -140,7 +141,7 @@ def _parameters(board: Board, rows: Sequence[Row], own: Sequence[Row], width: in
     middle = (left + right) / 2
     parts.append(
         f'<text class="s" x="{middle}" y="{top + height + 38}" text-anchor="middle">parameters</text>'
-        f'<text class="s" x="{left}" y="12">mean of {len(board.overall_tasks)} tasks (%)</text>'
+        f'<text class="s" x="{left}" y="12">mean of {counted(len(board.overall_tasks), "task")} (%)</text>'
     )
     return _svg(width, top + height + 50, parts, "Mean score against size")
 

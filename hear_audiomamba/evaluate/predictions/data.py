@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...errors import DataError
+from ...errors import DataError, counted
 from .events import Events
 
 
@@ -119,7 +119,9 @@ class TaskData:
             )
         labels = self._label_lists(name)
         if len(labels) != rows:
-            raise DataError(f"{self.folder}: split {name} has {rows} embeddings and {len(labels)} labels")
+            raise DataError(
+                f"{self.folder}: split {name} has {counted(rows, 'embedding')} and {counted(len(labels), 'label')}"
+            )
         targets = np.zeros((rows, len(self.labels)), dtype=np.float32)
         for i, names in enumerate(labels):
             for label in names:

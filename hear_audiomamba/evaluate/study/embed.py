@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...errors import AudioMambaError, DataError, UntrainedWeightsWarning
+from ...errors import AudioMambaError, DataError, UntrainedWeightsWarning, counted
 from ...io.audio import open_audio
 from ...io.files import read_json, write_text
 from ..child import exit_with_parent, tell_progress
@@ -97,7 +97,7 @@ class _Rows:
     def add(self, names: Sequence[str], rows: NDArray[np.float32], times: NDArray[np.float32] | None) -> None:
         """Append the rows (clips, n, K) of some clips, and their times (clips, n) in ms for events."""
         if len(rows) != len(names) or rows.ndim != 3:
-            raise DataError(f"{len(names)} clips gave embeddings of shape {tuple(rows.shape)}")
+            raise DataError(f"{counted(len(names), 'clip')} gave embeddings of shape {tuple(rows.shape)}")
         self.size = rows.shape[2]
         for i, name in enumerate(names):
             self.first[name] = self.file.tell() // 4

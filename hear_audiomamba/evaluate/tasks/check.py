@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...errors import AudioReadError, DataError
+from ...errors import AudioReadError, DataError, counted
 from ...io.audio import open_audio
 
 HOW_TO_GET = "`hear-audiomamba tasks get` downloads HEAR's tasks, --tasks-dir demo needs none"
@@ -139,7 +139,7 @@ def _audio_problems(folder: Path, names: list[str], sample_rate: int) -> list[st
     missing = [n for n in names if n not in there]
     if missing:
         some = ", ".join(missing[:_NAMED]) + ("…" if len(missing) > _NAMED else "")
-        return [f"{len(missing)} of {len(names)} clips of {folder.name} are missing: {some}"]
+        return [f"{len(missing)} of {counted(len(names), 'clip')} of {folder.name} missing: {some}"]
     # One clip a split tells a folder under a wrong name; every clip would be as slow as embedding them.
     try:
         with open_audio(folder / names[0], name=f"{folder.name}/{names[0]}") as clip:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from ...errors import AudioMambaError, DataError
+from ...errors import AudioMambaError, DataError, counted
 from ...io.files import make_folder
 from ...io.locks import locked
 from .archives import Archive, Source, archive_name
@@ -153,8 +153,8 @@ class Fetcher:
         )
         free = shutil.disk_usage(self.folder).free
         self.say(
-            f"{len(wanted)} tasks: {size_text(downloads)} to download, about {size_text(stays)} when done, up to "
-            f"{size_text(stays + peak)} meanwhile; {size_text(free)} free in {self.folder}"
+            f"{counted(len(wanted), 'task')}: {size_text(downloads)} to download, about {size_text(stays)} when done, "
+            f"up to {size_text(stays + peak)} meanwhile; {size_text(free)} free in {self.folder}"
         )
         if stays + peak > free:
             raise DataError(

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import AudioReadError, ConfigError, DataError
+from ...errors import AudioReadError, ConfigError, DataError, counted
 from ...io.audio import duration_of, readable_extensions
 from ...io.manifest import TABLE_EXTENSIONS, Row, read_rows, seconds_of
 from ...io.tars import TarMember
@@ -216,7 +216,7 @@ def _from_tars(data: DataConfig, split: str | None) -> Clips:
     suffixes = (".npy",) if data.format == "logmel" else tuple(readable_extensions())
     members, extras = index_shards(shards, suffixes)
     if not members and split != data.valid_split:
-        raise DataError(f"data.path: the {len(shards)} tars of {data.path} hold no audio")
+        raise DataError(f"data.path: {data.path} holds no audio, in {counted(len(shards), 'tar')}")
     root = shards[0].parent if shards else Path()
     paths = [f"{member.archive.name}/{member.name}" for member in members]
     said = [Row(path, extra) for path, extra in zip(paths, extras)]

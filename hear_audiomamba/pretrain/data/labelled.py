@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from ...errors import ConfigError, DataError, did_you_mean
+from ...errors import ConfigError, DataError, counted, did_you_mean
 from ...io.labels import LabelRow, LabelTable, read_labels
 from ..config import FinetuneConfig, PretrainConfig
 from .clips import Clips
@@ -81,7 +81,9 @@ def _divide(table: LabelTable, config: PretrainConfig) -> dict[str, list[LabelRo
     if test not in splits:
         raise ConfigError(f"finetune.fold: {test!r} is not in the labels; {did_you_mean(test, splits)}")
     if len(splits) < 3:
-        raise DataError(f"{config.data.path}: {len(splits)} folds; to train, validate and test takes three")
+        raise DataError(
+            f"{config.data.path}: {counted(len(splits), 'fold')}; to train, validate and test takes three"
+        )
     valid = splits[(splits.index(test) + 1) % len(splits)]
     return {
         "train": [row for row in table.rows if row.split not in (test, valid)],

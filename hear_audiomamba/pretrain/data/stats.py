@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ...errors import AudioReadError, DataError
+from ...errors import AudioReadError, DataError, counted
 from ...frontends.base import Frontend
 from ...frontends.stream import SpectrogramStream
 from ...io.audio import iter_audio
@@ -113,7 +113,7 @@ def corpus_statistics(
                 kinds[kind] = kinds.get(kind, 0.0) + found.seconds / 3600
     if not lengths:
         raise DataError(
-            f"data.path: none of the {len(clips)} files of {data.path} can be read: {skipped[0][1]}"
+            f"data.path: of {counted(len(clips), 'file')} in {data.path} none can be read: {skipped[0][1]}"
         )
     mean, std = moments.overall()
     return CorpusStatistics(

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from ...config import ModelConfig
 from ...encoders.base import Encoder, MaskedModel, n_classes
 from ...encoders.fbank_patches import FbankPatchEncoder
-from ...errors import ConfigError, DataError, require
+from ...errors import ConfigError, DataError, counted, require
 from ...frontends.base import Frontend
 from ...io.files import refuse_blocked
 from ...models.convert import name_of
@@ -226,8 +226,8 @@ def _check_labels(config: PretrainConfig, encoder: Encoder, clips: Clips) -> Non
         )
     if 0 < n_classes(encoder) != len(clips.label_names):
         raise ConfigError(
-            f"recipe 'tagging': {len(clips.label_names)} labels in the data, but the model has "
-            f"{n_classes(encoder)} classes; set model_options.num_classes={len(clips.label_names)}"
+            f"recipe 'tagging': {counted(len(clips.label_names), 'label')} in the data, but the model has "
+            f"{counted(n_classes(encoder), 'class', 'classes')}; set model_options.num_classes={len(clips.label_names)}"
         )
 
 

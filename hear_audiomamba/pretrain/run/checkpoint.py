@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ...config import ModelConfig
-from ...errors import CheckpointError
+from ...errors import CheckpointError, counted
 from ...io.files import remove_unfinished, replacing, replacing_folder, write_text
 from ...io.tensors import system_errors
 from ...models.weights import read_safetensors, save_weights
@@ -161,8 +161,8 @@ class Checkpoints:
         wrong = sorted(set(stored) ^ set(own)) or sorted(k for k in own if stored[k].shape != own[k].shape)
         if wrong:
             raise CheckpointError(
-                f"{self.path(step)} is of another model or recipe: {len(wrong)} tensors do not fit, "
-                f"for instance {wrong[0]}"
+                f"{self.path(step)} is of another model or recipe: "
+                f"{counted(len(wrong), 'tensor does', 'tensors do')} not fit, for instance {wrong[0]}"
             )
         objective.load_state_dict(stored)
         _load_optimizer(objective, optimizer, tensors)

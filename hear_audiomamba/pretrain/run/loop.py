@@ -12,7 +12,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from ...errors import AudioMambaError, CheckpointError, ConfigError
+from ...errors import AudioMambaError, CheckpointError, ConfigError, counted
 from ...io.files import make_folder, write_text
 from ..config import PretrainConfig
 from ..data.batches import training_batches
@@ -353,8 +353,8 @@ class Run:
             versions=provenance() if self.main else None,
         )  # fmt: skip
         self._say(
-            f"{self.parts.model.variant}: {parameters / 1e6:.2f} M parameters, {len(train.clips)} clips, "
-            f"steps {self.step} to {total} of {batch} crops"
+            f"{self.parts.model.variant}: {parameters / 1e6:.2f} M parameters, {counted(len(train.clips), 'clip')}, "
+            f"steps {self.step} to {total} of {counted(batch, 'crop')}"
         )
 
     def _count_skipped(self, skipped: list[tuple[str, str]]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...errors import ConfigError
+from ...errors import ConfigError, counted
 from ..config import PretrainConfig
 from ..data.batches import collate
 from .build import Parts
@@ -27,7 +27,9 @@ def clips_of_process(config: PretrainConfig) -> int:
     """
     batch, world, micro = config.optim.batch, world_size(), config.optim.micro_batch
     if batch % world:
-        raise ConfigError(f"optim.batch: {batch} clips cannot be shared evenly by {world} processes")
+        raise ConfigError(
+            f"optim.batch: {counted(batch, 'clip')} cannot be shared evenly by {world} processes"
+        )
     share = batch // world
     if micro is not None and share % min(micro, share):
         raise ConfigError(f"optim.micro_batch: {micro} does not divide a process's {share} clips of a step")
