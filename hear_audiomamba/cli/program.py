@@ -6,12 +6,13 @@ import argparse
 import importlib
 import io
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from ..errors import AudioMambaError, LabelError, did_you_mean, one_line
 from ..io.process import (
@@ -112,6 +113,8 @@ def _accept_any_output() -> None:
 
 
 def _run(words: list[str]) -> int:
+    if words[:1] == ["help"]:
+        words = [*words[1:], "--help"]
     if not words or words[0] in ("-h", "--help"):
         print(_usage())
         return 0 if words else 2
@@ -157,9 +160,21 @@ def make_parser(verb: str) -> argparse.ArgumentParser:
     Args:
         verb: one of `VERBS`.
     """
-    parser = argparse.ArgumentParser(f"{PROGRAM} {verb}", description=_sentence(VERBS[verb]))
+    parser = _Parser(f"{PROGRAM} {verb}", description=_sentence(VERBS[verb]))
     _module(verb).add_arguments(parser)
     return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, with the option that was probably meant."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong and leave with status 2."""
+        unknown = re.match(r"unrecognized arguments: (--[\w-]+)", message)
+        if unknown:
+            known = re.findall(r"--[\w-]+", self.format_usage())
+            message = f"unknown option {unknown[1]!r}; {did_you_mean(unknown[1], known)}"
+        self.exit(2, f"{self.prog}: error: {' '.join(message.split())} (`{self.prog} --help` shows all)\n")
 
 
 def _module(verb: str) -> ModuleType:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -55,6 +56,30 @@ def test_errors_are_one_line_on_standard_error(words, capsys, tmp_path, monkeypa
         and captured.err.startswith("hear-audiomamba: error:")
     )
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "required: .*--out"),
+        (["x.wav", "--out", "o", "--formt", "npy"], "unknown option '--formt'; did you mean '--format'"),
+        (["x.wav", "--out", "o", "--format", "nyp"], "invalid choice: 'nyp'"),
+        (["x.wav", "--out", "o", "--batch-windows", "many"], "invalid int value: 'many'"),
+    ],
+)
+def test_wrong_usage_is_one_line_too(words, said, capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["embed", *words])
+    error = capsys.readouterr().err
+    assert left.value.code == 2 and re.search(said, error)
+    assert error.count("\n") == 1 and "`hear-audiomamba embed --help` shows all" in error
+
+
+def test_help_is_a_word_too(capsys):
+    assert main(["help"]) == 0 and "leaderboard" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as left:
+        main(["help", "embed"])
+    assert left.value.code == 0 and "--segments" in capsys.readouterr().out
 
 
 def test_list_of_weights(capsys):
