@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 
 class AudioMambaError(Exception):
@@ -84,7 +85,7 @@ class DownloadError(AudioMambaError, OSError):
 
 
 class MissingPackageError(AudioMambaError, ImportError):
-    """The call needs a package that is not installed."""
+    """The call needs a package that is not installed, or that cannot be loaded here."""
 
 
 class FirstUseWarning(UserWarning):
@@ -114,7 +115,25 @@ def require(module: str, task: str, install: str) -> None:
         raise MissingPackageError(f"{task} needs {module}: pip install '{install}'")
 
 
-def one_line(error: Exception) -> str:
+@contextmanager
+def loading(package: str) -> Iterator[None]:
+    """Import a package in this block; an installation that is damaged, or lacks a library, is then named.
+
+    Args:
+        package: what is imported.
+
+    Raises:
+        MissingPackageError: it is installed, and cannot be loaded.
+    """
+    try:
+        yield
+    except ModuleNotFoundError:
+        raise
+    except (ImportError, OSError) as error:  # OSError: of ctypes and cffi, which soundfile uses
+        raise MissingPackageError(f"{package} cannot be loaded: {one_line(error)}") from error
+
+
+def one_line(error: BaseException) -> str:
     """Return what an error of a library says as one line, or its kind where it says nothing."""
     return " ".join(str(error).split()) or type(error).__name__
 

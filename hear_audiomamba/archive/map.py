@@ -14,6 +14,7 @@ import numpy as np
 
 from ..config import check_whole
 from ..errors import ConfigError, DataError, counted, require
+from ..io.drawing import quiet_drawing
 from ..io.files import replacing, write_text
 from ..io.label_places import labels_of
 from ..io.labels import LabelTable
@@ -146,6 +147,7 @@ def neighbour_map(points: np.ndarray, method: str, seed: int) -> np.ndarray:
     return np.asarray(reducer.fit_transform(points))
 
 
+@quiet_drawing()
 def _draw(layouts: dict[str, np.ndarray], groups: list[str], picture: Path, title: str) -> None:
     require("matplotlib", "a map", "hear_audiomamba[evaluate]")
     from matplotlib import colormaps

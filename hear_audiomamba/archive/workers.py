@@ -27,6 +27,7 @@ from typing import IO, Any
 import numpy as np
 
 from ..errors import AudioReadError, one_line
+from ..io.decoders import load_libraries
 from .decode import Block, DecodeSettings, decode_source
 from .sources import Source
 
@@ -286,6 +287,7 @@ def serve(asked: IO[bytes], answers: IO[bytes]) -> None:
     """
     with suppress(EOFError, OSError):  # the parent is gone or stops
         settings = DecodeSettings(**_read(asked))
+        load_libraries()
         _write(answers, {"up": True})
         while True:
             source = Source(**_read(asked)["source"])

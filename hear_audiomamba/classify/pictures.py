@@ -13,6 +13,7 @@ from ..archive.sources import windows_name
 from ..embedding.embedder import AudioEmbedder
 from ..errors import AudioReadError, require
 from ..io.audio import load_audio
+from ..io.drawing import quiet_drawing
 from ..io.files import replacing
 from ..io.names import path_of
 from .predict import Detection
@@ -74,6 +75,7 @@ def _title(label: str) -> str:
     return text if len(text) <= _LONGEST_TITLE else f"{text[: _LONGEST_TITLE - 1]}…"
 
 
+@quiet_drawing()
 def _draw(label: str, detections: Sequence[Detection], model: AudioEmbedder, path: Path) -> None:
     require("matplotlib", "--plot", "hear_audiomamba[classify]")
     from matplotlib.figure import Figure

@@ -87,6 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             "; exported models run without it: see hear_audiomamba.onnx_runtime" if package == "torch" else ""
         )
         return _fail(f"{package} is not installed, and this command needs it{hint}", 1)
+    except ImportError as error:  # a library that is damaged, or too large for the memory
+        return _fail(f"a library cannot be loaded: {_why_not_loaded(error)}", 1)
     except BrokenPipeError:  # the reader of a pipe went away, as `head` does
         sys.stderr.close()
         return 141
@@ -97,8 +99,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return _fail(f"out of memory, or of threads (ulimit -v, -u): {one_line(error)}", 1)
     except OSError as error:  # the system's word on a file or a folder that the line names
-        if error.errno is None:
-            raise
+        if error.errno is None:  # of a library's own
+            return _fail(one_line(error), 1)
         return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror), 1)
 
 
@@ -193,6 +195,16 @@ def _sentence(text: str) -> str:
 def _fail(message: str, status: int) -> int:
     print(f"{PROGRAM}: error: {' '.join(message.split())}", file=sys.stderr)
     return status
+
+
+def _why_not_loaded(error: BaseException) -> str:
+    """Return the loader's own words: libraries put advice of many lines around them."""
+    while isinstance(error.__cause__ or error.__context__, ImportError):
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]  # one of them is there
+    said = one_line(error)
+    # What the loader says where no memory may be had, and where programs may not be run from a disk.
+    is_refused = "failed to map" in said or "cannot allocate memory" in said.lower()
+    return said + "; is memory limited (ulimit -v), or its disk mounted noexec?" if is_refused else said
 
 
 def _show_warning(

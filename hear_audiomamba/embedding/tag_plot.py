@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..io.drawing import quiet_drawing
 from ..io.files import replacing
+from ..io.names import valid_text
 from .embedder import AudioEmbedder
 from .tagging import Tags
 
@@ -16,6 +18,7 @@ _MAX_COLUMNS = 2000
 _BLOCK_SECONDS = 60.0
 
 
+@quiet_drawing()
 def plot_tags(
     path: str | Path, model: AudioEmbedder, audio: Tensor, tags: Tags, *, top: int, title: str
 ) -> None:
@@ -45,7 +48,8 @@ def plot_tags(
         picture.T, origin="lower", aspect="auto", extent=(0, seconds, 0, picture.shape[1]),
         vmin=low, vmax=max(high, low + 1e-6), cmap="magma", interpolation="nearest",
     )  # fmt: skip
-    above.set(ylabel="mel bin", title=title)
+    above.set_ylabel("mel bin")
+    above.set_title(valid_text(title), parse_math=False)
 
     activity = tags.frames[:, [index for index, _, _ in shown]]
     edges = np.concatenate([[0.0], (tags.times[1:] + tags.times[:-1]) / 2, [seconds]])
@@ -55,7 +59,7 @@ def plot_tags(
     below.invert_yaxis()
     below.set(xlabel="seconds", xlim=(0, seconds))
     rows = np.arange(len(shown)) + 0.5
-    below.set_yticks(rows, [name for _, name, _ in shown])
+    below.set_yticks(rows, [name for _, name, _ in shown], parse_math=False)
     clip = below.secondary_yaxis("right")
     clip.set_yticks(rows, [f"{probability:.2f}" for _, _, probability in shown])
     clip.tick_params(length=0)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 
-from ..errors import AudioReadError
+from ..errors import AudioReadError, loading
 from .containers.parts import Contents, Part
 from .decoder import Decoder, Undecodable
 from .ranges import ByteSource
@@ -20,6 +20,18 @@ def can_decode_media() -> bool:
     return importlib.util.find_spec("av") is not None
 
 
+def load_libraries() -> None:
+    """Import what decoding needs, so that no file is blamed for what the installation lacks.
+
+    Raises:
+        ImportError: a library is missing, or cannot be loaded here.
+    """
+    with loading("soundfile"):
+        import soundfile  # noqa: F401
+    with loading("soxr"):
+        import soxr  # noqa: F401
+
+
 def open_decoder(source: ByteSource, part: Part, contents: Contents) -> Decoder:
     """Return the decoder of a part.
 
@@ -30,9 +42,11 @@ def open_decoder(source: ByteSource, part: Part, contents: Contents) -> Decoder:
 
     Raises:
         AudioReadError: it cannot be read, or needs the second decoder, which is not installed.
+        MissingPackageError: the decoder cannot be loaded here.
     """
     if part.decoder == "soundfile":
-        from .libsndfile import SoundfileDecoder
+        with loading("soundfile"):
+            from .libsndfile import SoundfileDecoder
 
         try:
             return SoundfileDecoder(source, part, is_cut=bool(contents.missing))
@@ -46,6 +60,7 @@ def open_decoder(source: ByteSource, part: Part, contents: Contents) -> Decoder:
                 ) from None
     elif not can_decode_media():
         raise AudioReadError(f"{contents.kind} needs the second decoder: {INSTALL}")
-    from .ffmpeg import AvDecoder
+    with loading("av"):
+        from .ffmpeg import AvDecoder
 
     return AvDecoder(source, part, is_cut=bool(contents.missing))

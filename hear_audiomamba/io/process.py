@@ -101,5 +101,5 @@ def check_working_folder() -> None:
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error of Python or torch says that memory, or room for a thread's stack, was refused."""
     # torch raises plain RuntimeErrors on the CPU; its OutOfMemoryError of GPUs says "out of memory" too.
-    said = ("out of memory", "can't allocate memory", "can't start new thread")
+    said = ("out of memory", "can't allocate memory", "cannot allocate memory", "can't start new thread")
     return isinstance(error, MemoryError) or any(words in str(error).lower() for words in said)

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from ..config import plain_number
-from ..errors import AudioReadError, TruncatedAudioError, shown
+from ..errors import AudioReadError, TruncatedAudioError, loading, shown
 from .containers import Contents
 from .decoder import Decoder, TooShort
 from .decoders import open_decoder
@@ -33,7 +33,8 @@ def resampled(blocks: Iterator[np.ndarray], rate: float, wanted: float) -> Itera
     if rate == wanted:
         yield from blocks
         return
-    import soxr
+    with loading("soxr"):
+        import soxr
 
     resampler = soxr.ResampleStream(rate, wanted, 1, dtype="float32", quality="HQ")
     n_in = n_out = 0

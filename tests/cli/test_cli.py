@@ -237,6 +237,40 @@ def test_a_package_that_is_missing_is_one_line(package, words):
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("workers", ["0", "1"])
+@pytest.mark.parametrize("module", ["soundfile", "soxr"])
+def test_a_library_that_cannot_be_loaded_is_one_line_and_blames_no_file(module, workers, tmp_path):
+    """As where a system lacks libsndfile, or a package was built for another one."""
+    (tmp_path / f"{module}.py").write_text("raise OSError('library not found')\n")
+    soundfile.write(tmp_path / "a.wav", np.ones(8000) / 2, 8000)
+    environment = with_package()
+    environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), environment["PYTHONPATH"]])
+    words = ["embed", "a.wav", "--out", "out", "--workers", workers]
+    command = [sys.executable, "-m", "hear_audiomamba", *words]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    *warned, line = done.stderr.splitlines()
+    assert line == f"hear-audiomamba: error: {module} cannot be loaded: library not found"
+    assert all("no decoding process can start" in w for w in warned) and len(warned) == int(workers)
+    assert not (tmp_path / "out" / "errors.jsonl").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of a process reliably")
+def test_too_little_memory_for_the_libraries_is_one_line(tmp_path):
+    """As under `ulimit -v`."""
+    program = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (300 << 20, 300 << 20))\n"
+        "from hear_audiomamba.cli import main\n"
+        "sys.exit(main(['search', 'x.wav', '.']))\n"
+    )
+    environment = {**with_package(), "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+    assert "memory" in done.stderr
+
+
 @pytest.mark.skipif(os.name != "posix", reason="only POSIX deletes a folder that a process works in")
 @pytest.mark.parametrize("verb", ["list", "embed /x --out /y", "tag /x", "evaluate --tasks-dir demo --check"])
 def test_a_working_folder_that_was_deleted_is_one_line(tmp_path, verb):
@@ -286,6 +320,9 @@ def test_a_signal_that_nohup_ignores_stays_ignored(number):
         (MemoryError(), "out of memory"),
         (RuntimeError("can't start new thread"), "can't start new thread"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "out of memory"),
+        (RuntimeError("unable to mmap 9 bytes from file <x>: Cannot allocate memory (12)"), "out of memory"),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), "ulimit -v"),
+        (OSError("libgomp.so.1: cannot open shared object file"), "libgomp.so.1"),
         (UntrainedWeightsWarning("the model is random"), "the model is random"),
     ],
 )

@@ -100,6 +100,18 @@ def test_draws_pictures(weights, recording, tmp_path, capsys):
     assert "name a folder" in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["$\\foo$ \N{BIRD}", "bad\udcff", "two\nlines"])
+def test_pictures_take_any_name(weights, recording, tmp_path, name):
+    """What matplotlib takes for a formula, what its fonts lack, and bytes that are no UTF-8."""
+    try:
+        named = recording.rename(tmp_path / f"{name}.flac")
+    except (OSError, UnicodeError):
+        pytest.skip("this system takes no such name: not POSIX")
+    assert main(["tag", str(named), "--model", str(weights), "--plot", str(tmp_path / "p.png")]) == 0
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_pictures_need_matplotlib(recording, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert main(["tag", str(recording), "--plot", str(tmp_path / "x.png")]) == 1

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...io.drawing import quiet_drawing
 from ...io.files import replacing
 from ...modules.patch_embed import PatchEmbed
 from ..objectives.objectives import Picture
@@ -37,6 +38,7 @@ def patches_to_spectrogram(patches: Tensor, embed: PatchEmbed, shape: tuple[int,
     return grid.permute(0, 2, 1, 3).reshape(n_time * frames, n_freq * bins)
 
 
+@quiet_drawing()
 def reconstruction_picture(picture: Picture, embed: PatchEmbed, shape: tuple[int, int], path: Path) -> None:
     """Write the picture of one clip.
 
@@ -69,6 +71,7 @@ def reconstruction_picture(picture: Picture, embed: PatchEmbed, shape: tuple[int
     _save(figure, path)
 
 
+@quiet_drawing()
 def course_picture(events: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Write the course of a run: its losses, and the probe's scores where there are some.
 
