@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
 import json
+import math
 
 import pytest
 
 from hear_audiomamba import list_models, load_model, model_info
-from hear_audiomamba.config import LogMelConfig, SSAMConfig, load_config
+from hear_audiomamba.config import LogMelConfig, SSAMConfig, load_config, parse_setting
+from hear_audiomamba.config.yaml_text import parse_yaml, yaml_text
 from hear_audiomamba.errors import (
     ConfigError,
     MissingPackageError,
@@ -120,3 +123,39 @@ def test_a_key_that_is_given_twice_is_refused(tmp_path):
         load_config(tmp_path / "a.yaml")
     (tmp_path / "b.yaml").write_text("a: &a {y: 1, z: 2}\nb: {<<: *a, y: 3}\nc: *a\n", encoding="utf-8")
     assert load_config(tmp_path / "b.yaml")["b"] == {"y": 3, "z": 2}
+    (tmp_path / "c.json").write_text('{"x": {"y": 1, "y": 2}}', encoding="utf-8")
+    with pytest.raises(ConfigError, match="key 'y' is there twice"):
+        load_config(tmp_path / "c.json")
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("017", 17), ("08", 8), ("-0x1F", -31), ("0o17", 15), ("1_000", 1000), ("+5", 5),
+        ("1e-3", 1e-3), ("1.5E+3", 1500.0), (".5", 0.5), ("09.5", 9.5), ("-.inf", -math.inf),
+        ("1:30", "1:30"), ("2026-01-01", "2026-01-01"), ("=", "="), ("1,5", "1,5"), ("12e", "12e"),
+        ("yes", True), ("off", False), ("~", None), ("'017'", "017"),
+    ],
+)  # fmt: skip
+def test_words_of_yaml_mean_what_they_look_like(written, value):
+    """Not YAML 1.1's octal 017, its 1:30 in seconds, and its dates."""
+    found = parse_setting(f"x={written}")[1]
+    assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    "text", ["017", "08", "0o17", "1e-3", "1:30", "1_0", "yes", "~", "", "=", "2026-01-01", "é: #"]
+)
+def test_texts_stay_texts_when_settings_are_written(text):
+    assert parse_yaml(yaml_text({"x": text, "y": [text]})) == {"x": text, "y": [text]}
+
+
+def test_files_as_editors_save_them(tmp_path):
+    for name, data in (
+        ("bom.yaml", codecs.BOM_UTF8 + b"x: 1\r\ny: 2\r\n"), ("bom.JSON", codecs.BOM_UTF8 + b'{"x": 1, "y": 2}')
+    ):  # fmt: skip
+        (tmp_path / name).write_bytes(data)
+        assert load_config(tmp_path / name) == {"x": 1, "y": 2}
+    (tmp_path / "wide.yaml").write_bytes("x: 1\n".encode("utf-16"))
+    with pytest.raises(ConfigError, match="wide.yaml: it is no UTF-8 text; save it as UTF-8"):
+        load_config(tmp_path / "wide.yaml")

@@ -1,4 +1,4 @@
-"""YAML as settings are written in it. PyYAML is imported with this file, so this file only where YAML is read."""
+"""YAML as settings are written in it. PyYAML is imported with this file, so this file only where YAML is used."""
 
 from __future__ import annotations
 
@@ -7,13 +7,35 @@ from typing import Any
 
 import yaml
 
+_INT, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
+# Of YAML 1.1, beside its numbers: dates, and "=" as a value of its own.
+_NOT_TAKEN = {_INT, _FLOAT, "tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value"}
+_NUMBERS = {
+    _INT: r"[-+]?([0-9][0-9_]*|0o[0-7]+|0x[0-9a-fA-F]+|0b[01]+)$",
+    _FLOAT: r"[-+]?(\.[0-9][0-9_]*|[0-9][0-9_]*\.[0-9_]*)([eE][-+]?[0-9]+)?$"
+    r"|[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$",
+}
 
-class _Yaml(yaml.SafeLoader):
-    """YAML 1.2's numbers and its rule that keys differ.
 
-    PyYAML follows YAML 1.1, where a number with an exponent needs a point and a sign, 1.0e-4. Of a key that is
-    given twice it takes the last value.
+def _resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
+    """Return what a plain word may mean, by its first character."""
+    kept = {
+        first: [(tag, words) for tag, words in meanings if tag not in _NOT_TAKEN]
+        for first, meanings in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    for first in "-+.0123456789":
+        kept[first] = [(tag, re.compile(words)) for tag, words in _NUMBERS.items()]
+    return kept
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's numbers and its rule that keys differ; "yes" and "on" stay truth values.
+
+    PyYAML follows YAML 1.1, where 017 is 15, 1:30 is 90, and a number with an exponent needs a point and a sign,
+    1.0e-4. Of a key that is given twice it takes the last value.
     """
+
+    yaml_implicit_resolvers = _resolvers()
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -27,12 +49,18 @@ class _Yaml(yaml.SafeLoader):
                 names.add(key.value)
         return node
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        text = str(self.construct_scalar(node)).replace("_", "")
+        return int(text, 0 if text.lstrip("-+")[1:2].isalpha() else 10)
 
-_Yaml.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
-    list("-+.0123456789"),
-)
+
+_Loader.add_constructor(_INT, _Loader.construct_yaml_int)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Puts in quotes what `_Loader` would take for something else."""
+
+    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
 
 
 def parse_yaml(text: str) -> Any:
@@ -42,6 +70,11 @@ def parse_yaml(text: str) -> Any:
         ValueError: it cannot be parsed.
     """
     try:
-        return yaml.load(text, _Yaml)
+        return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from None
+
+
+def yaml_text(value: Any) -> str:
+    """Return plain values as YAML; `parse_yaml` gives them back."""
+    return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False))

@@ -191,7 +191,7 @@ def read_json(path: str | Path) -> dict[str, Any]:
         DataError: the file is missing, cut short, or no object; the message names it.
     """
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        value = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except (OSError, ValueError, RecursionError) as error:

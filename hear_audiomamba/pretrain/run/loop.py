@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
+from ...config.yaml_text import yaml_text
 from ...errors import AudioMambaError, CheckpointError, ConfigError, counted
 from ...io.files import make_folder, write_text
 from ..config import PretrainConfig
@@ -131,7 +131,7 @@ class Run:
         total = self.schedule.steps
         if self.main:
             make_folder(self.out)
-            text = yaml.safe_dump(self.config.to_dict(), sort_keys=False)
+            text = yaml_text(self.config.to_dict())
             write_text(self.out / "config.yaml", text)
             self.log = RunLog(self.out, self.config, self.step, total)
         loss, stop = None, StopRequest(self.config.run.max_seconds)
