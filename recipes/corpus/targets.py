@@ -108,7 +108,7 @@ def _earlier_crops(corpus: Path, folders: Sequence[Path]) -> list[Crop]:
         path = folder / "crops.parquet"
         if not path.is_file():
             raise DataError(f"{folder}: not a targets folder (no crops.parquet)")
-        crops += _read_crops(path)
+        crops += read_crops(path)
     unknown = next((path for path, _, _ in crops if path not in known), None)
     if unknown:
         raise DataError(f"{corpus}: has no file {unknown}, of which the earlier targets have a crop")
@@ -126,7 +126,7 @@ def _earlier_rows(teacher: Teacher, folders: Sequence[Path]) -> np.ndarray | Non
         [
             np.load(path)
             if path.is_file()
-            else np.full((len(_read_crops(path.with_name("crops.parquet"))), teacher.dim), np.nan, np.float16)
+            else np.full((len(read_crops(path.with_name("crops.parquet"))), teacher.dim), np.nan, np.float16)
             for path in paths
         ]
     )
@@ -177,6 +177,9 @@ def describe(teacher: Teacher, out: Path) -> None:
     path = out / "targets.json"
     known = json.loads(path.read_text(encoding="utf-8"))["teachers"] if path.is_file() else {}
     values = np.load(out / f"{teacher.name}.npy").astype(np.float32)
+    values = values[~np.isnan(values).all(axis=1)]
+    if not len(values):
+        values = np.zeros((1, teacher.dim), np.float32)
     known[teacher.name] = {
         "dim": teacher.dim,
         "licence": teacher.licence,
@@ -184,8 +187,8 @@ def describe(teacher: Teacher, out: Path) -> None:
         "loss": teacher.loss,
         **({"classes": teacher.classes} if teacher.loss == "cross_entropy" else {}),
         **({"labels": list(teacher.labels)} if teacher.labels else {}),
-        "mean": [round(float(x), 6) for x in np.nan_to_num(np.nanmean(values, axis=0))],
-        "std": [round(float(x), 6) for x in np.nan_to_num(np.nanstd(values, axis=0))],
+        "mean": [round(float(x), 6) for x in np.nanmean(values, axis=0)],
+        "std": [round(float(x), 6) for x in np.nanstd(values, axis=0)],
     }
     write_text(path, json.dumps({"teachers": known}))
 
@@ -195,7 +198,7 @@ def keep_crops(path: Path, crops: Sequence[Crop]) -> list[Crop]:
     from pyarrow import parquet
 
     if path.is_file():
-        return _read_crops(path)
+        return read_crops(path)
     if not crops:
         raise DataError(f"{path}: no crops were chosen")
     paths, starts, seconds = zip(*crops)
@@ -205,7 +208,8 @@ def keep_crops(path: Path, crops: Sequence[Crop]) -> list[Crop]:
     return list(crops)
 
 
-def _read_crops(path: Path) -> list[Crop]:
+def read_crops(path: Path) -> list[Crop]:
+    """Read the crops of a targets folder: path, start and length in seconds."""
     from pyarrow import parquet
 
     table = parquet.read_table(path)

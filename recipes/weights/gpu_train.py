@@ -119,7 +119,7 @@ def train(args: argparse.Namespace) -> None:
     _say(begin, "sounds are there")
     _ask(corpus, heard, 200 if args.toy else args.crops, args.processes, args.device)
     _say(begin, "teachers have answered")
-    known = [name for name in (*TEACHERS, *_labels()) if (heard / f"{name}.npy").is_file()]
+    known = [name for name in (*TEACHERS, *_labels()) if has_training_rows(heard, name, corpus)]
     left = max(30.0, args.minutes * 60 - (time.monotonic() - begin))
     for name, share in RUNS.items():
         _run(name, corpus, heard, known, args, left * share)
@@ -194,6 +194,16 @@ def _labels() -> list[str]:
     from recipes.corpus.teachers import TEACHERS as ALL
 
     return [name for name in ALL if name.startswith("labels_")]
+
+
+def has_training_rows(heard: Path, name: str, corpus: Path) -> bool:
+    """Tell whether a teacher has a row for a crop of the training split."""
+    if not (heard / f"{name}.npy").is_file():
+        return False
+    training = {clip.path for clip in read_table(corpus / "manifest.csv", Clip) if clip.split == "train"}
+    rows = np.load(heard / f"{name}.npy", mmap_mode="r")[:, 0]
+    crops = targets.read_crops(heard / "crops.parquet")
+    return any(crop[0] in training and not np.isnan(row) for crop, row in zip(crops, rows, strict=True))
 
 
 def _run(

@@ -12,6 +12,7 @@ from recipes.corpus.crops import choose_crops, read_crop
 from recipes.corpus.recipe import CorpusRecipe
 from recipes.corpus.targets import write_targets
 from recipes.corpus.teachers import TEACHERS, Teacher, make_teacher
+from recipes.weights.gpu_train import has_training_rows
 
 CHEAP = ["spectrum", "labels_note", "labels_signal", "labels_chroma"]
 
@@ -66,6 +67,20 @@ def test_writes_what_the_objective_reads(corpus, tmp_path):
     assert len(clips) < len(crops) and all("/held/" not in path for path in clips.paths)
     rows = np.stack([read.rows(i)["spectrum"] for i in range(len(clips))])
     assert np.abs(rows.mean(0)).max() < 0.5 and 0.7 < rows.std() < 1.3
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_teacher_is_trained_with_where_it_knows_a_training_crop(corpus, tmp_path):
+    crops = choose_crops(corpus, 40)
+    write_targets(corpus, tmp_path, crops, CHEAP)
+    assert has_training_rows(tmp_path, "labels_note", corpus)
+    assert not has_training_rows(tmp_path, "labels_word", corpus)
+    rows = np.load(tmp_path / "labels_note.npy")
+    rows[["/held/" not in crop[0] for crop in crops]] = np.nan
+    np.save(tmp_path / "labels_note.npy", rows)
+    assert not has_training_rows(tmp_path, "labels_note", corpus)
+    np.save(tmp_path / "labels_note.npy", np.full_like(rows, np.nan))
+    targets.describe(make_teacher("labels_note", corpus), tmp_path)
 
 
 def test_an_interrupted_teacher_goes_on(corpus, tmp_path, monkeypatch):
