@@ -89,8 +89,10 @@ def load_model(
         `timestamp_embedding_size`.
 
     Raises:
-        VariantError: unknown variant. ConfigError: unknown option or value not allowed.
+        VariantError: unknown variant.
+        ConfigError: unknown option or value not allowed.
         CheckpointError: the file is missing, unsafe, damaged, or of another model.
+
     Warns:
         UntrainedWeightsWarning: no trained weights are bundled for the variant, or for these options.
     """

@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,22 @@ def test_every_block_parses(page, line, language, text):
             verb, words = split_verb(line[1:])
             assert verb in VERBS, f"no verb {verb!r}"
             make_parser(verb).parse_intermixed_args(words)
+
+
+SECTION = re.compile(r"\s*(Args|Returns|Raises|Warns|Yields|Attributes):")
+SECOND_ERROR = re.compile(r"[.;] [A-Z]\w+(Error|Warning): ")
+
+
+def test_sections_of_docstrings_are_found_by_the_reference():
+    """A section without a blank line before it, and a second error on a line, are shown as running text."""
+    wrong = []
+    for path in sorted(ROOT.glob("hear_audiomamba/**/*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                lines = ["", *(ast.get_docstring(node) or "").splitlines()]
+                glued = [line for above, line in pairwise(lines) if SECTION.fullmatch(line) and above.strip()]
+                wrong += [f"{path}: {line}" for line in [*glued, *filter(SECOND_ERROR.search, lines)]]
+    assert wrong == []
 
 
 def test_no_block_is_left_open():

@@ -49,7 +49,8 @@ def draw_map(
         Coordinates `(n, 2)` by name: "pca" and, if wanted, the method's.
 
     Raises:
-        DataError: fewer than three clips. MissingPackageError: a library is not installed.
+        DataError: fewer than three clips.
+        MissingPackageError: a library is not installed.
         ConfigError: the method or the picture's ending is not known.
         InputError: a number is not allowed.
     """

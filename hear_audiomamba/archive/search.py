@@ -68,7 +68,8 @@ def embed_query(query: str | Path | Query, model: AudioEmbedder, folder: str | P
         `(K,)` float32.
 
     Raises:
-        AudioReadError: the file cannot be decoded. DataError: the folder was made with another model.
+        AudioReadError: the file cannot be decoded.
+        DataError: the folder was made with another model.
     """
     made_with = next(iter(read_scenes(folder))).provenance
     for name, there, here in (

@@ -143,7 +143,8 @@ class AudioClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Write to a safetensors file, in which nothing can run; a mapping of class weights is not kept.
 
         Raises:
-            DataError: the labels are neither text nor numbers. OutputError: the file cannot be written.
+            DataError: the labels are neither text nor numbers.
+            OutputError: the file cannot be written.
         """
         from safetensors.numpy import save_file
 

@@ -54,7 +54,8 @@ def make_folds(
         out, with whole groups on one side.
 
     Raises:
-        ConfigError: fewer than two folds are asked for. DataError: there is only one group.
+        ConfigError: fewer than two folds are asked for.
+        DataError: there is only one group.
     """
     if n_folds < 2:
         raise ConfigError(f"folds: {n_folds}, cross-validation needs at least 2")

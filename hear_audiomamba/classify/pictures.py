@@ -41,7 +41,8 @@ def draw_detections(
         The files written.
 
     Raises:
-        DataError: matplotlib is not installed. OutputError: a file cannot be written.
+        DataError: matplotlib is not installed.
+        OutputError: a file cannot be written.
     """
     by_class: dict[str, list[Detection]] = defaultdict(list)
     for one in sorted(detections, key=lambda one: -one.score):

@@ -62,7 +62,8 @@ def suggest(classifier: Classifier, pool: Path, count: int, table: LabelTable) -
         those before it.
 
     Raises:
-        ConfigError: `count` < 1. DataError: the pool holds no embeddings, or those of another model.
+        ConfigError: `count` < 1.
+        DataError: the pool holds no embeddings, or those of another model.
     """
     if count < 1:
         raise ConfigError(f"suggest: {count}, expected at least 1")

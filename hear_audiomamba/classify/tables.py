@@ -108,7 +108,8 @@ def write_probabilities(
         format: "csv" or "parquet".
 
     Raises:
-        ConfigError: another format. OutputError: the file cannot be written.
+        ConfigError: another format.
+        OutputError: the file cannot be written.
     """
     if format not in ("csv", "parquet"):
         raise ConfigError(f"format: {format!r}; probabilities of all rows are written as csv or parquet")

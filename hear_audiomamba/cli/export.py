@@ -41,14 +41,10 @@ def run(args: argparse.Namespace) -> int:
     else:
         model = load_model(args.model, device="cpu")
         out = args.out or Path(f"{model.config.variant}{ending}")
+    options = {"seconds": args.seconds, "source": args.source, "classes": args.classes, "classifier": classifier}
     if onnx:
-        export_onnx(
-            model, out, seconds=args.seconds, source=args.source, classes=args.classes, int8=args.int8,
-            classifier=classifier,
-        )  # fmt: skip
+        export_onnx(model, out, int8=args.int8, **options)
     else:
-        export_torch(
-            model, out, seconds=args.seconds, source=args.source, classes=args.classes, classifier=classifier
-        )
+        export_torch(model, out, **options)
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
     return 0

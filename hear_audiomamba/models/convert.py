@@ -47,6 +47,7 @@ def read_checkpoint(path: str | Path) -> tuple[ModelConfig, dict[str, Tensor], d
 
     Raises:
         CheckpointError: not readable, not safe to read, or of no model this package knows.
+
     Warns:
         SettingsWarning: a bare state dict of ours, which does not contain window, pooling, smoothing and labels.
     """

@@ -38,6 +38,7 @@ def known_weights(variant: str, tag: str | None = None) -> Path | None:
     Raises:
         CheckpointError: the tag is not known, the file can only be had by hand, the hash is wrong, or the
             file cannot be had now.
+
     Warns:
         FirstUseWarning: once, when a hash is recorded.
     """

@@ -70,7 +70,8 @@ def write_page(
         What the page shows.
 
     Raises:
-        ConfigError: the method is not known. DataError: fewer than three sounds, or a library is missing.
+        ConfigError: the method is not known.
+        DataError: fewer than three sounds, or a library is missing.
         OutputError: the page cannot be written.
     """
     if method not in METHODS:

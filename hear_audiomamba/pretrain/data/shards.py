@@ -35,7 +35,8 @@ def expand_shards(pattern: str, cache: str | None) -> list[Path]:
         cache: folder for fetched shards; None takes one in `cache_folder()`.
 
     Raises:
-        DataError: nothing there. DownloadError: a shard cannot be fetched; what has arrived of it is kept.
+        DataError: nothing there.
+        DownloadError: a shard cannot be fetched; what has arrived of it is kept.
     """
     patterns = _braces(pattern)
     if pattern.startswith(("http://", "https://")):

@@ -44,7 +44,8 @@ class Probe:
         model: its configuration.
 
     Raises:
-        MissingPackageError: scikit-learn is not installed. ConfigError: a task is not there.
+        MissingPackageError: scikit-learn is not installed.
+        ConfigError: a task is not there.
         DataError: a task's files are not as HEAR lays them out.
     """
 
