@@ -1,9 +1,11 @@
 """Models for bacpipe, which compares embeddings of bioacoustic models.
 
-import bacpipe
-from hear_audiomamba.adapters.bacpipe import AudioMambaModel
+    import bacpipe
+    from hear_audiomamba.adapters.bacpipe import AudioMambaModel
 
-bacpipe.play(models=["hear_audiomamba"], CustomModels=[AudioMambaModel], audio_dir="recordings")
+    bacpipe.play(models=["hear_audiomamba"], CustomModels=[AudioMambaModel], audio_dir="recordings")
+
+docs/libraries.md says how to install bacpipe.
 """
 
 from __future__ import annotations

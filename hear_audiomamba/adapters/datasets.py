@@ -1,9 +1,11 @@
 """Columns of the datasets library: from audio to embeddings.
 
-from datasets import load_dataset
-from hear_audiomamba.adapters.datasets import add_embeddings
+    from datasets import load_dataset
+    from hear_audiomamba.adapters.datasets import add_embeddings
 
-dataset = add_embeddings(load_dataset("audiofolder", data_dir="recordings", split="train"), "ssam_tiny")
+    dataset = add_embeddings(load_dataset("audiofolder", data_dir="recordings", split="train"), "ssam_tiny")
+
+To install: `pip install 'hear_audiomamba[datasets]'`.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import torch
 from datasets import Audio, Dataset, IterableDataset, List, Value
 
 from ..embedding.embedder import AudioEmbedder
-from ..errors import InputError, did_you_mean
+from ..errors import AudioReadError, InputError, did_you_mean
 from ..hear import load_model
 from .clips import BATCH, embed_clips, samples_of
 
@@ -44,8 +46,8 @@ def add_embeddings(
         The dataset with one more column, lists of K float32; the column of audio is as it was.
 
     Raises:
-        InputError: there is no column of that name, or a row holds no audio.
-        AudioReadError: a file cannot be decoded.
+        InputError: there is no column of that name, or a row holds no audio; says which row.
+        AudioReadError: a file cannot be decoded; says in which row.
     """
     embedder = model if isinstance(model, AudioEmbedder) else load_model(model)
     features = dataset.features
@@ -55,13 +57,19 @@ def add_embeddings(
     audio = features[column]
     raw = dataset.cast_column(column, Audio(decode=False)) if isinstance(audio, Audio) else dataset
 
-    def embed(clips: list[Any]) -> dict[str, Any]:
-        samples = [samples_of(clip, embedder.sample_rate) for clip in clips]
+    def embed(clips: list[Any], rows: list[int]) -> dict[str, Any]:
+        samples = []
+        for clip, row in zip(clips, rows, strict=True):
+            try:
+                samples.append(samples_of(clip, embedder.sample_rate))
+            except (AudioReadError, InputError) as error:
+                raise type(error)(f"row {row}: {error}") from None
         with torch.no_grad():
             return {name: embed_clips(embedder, samples, batch_size=batch_size).cpu().numpy()}
 
     new = {**raw.features, name: List(Value("float32"), length=embedder.scene_embedding_size)}
     done = raw.map(
-        embed, input_columns=[column], batched=True, batch_size=batch_size, features=type(features)(new)
-    )
+        embed, input_columns=[column], with_indices=True, batched=True, batch_size=batch_size,
+        features=type(features)(new),
+    )  # fmt: skip
     return done.cast_column(column, audio) if isinstance(audio, Audio) else done

@@ -1,9 +1,9 @@
 """Models and archives for perch-hoplite, a vector database with search and agile modelling for bioacoustics.
 
-from perch_hoplite.agile.embed import EmbedWorker
-from hear_audiomamba.adapters.hoplite import AudioMambaModel
+    from perch_hoplite.agile.embed import EmbedWorker
+    from hear_audiomamba.adapters.hoplite import AudioMambaModel
 
-EmbedWorker(sources, config, db, embedding_model=AudioMambaModel.of("ssam_tiny", window_size_s=5.0))
+    EmbedWorker(sources, config, db, embedding_model=AudioMambaModel.of("ssam_tiny", window_size_s=5.0))
 
 Embeddings are scaled to length one: hoplite compares them by inner products, and stores them as float16.
 """

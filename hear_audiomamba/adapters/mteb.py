@@ -1,10 +1,12 @@
 """Models for MTEB and its audio part MAEB.
 
-import mteb
-from hear_audiomamba.adapters.mteb import AudioMambaEncoder
+    import mteb
+    from hear_audiomamba.adapters.mteb import model_meta
 
-model = model_meta("ssam_tiny").load_model()
-mteb.evaluate(model, tasks)
+    model = model_meta("ssam_tiny").load_model()
+    mteb.evaluate(model, tasks)
+
+To install: `pip install 'hear_audiomamba[mteb]'`.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
 """A model as a module of sentence-transformers, for audio embeddings by `SentenceTransformer.encode`.
 
-from hear_audiomamba.adapters.sentence_transformers import sentence_transformer
+    from hear_audiomamba.adapters.sentence_transformers import sentence_transformer
 
-model = sentence_transformer("ssam_tiny")
-model.encode(["a.wav", {"array": samples, "sampling_rate": 44100}])
+    model = sentence_transformer("ssam_tiny")
+    model.encode(["a.wav", {"array": samples, "sampling_rate": 44100}])
+
+To install: `pip install 'hear_audiomamba[sentence-transformers]'`.
 """
 
 from __future__ import annotations

@@ -1,13 +1,15 @@
 """Models as classes of transformers: importing this module registers them with AutoModel and its kin.
 
-import hear_audiomamba.adapters.transformers
-from transformers import AutoFeatureExtractor, AutoModel, pipeline
+    import hear_audiomamba.adapters.transformers
+    from transformers import AutoFeatureExtractor, AutoModel, pipeline
 
-model = AutoModel.from_pretrained("folder")
-inputs = AutoFeatureExtractor.from_pretrained("folder")(samples, sampling_rate=16000, return_tensors="pt")
-model(**inputs).pooler_output
+    model = AutoModel.from_pretrained("folder")
+    inputs = AutoFeatureExtractor.from_pretrained("folder")(samples, sampling_rate=16000, return_tensors="pt")
+    model(**inputs).pooler_output
 
-pipeline("audio-feature-extraction", model="folder")("recording.wav", pool=True)
+    pipeline("audio-feature-extraction", model="folder")("recording.wav", pool=True)
+
+To install: `pip install 'hear_audiomamba[transformers]'`.
 """
 
 from __future__ import annotations
@@ -118,7 +120,7 @@ class AudioMambaModel(PreTrainedModel):  # type: ignore[misc]
             raise InputError(
                 "output_hidden_states: use model.embedder.hidden_states(clips) for each block's tokens"
             )
-        clips = _clips(input_values, attention_mask)
+        clips = _without_padding(input_values, attention_mask)
         rows = [self.embedder.embed_timestamps(clip[None])[0][0] for clip in clips]
         found = BaseModelOutputWithPooling(
             last_hidden_state=torch.nn.utils.rnn.pad_sequence(rows, batch_first=True),
@@ -249,7 +251,8 @@ def _mono_clips(raw_speech: Any) -> list[NDArray[np.float32]]:
     return clips
 
 
-def _clips(input_values: Tensor, attention_mask: Tensor | None) -> list[Tensor]:
+def _without_padding(input_values: Tensor, attention_mask: Tensor | None) -> list[Tensor]:
+    """Return each clip at its own length."""
     if attention_mask is None:
         return list(input_values)
     lengths = attention_mask.sum(dim=1).tolist()

@@ -1,6 +1,8 @@
-"""Models for X-ARES, which takes an encoder from a Python file:
+"""Models for X-ARES, which takes an encoder from a Python file.
 
-from hear_audiomamba.adapters.xares import AudioMambaEncoder
+    from hear_audiomamba.adapters.xares import AudioMambaEncoder
+
+To install: `pip install 'hear_audiomamba[xares]'`.
 """
 
 from __future__ import annotations

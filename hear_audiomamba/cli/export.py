@@ -41,7 +41,12 @@ def run(args: argparse.Namespace) -> int:
     else:
         model = load_model(args.model, device="cpu")
         out = args.out or Path(f"{model.config.variant}{ending}")
-    options = {"seconds": args.seconds, "source": args.source, "classes": args.classes, "classifier": classifier}
+    options = {
+        "seconds": args.seconds,
+        "source": args.source,
+        "classes": args.classes,
+        "classifier": classifier,
+    }
     if onnx:
         export_onnx(model, out, int8=args.int8, **options)
     else:

@@ -161,6 +161,8 @@ def test_datasets_columns(model, clips, expected, tmp_path):
     close([row["scene"] for row in streamed.cast_column("audio", datasets.Audio(decode=False))], expected)
     with pytest.raises(InputError, match="column 'sound' is not in the dataset; known: audio, label"):
         add_embeddings(plain, model, column="sound")
+    with pytest.raises(InputError, match="row 1: audio: None is neither a path"):
+        add_embeddings(datasets.Dataset.from_dict({"audio": [paths[0], None]}), model)
 
 
 def test_datasets_read_our_parquet(model, clips, tmp_path):
