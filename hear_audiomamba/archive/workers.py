@@ -27,6 +27,7 @@ from typing import IO, Any
 import numpy as np
 
 from ..errors import AudioReadError, one_line
+from ..io.cores import available_cores
 from ..io.decoders import load_libraries
 from .decode import Block, DecodeSettings, decode_source
 from .sources import Source
@@ -84,9 +85,8 @@ def default_workers(device_type: str, n_sources: int) -> int:
     """Return how many decoding processes suit: none for a handful of files, else by cores and device."""
     if n_sources < 24:  # starting a process takes longer than decoding so few
         return 0
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     # On the CPU the model needs the cores itself, and one process decodes faster than it can embed.
-    return 1 if device_type == "cpu" else max(1, min(16, cores - 1))
+    return 1 if device_type == "cpu" else max(1, min(16, available_cores() - 1))
 
 
 def _decode_here(source: Source, settings: DecodeSettings) -> Iterator[Block | Failure]:

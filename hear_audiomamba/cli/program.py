@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import NoReturn, TextIO
 
 from ..errors import AudioMambaError, LabelError, did_you_mean, one_line
+from ..io.cores import limit_threads
 from ..io.process import (
     check_working_folder,
     ending_as_interrupted,
@@ -134,6 +135,7 @@ def _run(words: list[str]) -> int:
             return _fail(f"an empty value after {word or before!r}; give one, or leave the option out", 2)
     check_working_folder()
     wait_passively()
+    limit_threads(os.environ)
     # Options may stand between words: `pretrain ssam_tiny --resume optim.steps=100`.
     args = make_parser(verb).parse_intermixed_args(_names_behind_dashes(rest))
     warnings.showwarning = _show_warning

@@ -15,7 +15,6 @@ Several shards may work in one folder, from any number of machines.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import threading
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError, OutputError
+from ...io.cores import available_cores
 from ...io.files import read_json, write_json
 from ...io.locks import locked
 from ..tasks.check import TaskCheck, check_tasks
@@ -69,7 +69,7 @@ class Study:
         self.jobs, self.shard, self.allow_untrained = jobs, shard or Shard(), allow_untrained
         self.changed = changed
         self.scratch = self.out / "tmp" / self.shard.name
-        threads = max(1, (os.cpu_count() or 1) // jobs)
+        threads = max(1, available_cores() // jobs)
         self.steps = Steps(suite, self.tasks_dir, self.out, self.scratch, threads, self._kept)
         self.probes: dict[str, dict[str, Any]] = {}
         self.weights: dict[str, str] = {}
