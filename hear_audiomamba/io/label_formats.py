@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,13 @@ from .text_tables import read_text
 
 TABLE_EXTENSIONS = frozenset({".csv", ".tsv", ".jsonl", ".parquet"})
 RAVEN_BEGIN, RAVEN_END = "Begin Time (s)", "End Time (s)"
+# What the columns are called in tables of BirdNET-Analyzer, OpenSoundscape, Raven, sed_eval and DCASE.
+_OTHER_NAMES = {
+    "path": ("file", "filename", "file_path", "filepath", "audio_file", "begin path"),
+    "label": ("common name", "annotation", "event_label", "species", "class"),
+    "start": ("start (s)", "start_time", "onset", "begin time (s)"),
+    "end": ("end (s)", "end_time", "offset", "end time (s)"),
+}
 RAVEN_LABELS = ("Annotation", "Label", "Species", "Class", "Tag", "Tags", "Call Type", "Type", "Notes")
 
 
@@ -115,18 +122,36 @@ def _class_folder(folder: Path, group: str | None) -> Iterator[RawRow]:
 
 
 def _table(file: Path, columns: Columns, root: Path) -> Iterator[RawRow]:
+    columns, start, end = _named(file, columns)
     label = columns.label or "label"
     group = columns.group if columns.group not in (None, "folder") else None
     needed = [columns.path, label, *([group] if group else [])]
-    wanted = [*needed, "start", "end", columns.split]
+    wanted = [*needed, start, end, columns.split]
     for where, row, surplus in read_rows(file, needed, wanted, keep_surplus=True):
         path = _cell(row, columns.path)
         full = _audio(root, path) if path else ""
         yield RawRow(
-            where, full, _cell(row, label), _cell(row, "start"), _cell(row, "end"), _cell(row, columns.split),
+            where, full, _cell(row, label), _cell(row, start), _cell(row, end), _cell(row, columns.split),
             _cell(row, group) if group else (os.path.dirname(full) if columns.group else ""),
             "more cells than columns; put cells that hold a comma in quotes" if surplus else "",
         )  # fmt: skip
+
+
+def _named(file: Path, columns: Columns) -> tuple[Columns, str, str]:
+    """Return the columns of a table, and those of start and end, by the names that other programs give them."""
+    first = next(read_rows(file, keep_surplus=True), None)
+    names = {} if first is None else {str(name).strip().casefold(): str(name) for name in first.values}
+
+    def name_of(column: str) -> str:
+        known = (name for name in _OTHER_NAMES[column] if name in names)
+        return column if column in names else next((names[name] for name in known), column)
+
+    path = name_of("path") if columns.path == "path" else columns.path
+    return (
+        replace(columns, path=path, label=columns.label or name_of("label")),
+        name_of("start"),
+        name_of("end"),
+    )
 
 
 def _audio(root: Path, path: str) -> str:
@@ -209,10 +234,10 @@ def _audacity(file: Path, lines: list[str], root: Path, group: bool) -> Iterator
             continue
         start, _, rest = line.partition("\t")
         end, _, label = rest.partition("\t")
-        if not rest:
+        if not rest or not (found or _is_number(start)):
             raise DataError(
                 f"{file}, line {number}: neither a Raven selection table nor Audacity labels "
-                "(start, end and label with tabs between)"
+                "(start, end and label with tabs between); other tables need the ending .csv or .tsv"
             )
         found = True
         yield RawRow(
@@ -225,6 +250,14 @@ def _audacity(file: Path, lines: list[str], root: Path, group: bool) -> Iterator
         )
     if not found:
         yield RawRow(f"{file}, line 1", path, ";", group=_parent(path, group))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(with_point(text))
+    except ValueError:
+        return False
+    return True
 
 
 def beside(file: Path, root: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,8 @@ def csv_rows(path: Path, required: Sequence[str], columns: list[str]) -> Iterato
         The number of the line, and the cells by column; cells beyond the header's are a list under None.
 
     Raises:
-        DataError: it is not UTF-8, nor UTF-16 with a byte order mark; a required column is there more than once.
+        DataError: it is not UTF-8, nor UTF-16 with a byte order mark; a required column is there more than once;
+            a quotation mark is not closed.
     """
     try:
         with open(path, encoding=encoding_of(path), newline="") as file:
@@ -61,7 +62,8 @@ def csv_rows(path: Path, required: Sequence[str], columns: list[str]) -> Iterato
             else:
                 file.seek(0)
                 separator = _separator(head, required)
-            reader = csv.DictReader(file, delimiter=separator)
+            held: list[str] = []  # the lines of one row
+            reader = csv.DictReader(_remembered(file, held), delimiter=separator)
             reader.fieldnames = _names(list(reader.fieldnames or ()), required)
             columns += reader.fieldnames
             for name in required:
@@ -69,10 +71,30 @@ def csv_rows(path: Path, required: Sequence[str], columns: list[str]) -> Iterato
                     raise DataError(
                         f"{path}: column {name!r} is there {columns.count(name)} times; keep one of them"
                     )
+            held.clear()
             for values in reader:
+                if len(held) > 1:
+                    _check_quotes(
+                        held, separator, f"{path}, line {reader.line_num + skipped - len(held) + 1}"
+                    )
+                held.clear()
                 yield reader.line_num + skipped, values
     except UnicodeError:
         raise not_text(path) from None
+
+
+def _remembered(lines: Iterable[str], held: list[str]) -> Iterator[str]:
+    for line in lines:
+        held.append(line)
+        yield line
+
+
+def _check_quotes(lines: list[str], separator: str, where: str) -> None:
+    """Refuse a row over several lines that a stray quotation mark has put together: rows would be lost in a cell."""
+    try:
+        list(csv.reader(lines, delimiter=separator, strict=True))
+    except csv.Error:
+        raise DataError(f"{where}: a quotation mark is not closed; rows after it would be lost") from None
 
 
 def _separator(head: str, required: Sequence[str]) -> str:

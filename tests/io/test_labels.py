@@ -92,8 +92,10 @@ def test_other_names_of_columns(table):
     text = "filename,fold,target,category\na.wav,1,0,x\nb.wav,2,0,x\nc.wav,1,1,y\nd.wav,2,1,y\n"
     labels = read_labels(table(text), columns=Columns("filename", "category", "fold"))
     assert labels.splits == ("1", "2") and labels.classes == ("x", "y")
-    with pytest.raises(DataError, match="no column 'path'"):
+    with pytest.raises(DataError, match="no column 'label'; known: .*category"):
         read_labels(table(text))
+    with pytest.raises(DataError, match="no column 'path'; known: .*sound"):
+        read_labels(table(text.replace("filename", "sound")))
 
 
 def test_parquet_is_read_as_csv_is(table, tmp_path):
@@ -359,3 +361,52 @@ def test_audacity_labels_beside_a_recorder_s_capitals(clip, tmp_path):
         read_labels(file)
     file.write_text(file.read_text(encoding="utf-8-sig").replace("1.75\twren", "2.0\twren"))
     assert facts(read_labels(file))[0] == ("NIGHT_01.WAV", ("wren",), 0.25, 0.75)
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        (
+            "Start (s),End (s),Scientific name,Common name,Confidence,File",
+            "{start},{end},Turdus x,{label},0.9,{path}",
+        ),
+        ("file,start_time,end_time,annotation", "{path},{start},{end},{label}"),
+        ("filename\tonset\toffset\tevent_label", "{path}\t{start}\t{end}\t{label}"),
+        ("Path,Label,Start,End", "{path},{label},{start},{end}"),
+    ],
+    ids=["BirdNET", "OpenSoundscape", "sed_eval", "capitals"],
+)
+def test_tables_of_other_programs(clip, tmp_path, header, row):
+    """Times too: without them, each row would stand for the whole recording."""
+    clip("long.wav", 5)
+    rows = [row.format(path="long.wav", start=n, end=n + 0.5, label="ab"[n % 2]) for n in range(4)]
+    (tmp_path / "t.csv").write_text("\n".join([header, *rows]) + "\n")
+    labels = read_labels(tmp_path / "t.csv")
+    assert labels.kind == "events" and labels.classes == ("a", "b")
+    assert [(r.start, r.end) for r in labels.rows] == [(n, n + 0.5) for n in range(4)]
+
+
+@pytest.mark.parametrize("at", [1, 3])
+def test_a_quotation_mark_that_is_not_closed_loses_no_rows(tmp_path, at):
+    lines = ["path,label", "a.wav,x", "b.wav,x", "c.wav,y", "d.wav,y", ""]
+    lines[at] = '"' + lines[at]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    with pytest.raises(DataError, match=f"t.csv, line {at + 1}: a quotation mark is not closed"):
+        read_labels(tmp_path / "t.csv")
+
+
+def test_a_cell_in_quotes_may_hold_lines(clip, tmp_path):
+    for name in "abcd":
+        clip(f"{name}.wav")
+    text = "path,label,note\n" + "".join(
+        f'{n}.wav,{label},"two\n""lines"""\n' for n, label in zip("abcd", "xxyy")
+    )
+    (tmp_path / "t.csv").write_text(text)
+    assert len(read_labels(tmp_path / "t.csv").rows) == 4
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_table_with_another_ending_says_what_is_read(tmp_path, encoding):
+    (tmp_path / "t.txt").write_text("path\tlabel\na.wav\tx\n", encoding=encoding)
+    with pytest.raises(DataError, match=r"line 1: neither a Raven.*need the ending \.csv or \.tsv"):
+        read_labels(tmp_path / "t.txt")
