@@ -12,7 +12,15 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 _ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
+
+
+needs_browser = pytest.mark.skipif(
+    not (shutil.which("chromedriver") and shutil.which("chromium")),
+    reason="needs chromium and chromium-driver (apt install chromium-driver)",
+)
 
 
 class Browser:

@@ -6,7 +6,6 @@ import base64
 import csv
 import json
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from hear_audiomamba.cli import main
 from hear_audiomamba.errors import ConfigError
 from hear_audiomamba.io.labels import read_labels
 
-from .browser import Browser
+from .browser import Browser, needs_browser
 from .conftest import RATE, SOUNDS, TINY_WORDS, write_sound
 
 
@@ -153,12 +152,6 @@ def spread_of_pixels(browser: Browser, canvas: str) -> float:
     pixels = browser.run(f"Array.from(element('{canvas}').getContext('2d').getImageData(0, 0, 40, 32).data)")
     assert browser.run(f"element('{canvas}').getBoundingClientRect().height") > 50
     return float(np.std(pixels[::4]))
-
-
-needs_browser = pytest.mark.skipif(
-    not (shutil.which("chromedriver") and shutil.which("chromium")),
-    reason="needs chromium and chromium-driver (apt install chromium-driver)",
-)
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from hear_audiomamba.classify.metrics import average_precision, resamples, wilso
 from hear_audiomamba.cli import main
 from hear_audiomamba.errors import DataError
 
+from .browser import Browser, needs_browser
 from .conftest import SOUNDS, TINY_WORDS
 
 
@@ -144,3 +145,15 @@ def test_the_page_needs_nothing_beside_it(tmp_path, class_folders):
     assert any("too few labels to trust" in note for note in numbers["notes"]) and "few labels" in page
     low, high = numbers["classes"][0]["ap_interval"]
     assert 0 <= low <= numbers["classes"][0]["ap"] <= high <= 1
+
+
+@needs_browser
+def test_long_names_do_not_widen_the_page(tmp_path, class_folders):
+    labels = class_folders(4)
+    (labels / "low").rename(labels / ("<b>" + "q" * 200))
+    out = tmp_path / "model.safetensors"
+    assert main(["fit", str(labels), "--out", str(out), *TINY_WORDS]) == 0
+    with Browser(tmp_path, 500, 900) as browser:
+        browser.open(out.with_suffix(".html"))
+        assert browser.run("document.documentElement.scrollWidth == document.documentElement.clientWidth")
+        assert browser.run("document.querySelector('td b') === null")
