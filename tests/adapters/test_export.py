@@ -59,14 +59,6 @@ def agrees(found, expected):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * float(np.abs(expected).max()))
 
 
-@pytest.fixture(scope="module")
-def onnx_file(tmp_path_factory):
-    pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
-    pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
-    model = model_of("ssam_tiny")
-    return model, export_onnx(model, tmp_path_factory.mktemp("onnx") / "model.onnx")
-
-
 @pytest.mark.parametrize("reverse", (False, True))
 @pytest.mark.parametrize("groups", (1, 2))
 def test_the_lowered_scan_is_the_scan(reverse, groups):
@@ -124,27 +116,22 @@ def test_a_clip_model_is_the_model(name):
     agrees(embeddings, model.timestamps(audio)[0])
 
 
-def test_torch_export_of_a_whole_model(tmp_path):
-    model = model_of("ssam_tiny")
-    path = export_torch(model, tmp_path / "model.pt2")
-    files = {f"{METADATA_KEY}.json": ""}
-    program = torch.export.load(path, extra_files=files).module()
-    assert json.loads(files[f"{METADATA_KEY}.json"])["variant"] == model.config.variant
-    for count in (1, 3):
-        audio = noise_for(model, count)
-        agrees(program(audio)[0].detach(), model.scene(audio))
-
-
 def test_a_fine_tuned_file_with_classes_is_exported(tmp_path):
     file = write_tagger(tmp_path / "fine_tuned.safetensors")
     words = ["export", str(file), "--format", "torch-export", "--out", str(tmp_path / "x.pt2")]
     assert main([*words, "--classes"]) == 0
     model = load_model(file, device="cpu")
-    audio = noise_for(model, 2, seconds=10)  # as long as its classes' clips, and longer than its window
-    scene, embeddings, classes = torch.export.load(tmp_path / "x.pt2").module()(audio)
-    agrees(scene.detach(), model.scene(audio))
-    agrees(embeddings.detach(), model.timestamps(audio)[0])
-    agrees(classes.detach(), [tag_audio(model, clip, model.sample_rate).probabilities for clip in audio])
+    files = {f"{METADATA_KEY}.json": ""}
+    program = torch.export.load(tmp_path / "x.pt2", extra_files=files).module()
+    assert json.loads(files[f"{METADATA_KEY}.json"])["variant"] == model.config.variant
+    for count in (1, 2):
+        audio = noise_for(
+            model, count, seconds=10
+        )  # as long as its classes' clips, and longer than its window
+        scene, embeddings, classes = program(audio)
+        agrees(scene.detach(), model.scene(audio))
+        agrees(embeddings.detach(), model.timestamps(audio)[0])
+        agrees(classes.detach(), [tag_audio(model, clip, model.sample_rate).probabilities for clip in audio])
 
 
 def test_onnx_for_any_number_of_clips(onnx_file):
@@ -247,6 +234,16 @@ def test_bad_wishes(tmp_path):
     with pytest.raises(ConfigError, match="compat"):
         export_torch(published, tmp_path / "x")
     assert main(["export", "ssam_tiny", "--format", "torch-export", "--int8"]) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_torch_export_of_every_family(name, tmp_path):
+    model = model_of(name)
+    program = torch.export.load(export_torch(model, tmp_path / "model.pt2")).module()
+    for count in (1, 3):
+        audio = noise_for(model, count)
+        agrees(program(audio)[0].detach(), model.scene(audio))
 
 
 @pytest.mark.slow
