@@ -311,7 +311,19 @@ def test_registered_as_an_operator_with_shapes_and_gradients():
     tensors = [None if inputs[n] is None else inputs[n].to(DEVICE).requires_grad_() for n in NAMES]
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
     for keep in (False, True):
-        torch.library.opcheck(backend._forward, (*tensors, True, False, keep), test_utils=checks)
+        torch.library.opcheck(backend._operator, (*tensors, True, False, 0, 0, keep), test_utils=checks)
+
+
+def test_a_graph_made_without_gradients_has_them():
+    """What the backward pass starts from was not kept when the graph ran."""
+    inputs = make(length=3, channels=2, states=1)
+    leaves = [None if inputs[n] is None else inputs[n].to(DEVICE).requires_grad_() for n in NAMES]
+    given = [t for t in leaves if t is not None]
+    late, early = (
+        torch.autograd.grad(backend._operator(*leaves, True, False, 0, 0, keep)[0].square().sum(), given)
+        for keep in (False, True)
+    )
+    assert all(torch.equal(a, b) for a, b in zip(late, early, strict=True))
 
 
 def test_compiled_as_one_graph():

@@ -25,7 +25,8 @@ from ..native import (
     pointer,
     readable,
 )  # fmt: skip
-from .arguments import SCHEMA, TENSORS, Optional, Scan
+from .arguments import Optional, Scan
+from .registered import register
 
 
 def unsupported(u: Tensor, d_state: int) -> str | None:
@@ -53,11 +54,11 @@ def selective_scan(call: Scan) -> tuple[Tensor, Tensor]:
         initial_state=None if call.initial_state is None else call.initial_state.float(),
     )
     if plain_call(*inputs.tensors):
-        y, last_state, _ = _forward(*inputs, False)
+        y, last_state, _ = _forward(inputs, False)
     else:
         # A trace is one for all modes: torch's own check of it runs without gradients, users may run it with.
         save = traced() or records_gradients(*inputs.tensors)
-        y, last_state, _ = torch.ops.hear_audiomamba.selective_scan(*inputs, save)
+        y, last_state, _ = _operator(*inputs, save)
     return y if y.dtype == call.u.dtype else y.to(call.u.dtype), last_state
 
 
@@ -118,10 +119,8 @@ def _results(inputs: Scan, save: bool) -> tuple[Tensor, Tensor, Tensor]:
     )
 
 
-def _forward(*given: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Scan. Arguments: the fields of `Scan`, and whether to keep what the gradients need."""
-    *fields, save = given
-    inputs = Scan(*fields)
+def _forward(inputs: Scan, save: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Scan; `save` keeps what the gradients need."""
     arguments, keep = _arguments(inputs)
     y, last_state, checkpoints = _results(inputs, save)
     arguments.y = View.of(y)
@@ -132,34 +131,33 @@ def _forward(*given: Any) -> tuple[Tensor, Tensor, Tensor]:
     return y, last_state, checkpoints
 
 
-def _backward(dy: Tensor, dlast: Tensor, checkpoints: Tensor, *given: Any) -> list[Tensor]:
-    """Return the gradients of `Scan.tensors`, dense; an empty tensor for an argument left out."""
-    inputs = Scan(*given)
-    u, delta, A, B, C, D, z, delta_bias, initial_state = inputs.tensors
+def _backward(dy: Tensor, dlast: Tensor, checkpoints: Tensor, inputs: Scan) -> list[Optional]:
+    """Return the gradients of `Scan.tensors`, dense; None for an argument left out."""
+    u, delta, _, B, C, D, z, delta_bias, initial_state = inputs.tensors
     sizes = _sizes(inputs)
     arguments, keep = _arguments(inputs)
     arguments.checkpoints = pointer(checkpoints)
     batch, parameters = sizes["batch"], sizes["directions"] * sizes["channels"]
     du = u.new_empty(u.shape, dtype=_map_dtype(inputs))
     ddelta = delta.new_empty(delta.shape)
-    dz = _empty_like(z, u)
+    dz = None if z is None else z.new_empty(z.shape)
     slabs = float_buffer(2, _splits(sizes), *B.shape)
     dA = float_buffer(batch, parameters, sizes["states"])
     dD, dbias = float_buffer(2, batch, parameters)
-    dinitial = _empty_like(initial_state, A)
+    dinitial = None if initial_state is None else initial_state.new_empty(initial_state.shape)
     dy_rows, dlast_rows = readable(dy), parameter(dlast)
     gradients = ScanGradients(
         dy=View.of(dy_rows),
         du=View.of(du),
         ddelta=View.of(ddelta),
-        dz=View.of(None if z is None else dz),
+        dz=View.of(dz),
         dB=View.of(slabs[0, 0]),
         dC=View.of(slabs[1, 0]),
         dlast_state=None if inputs.is_map else pointer(dlast_rows),
         dA=pointer(dA),
         dD=pointer(dD),
         ddelta_bias=pointer(dbias),
-        dinitial_state=None if initial_state is None else pointer(dinitial),
+        dinitial_state=pointer(dinitial),
         split_stride=slabs.stride(1),
     )
     native.run("scan_backward", arguments, gradients)
@@ -170,61 +168,11 @@ def _backward(dy: Tensor, dlast: Tensor, checkpoints: Tensor, *given: Any) -> li
         dA.sum(0),
         slabs[0].sum(0).to(B.dtype),
         slabs[1].sum(0).to(C.dtype),
-        _empty_like(D, A) if D is None else dD.sum(0),
+        None if D is None else dD.sum(0),
         dz,
-        _empty_like(delta_bias, A) if delta_bias is None else dbias.sum(0),
+        None if delta_bias is None else dbias.sum(0),
         dinitial,
     ]
 
 
-def _empty_like(tensor: Optional, default: Tensor) -> Tensor:
-    """Return a dense tensor to fill, or an empty one of the default's dtype for an argument left out."""
-    return default.new_empty(0) if tensor is None else tensor.new_empty(tensor.shape)
-
-
-_scan_op = torch.library.custom_op(
-    "hear_audiomamba::selective_scan",
-    _forward,
-    mutates_args=(),
-    device_types="cpu",
-    schema=f"({SCHEMA}, bool save) -> (Tensor, Tensor, Tensor)",
-)
-_scan_backward_op = torch.library.custom_op(
-    "hear_audiomamba::selective_scan_backward",
-    _backward,
-    mutates_args=(),
-    device_types="cpu",
-    schema=f"(Tensor dy, Tensor dlast, Tensor checkpoints, {SCHEMA}) -> Tensor[]",
-)
-
-
-@_scan_op.register_fake
-def _(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
-    return _results(Scan(*inputs[:-1]), save=inputs[-1])
-
-
-@_scan_backward_op.register_fake
-def _(dy: Tensor, dlast: Tensor, checkpoints: Tensor, *inputs: Any) -> list[Tensor]:
-    given = Scan(*inputs)
-    defaults = {"z": given.u}  # what an empty gradient's dtype is taken from; float32 for the others
-    pairs = zip(Scan._fields[:TENSORS], given.tensors, strict=True)
-    return [_empty_like(tensor, defaults.get(name, given.A)) for name, tensor in pairs]
-
-
-def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    given = Scan(*inputs[:-1])
-    ctx.save_for_backward(output[2], *given.tensors)
-    ctx.options = given[TENSORS:]
-
-
-def _gradients(ctx: Any, dy: Tensor, dlast: Tensor, _: Tensor) -> tuple[Optional, ...]:
-    checkpoints, *tensors = ctx.saved_tensors
-    if checkpoints.ndim == 1:  # a graph that was made without gradients, as by `torch.export` under `no_grad`
-        _, _, checkpoints = torch.ops.hear_audiomamba.selective_scan(*tensors, *ctx.options, True)
-    found = torch.ops.hear_audiomamba.selective_scan_backward(dy, dlast, checkpoints, *tensors, *ctx.options)
-    given = [None if t is None else gradient for t, gradient in zip(tensors, found, strict=True)]
-    return (*given, *(None for _ in ctx.options), None)
-
-
-_scan_op.register_autograd(_gradients, setup_context=_remember)
-_scan_backward_op.register_autograd(native.no_second_derivatives)
+_operator = register("selective_scan", _forward, _backward, _results, device_types="cpu")

@@ -18,6 +18,7 @@ from ..triton_launch import LAUNCH, dense_rows, on_device
 from ..triton_launch import unsupported as _unsupported
 from .arguments import Optional, Scan
 from .reference import selective_scan_2d as _scan_2d_by
+from .registered import register
 from .triton_backward import flow_forward, scan_backward
 from .triton_forward import scan_boundaries, scan_forward
 
@@ -43,10 +44,10 @@ def unsupported(u: Tensor, d_state: int) -> str | None:
 
 def selective_scan(call: Scan) -> tuple[Tensor, Tensor]:
     """Scan on the GPU; results as of `reference.selective_scan`."""
-    keep = records_gradients(*call.tensors)
-    # Where nothing watches the call, the operator's registration would only cost its overhead.
-    forward = _forward_kernels if plain_call(*call.tensors) else _forward
-    y, last_state, _ = forward(*call.tensors, call.softplus, call.reverse, keep)
+    if plain_call(*call.tensors):  # past the operator's registration, which would only cost its overhead
+        y, last_state, _ = _forward(call, False)
+    else:
+        y, last_state, _ = _operator(*call, records_gradients(*call.tensors))
     return y, last_state
 
 
@@ -131,6 +132,12 @@ def _weight_strides(**tensors: Tensor) -> dict[str, int]:
     return named
 
 
+def _dense(call: Scan) -> Scan:
+    """Return a scan of tensors that the kernels can read in place: views of rows, copies of others."""
+    dense: dict[str, Any] = dict(zip(Scan._fields, map(dense_rows, call.tensors)))
+    return call._replace(**dense)
+
+
 def _rate(A: Tensor) -> Tensor:
     return (A.float() * LOG2_E).t().contiguous()
 
@@ -150,23 +157,9 @@ def _chain(plan: _Plan, state: Tensor, ends: Tensor, delta_sum: Tensor, rate: Te
     )
 
 
-def _forward_kernels(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Optional,
-    z: Optional,
-    delta_bias: Optional,
-    initial_state: Optional,
-    delta_softplus: bool,
-    reverse: bool,
-    keep: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+def _forward(call: Scan, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Return y, the last state, and with `keep` the states the backward pass starts from."""
-    u, delta, B, C = (dense_rows(t) for t in (u, delta, B, C))
-    D, z, delta_bias = (dense_rows(t) for t in (D, z, delta_bias))
+    u, delta, A, B, C, D, z, delta_bias, initial_state = _dense(call).tensors
     plan = _plan(u, B.shape[2], A.shape[1])
     rate = _rate(A)
     state = _boundary_states(plan, A, initial_state, 0)
@@ -176,7 +169,7 @@ def _forward_kernels(
         scan_forward[plan.grid],
         u, delta, rate, B, C, D, z, delta_bias,
         **_strides(u=u, delta=delta, z=z), **_weight_strides(b=B, c=C), **plan.sizes,
-        SOFTPLUS=delta_softplus, REVERSE=reverse, SEGMENT=SEGMENT,
+        SOFTPLUS=call.softplus, REVERSE=call.reverse, SEGMENT=SEGMENT,
     )  # fmt: skip
     with on_device(u):
         if plan.spans > 1:
@@ -189,52 +182,18 @@ def _forward_kernels(
     return y, last_state, rate.new_empty(0) if checkpoints is None else checkpoints
 
 
-_forward = torch.library.custom_op(
-    "hear_audiomamba::selective_scan_triton", _forward_kernels, mutates_args=()
-)
-
-
-@_forward.register_fake
-def _(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Optional,
-    z: Optional,
-    delta_bias: Optional,
-    initial_state: Optional,
-    delta_softplus: bool,
-    reverse: bool,
-    keep: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    batch, length, channels = u.shape
-    state = u.new_empty(batch, channels, A.shape[1], dtype=torch.float32)
-    segments = (length + SEGMENT - 1) // SEGMENT
-    kept = (batch, segments, A.shape[1], channels) if keep else (0,)
+def _results(call: Scan, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Return tensors like those of `_forward`."""
+    u, (channels, d_state) = call.u, call.A.shape
+    batch, length, _ = u.shape
+    kept = (batch, (length + SEGMENT - 1) // SEGMENT, d_state, channels) if keep else (0,)
+    state = u.new_empty((batch, channels, d_state), dtype=torch.float32)
     return u.new_empty(u.shape), state, u.new_empty(kept, dtype=torch.float32)
 
 
-@torch.library.custom_op("hear_audiomamba::selective_scan_triton_backward", mutates_args=())
-def _backward(
-    grad_y: Tensor,
-    grad_last: Optional,
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Optional,
-    z: Optional,
-    delta_bias: Optional,
-    checkpoints: Tensor,
-    delta_softplus: bool,
-    reverse: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Return the gradients of u, delta, A, B, C, D, z, delta_bias (empty if left out), initial state."""
-    u, delta, B, C = (dense_rows(t) for t in (u, delta, B, C))
-    D, z, delta_bias = (dense_rows(t) for t in (D, z, delta_bias))
+def _backward(grad_y: Tensor, grad_last: Tensor, checkpoints: Tensor, call: Scan) -> list[Optional]:
+    """Return the gradients of `Scan.tensors`; None for those left out."""
+    u, delta, A, B, C, D, z, delta_bias, initial_state = _dense(call).tensors
     grad_y = dense_rows(grad_y)
     d_state, groups = A.shape[1], B.shape[2]
     plan = _plan(u, groups, d_state)
@@ -243,16 +202,16 @@ def _backward(
     parts = (plan.clips, plan.spans)
     channels = u.shape[2]
     grad_u, grad_delta = u.new_empty(u.shape), delta.new_empty(delta.shape)
-    grad_z = rate.new_empty(0) if z is None else z.new_empty(z.shape)
+    grad_z = None if z is None else z.new_empty(z.shape)
     grad_rate = rate.new_zeros(*parts, *rate.shape)
     grad_b = rate.new_empty(plan.blocks, *B.shape)
     grad_c = grad_b.new_empty(grad_b.shape)
-    grad_skip = rate.new_empty(0 if D is None else (*parts, channels))
-    grad_bias = rate.new_empty(0 if delta_bias is None else (*parts, channels))
+    grad_skip = None if D is None else rate.new_empty(*parts, channels)
+    grad_bias = None if delta_bias is None else rate.new_empty(*parts, channels)
     tile, block = plan.sizes["TILE"], plan.sizes["BLOCK"]
     scratch = rate.new_empty(plan.programs * plan.spans, SEGMENT // tile, d_state, block)
     gated = _strides(delta=delta, z=z, grad=grad_y)
-    flags = {"SOFTPLUS": delta_softplus, "REVERSE": reverse}
+    flags = {"SOFTPLUS": call.softplus, "REVERSE": call.reverse}
     with on_device(u):
         if plan.spans > 1:
             starts = torch.zeros_like(flow)
@@ -268,62 +227,18 @@ def _backward(
             **gated, **_strides(u=u), **_weight_strides(b=B, c=C), **flags, **plan.sizes,
             GROUPS=groups, SEGMENT=SEGMENT,
         )  # fmt: skip
-    return (
+    grad_state = flow[:, 0].transpose(1, 2).contiguous()
+    return [
         grad_u,
         grad_delta,
         grad_rate.sum((0, 1)).t().to(A.dtype, memory_format=torch.contiguous_format),
         grad_b.sum(0).to(B.dtype),
         grad_c.sum(0).to(C.dtype),
-        grad_skip if D is None else grad_skip.sum((0, 1)).to(D.dtype),
+        None if grad_skip is None or D is None else grad_skip.sum((0, 1)).to(D.dtype),
         grad_z,
-        grad_bias if delta_bias is None else grad_bias.sum((0, 1)).to(delta_bias.dtype),
-        flow[:, 0].transpose(1, 2).contiguous(),
-    )
-
-
-@_backward.register_fake
-def _(
-    grad_y: Tensor,
-    grad_last: Optional,
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Optional,
-    z: Optional,
-    delta_bias: Optional,
-    checkpoints: Tensor,
-    delta_softplus: bool,
-    reverse: bool,
-) -> tuple[Tensor, ...]:
-    like = [
-        u.new_empty(0, dtype=torch.float32) if t is None else t.new_empty(t.shape)
-        for t in (u, delta, A, B, C, D, z, delta_bias)
+        None if grad_bias is None or delta_bias is None else grad_bias.sum((0, 1)).to(delta_bias.dtype),
+        None if initial_state is None else grad_state.to(initial_state.dtype),
     ]
-    return (*like, u.new_empty(u.shape[0], *A.shape, dtype=torch.float32))
 
 
-def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus, reverse, _ = inputs
-    ctx.save_for_backward(u, delta, A, B, C, D, z, delta_bias, initial_state, output[2])
-    ctx.options = delta_softplus, reverse
-    ctx.set_materialize_grads(False)
-
-
-def _gradients(ctx: Any, grad_y: Optional, grad_last: Optional, _: Optional) -> tuple[Optional, ...]:
-    *inputs, initial_state, checkpoints = ctx.saved_tensors
-    if checkpoints.ndim == 1:  # a graph that was made without gradients, as by `torch.export` under `no_grad`
-        _, _, checkpoints = _forward(*inputs, initial_state, *ctx.options, True)
-    u, (D, z, delta_bias) = inputs[0], inputs[5:]
-    if grad_y is None:
-        grad_y = torch.zeros_like(u)
-    *grads, grad_state = _backward(grad_y, grad_last, *inputs, checkpoints, *ctx.options)
-    for place, tensor in ((5, D), (6, z), (7, delta_bias)):
-        if tensor is None:
-            grads[place] = None
-    grad_state = None if initial_state is None else grad_state.to(initial_state.dtype)
-    return *grads, grad_state, None, None, None
-
-
-_forward.register_autograd(_gradients, setup_context=_keep_for_backward)
+_operator = register("selective_scan_triton", _forward, _backward, _results)
