@@ -125,9 +125,8 @@ def test_a_fine_tuned_file_with_classes_is_exported(tmp_path):
     program = torch.export.load(tmp_path / "x.pt2", extra_files=files).module()
     assert json.loads(files[f"{METADATA_KEY}.json"])["variant"] == model.config.variant
     for count in (1, 2):
-        audio = noise_for(
-            model, count, seconds=10
-        )  # as long as its classes' clips, and longer than its window
+        # As long as the clips of its classes, and longer than its window.
+        audio = noise_for(model, count, seconds=10)
         scene, embeddings, classes = program(audio)
         agrees(scene.detach(), model.scene(audio))
         agrees(embeddings.detach(), model.timestamps(audio)[0])
