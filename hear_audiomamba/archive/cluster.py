@@ -30,6 +30,7 @@ def embed_on_ray(
     options: EmbedOptions,
     resources: Resources,
     address: str,
+    *,
     n_actors: int | None = None,
     actor_options: dict[str, Any] | None = None,
     product: Product | None = None,

@@ -46,6 +46,7 @@ class SS2D(nn.Module):
         d_state: int = 16,
         ssm_ratio: float = 2.0,
         dt_rank: int | None = None,
+        *,
         d_conv: int = 3,
         conv_bias: bool = True,
         gate: bool = True,

@@ -48,6 +48,7 @@ class Crops(Dataset[dict[str, Any]]):
         sample_rate: int,
         n_frames: int,
         masks: list[MaskSampler],
+        *,
         augmentation: AugmentConfig | None = None,
         targets: Targets | None = None,
         jitter_seconds: float = 0.0,

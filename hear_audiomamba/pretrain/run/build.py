@@ -98,13 +98,13 @@ def build(config: PretrainConfig) -> Parts:
     crop_frames = frontend.n_frames(round(config.data.crop_seconds * frontend.sample_rate))
     common = (config.data, frontend.sample_rate, crop_frames, masks)
     train = Crops(
-        train_clips, _train_order(config, train_clips), *common, config.augment, train_targets,
-        config.distill.jitter_seconds, frontend.n_mels,
+        train_clips, _train_order(config, train_clips), *common, augmentation=config.augment,
+        targets=train_targets, jitter_seconds=config.distill.jitter_seconds, n_mels=frontend.n_mels,
     )  # fmt: skip
     valid = None
     if valid_clips is not None and len(valid_clips):
         order = Order(np.arange(len(valid_clips)), config.seed)
-        valid = Crops(valid_clips, order, *common, None, valid_targets, n_mels=frontend.n_mels)
+        valid = Crops(valid_clips, order, *common, targets=valid_targets, n_mels=frontend.n_mels)
     if valid is None and config.run.valid_every:
         raise DataError(
             f"run.valid_every is set, but {config.data.path} has no split {config.data.valid_split!r}"
