@@ -11,7 +11,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import yaml
 
+from hear_audiomamba import __version__
 from hear_audiomamba.cli.program import VERBS, make_parser, split_verb
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -71,6 +73,12 @@ def test_sections_of_docstrings_are_found_by_the_reference():
                 glued = [line for above, line in pairwise(lines) if SECTION.fullmatch(line) and above.strip()]
                 wrong += [f"{path}: {line}" for line in [*glued, *filter(SECOND_ERROR.search, lines)]]
     assert wrong == []
+
+
+def test_the_citation_is_of_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == __version__
+    assert all(paper["title"] and paper["authors"] and paper["url"] for paper in citation["references"])
 
 
 def test_no_block_is_left_open():
