@@ -19,13 +19,13 @@ from ..classify.model_file import Classifier
 from ..embedding.embedder import AudioEmbedder
 from ..errors import require
 from ..io.files import replacing
+from ..onnx_runtime import METADATA_KEY
 from .clip_model import ClipModel, Source, clip_model
 from .eight_bits import quantise
 from .lowered import check_torch, decompositions
 from .simplified import simplify
 
 OPSET = 20
-METADATA_KEY = "hear_audiomamba"
 
 
 def export_torch(

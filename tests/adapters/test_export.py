@@ -17,7 +17,7 @@ from torch.torch_version import TorchVersion
 from hear_audiomamba import load_model
 from hear_audiomamba.adapters.clip_model import clip_model
 from hear_audiomamba.adapters.eight_bits import quantise
-from hear_audiomamba.adapters.export import METADATA_KEY, export_onnx, export_torch
+from hear_audiomamba.adapters.export import export_onnx, export_torch
 from hear_audiomamba.adapters.lowered import check_torch, convolution, scan
 from hear_audiomamba.cli import main
 from hear_audiomamba.embedding.tagging import tag_audio
@@ -30,6 +30,7 @@ from hear_audiomamba.errors import (
     UntrainedWeightsWarning,
 )
 from hear_audiomamba.frontends.base import power_by_products
+from hear_audiomamba.onnx_runtime import METADATA_KEY
 from hear_audiomamba.ops import causal_conv1d, selective_scan, selective_scan_2d
 
 from ..tagger import write_tagger
