@@ -323,6 +323,29 @@ def engines(result: Result) -> str:
     )
 
 
+def hear_tasks(result: Result) -> str:
+    """Return the table of results of `hear-audiomamba evaluate`: mean and deviation over seeds."""
+    tasks = {
+        "drum_strokes": "drum strokes",
+        "soundfont_pitch": "pitch",
+        "speech_commands_tts": "commands",
+        "sfx_multilabel": "effects, several",
+        "sfx_events": "effects in time",
+    }
+    rows = []
+    for model in result["rows"]:
+        found = {name.partition("-")[0]: task["runs"] for name, task in model["tasks"].items()}
+        cells = []
+        for task in tasks:
+            values = [run["value"] for run in found.get(task, ())]
+            many = (
+                f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}" if len(values) > 1 else "–"
+            )
+            cells.append(many if len(values) != 1 else f"{values[0]:.3f} (one seed)")
+        rows.append((f"`{model['model']}`", *cells))
+    return table("; ".join(["what", *tasks.values()]), rows, "; ")
+
+
 TABLES: dict[str, tuple[str, str, Callable[[Result], str]]] = {
     "embed_xeon_amx": ("docs/performance.md", "embed_xeon_amx.json embed_xeon_amx_50s.json", embed),
     "busy_xeon_amx": ("docs/performance.md", "busy_xeon_amx.json", busy),
@@ -347,6 +370,7 @@ TABLES: dict[str, tuple[str, str, Callable[[Result], str]]] = {
     "pretrain_xeon": ("docs/pretraining.md", "pretrain_xeon.json", training_step),
     "predictions_faster_xeon": ("docs/evaluation.md", "predictions_faster_xeon.json", engines),
     "predictions_default_xeon": ("docs/evaluation.md", "predictions_default_xeon.json", engines),
+    "hear_fast": ("docs/reproducing_weights.md", "hear_fast.json", hear_tasks),
     "classify_scores": ("docs/classifying.md", "classify_scores.json", classify_scores),
     "classify_curves": ("docs/classifying.md", "classify_curves.json", classify_curves),
     "finetune_soundfont_pitch": ("docs/finetuning.md", "finetune_soundfont_pitch.json", finetuned),
