@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..errors import DataError, one_line, require
+from ..io.names import one_path
 from .journal import read_plan
 from .tables import LAYOUTS, read_numbers
 
@@ -79,7 +80,7 @@ def read_files(
     Raises:
         DataError: there is nothing of that kind, or a file is damaged.
     """
-    folder = Path(folder)
+    folder = Path(one_path(folder, "folder"))
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
     for pattern, reader in readers.items():

@@ -17,6 +17,7 @@ from ..errors import DataError, counted
 from ..io.audio import MEDIA_EXTENSIONS, readable_extensions
 from ..io.decoders import INSTALL
 from ..io.manifest import MANIFEST_EXTENSIONS, read_manifest
+from ..io.names import several_paths
 from ..io.tars import tar_members
 
 # Most file systems take 255 bytes, and results get ".npz" behind theirs.
@@ -68,11 +69,11 @@ class Source:
         return {k: v for k, v in asdict(self).items() if v not in (None, 0, 0.0)}
 
 
-def find_sources(paths: Iterable[str | os.PathLike[str]]) -> list[Source]:
+def find_sources(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Source]:
     """List what a command line names, in a fixed order.
 
     Args:
-        paths: audio files (any ending), folders (searched through for audio endings), glob patterns,
+        paths: one or more: audio files (any ending), folders (searched through for audio endings), glob patterns,
             manifests (.csv, .jsonl, .parquet; see `read_manifest`), tar archives (.tar).
 
     Returns:
@@ -87,8 +88,9 @@ def find_sources(paths: Iterable[str | os.PathLike[str]]) -> list[Source]:
 
     Raises:
         DataError: nothing is found, or a manifest cannot be read.
+        InputError: `paths` are no paths.
     """
-    given = [text for path in paths for text in _expand(os.fspath(path))]
+    given = [text for path in several_paths(paths, "paths") for text in _expand(path)]
     prefixed = len([text for text in given if os.path.isdir(text)]) > 1
     found: list[Source] = []
     passed_over: Counter[str] = Counter()
@@ -107,7 +109,7 @@ def find_sources(paths: Iterable[str | os.PathLike[str]]) -> list[Source]:
         raise DataError(f"{unique[0].label}: {unique[0].fault}")
     if not unique:
         raise DataError(
-            f"no audio files in {', '.join(map(str, given)) or 'an empty list'}; "
+            f"no audio files in {', '.join(given)}; "
             + (_advice(passed_over) or f"folders are searched for {', '.join(sorted(readable_extensions()))}")
         )
     if passed_over:

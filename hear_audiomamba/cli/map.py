@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     picture = args.out or args.folders[0] / "map.png"
     labels = shown_labels(args)
     layouts = draw_map(args.folders, picture, args.method, args.limit, args.seed, labels)
-    print(
-        f"{len(layouts['pca'])} clips drawn in {picture}, their coordinates in {picture.with_suffix('.csv')}"
-    )
+    n_drawn = len(layouts["pca"])
+    sample = ", the most that --limit allows," if n_drawn == args.limit else ""
+    print(f"{n_drawn} clips{sample} drawn in {picture}, their coordinates in {picture.with_suffix('.csv')}")
     return 0

@@ -26,7 +26,7 @@ from .label_checks import (
 )
 from .label_formats import Columns, RawRow, read_raw_rows
 from .manifest import with_point
-from .names import valid_text
+from .names import several_paths, valid_text
 
 __all__ = ["SPLITS", "Columns", "Kind", "LabelError", "LabelRow", "LabelTable", "read_labels"]
 
@@ -103,11 +103,12 @@ def read_labels(
             classes of one row, unknown splits, files in two splits, two labels for a single-label task.
         DataError: the label file cannot be read at all.
         ConfigError: `kind` is not known.
+        InputError: `labels` are no paths.
     """
     if kind is not None and kind not in KINDS:
         raise ConfigError(f"kind: {kind!r} is not one of {', '.join(map(repr, KINDS))}")
     columns = columns or Columns()
-    given = [labels] if isinstance(labels, (str, os.PathLike)) else list(labels)
+    given = several_paths(labels, "labels")
     read = [read_raw_rows(Path(one), columns, None if audio is None else Path(audio)) for one in given]
     format, raw = read[0][0], [row for _, rows in read for row in rows]
     name = ", ".join(map(str, given))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import DataError, did_you_mean, one_line, require
-from .names import path_of
+from .names import one_path, path_of
 from .text_tables import csv_rows, not_text
 
 MANIFEST_EXTENSIONS = frozenset({".csv", ".jsonl", ".parquet"})
@@ -71,7 +71,7 @@ def read_rows(
     Raises:
         DataError: the file cannot be read, or a column is missing; names the line. May come after rows.
     """
-    table = Path(table)
+    table = Path(one_path(table, "table"))
     readers = {
         ".csv": _csv_rows, ".tsv": _csv_rows, ".json": _json_rows, ".jsonl": _jsonl_rows,
         ".parquet": _parquet_rows,
@@ -109,7 +109,7 @@ def read_manifest(manifest: str | os.PathLike[str]) -> list[Entry]:
         DataError: the file cannot be read, has no column `path`, or a row does not make sense; names
             the row.
     """
-    manifest = Path(manifest)
+    manifest = Path(one_path(manifest, "manifest"))
     if manifest.suffix.lower() not in MANIFEST_EXTENSIONS:
         raise DataError(f"{manifest}: not a manifest; use {', '.join(sorted(MANIFEST_EXTENSIONS))}")
     return [_entry(row, manifest.parent) for row in read_rows(manifest, ("path",), COLUMNS)]
