@@ -99,20 +99,6 @@ def test_sigterm_saves_and_says_how_to_go_on(config, corpus, tmp_path):
     assert list((tmp_path / "run" / "checkpoints").glob("step-*"))
 
 
-def test_two_processes_compute_what_one_does_with_accumulation(config, corpus, tmp_path):
-    options = ["optim.steps=4", "optim.batch=8", "optim.micro_batch=4"]
-    one = pretrain(config(*options, out="one"))
-    words = ["ssam_tiny", f"data.path={corpus}", f"run.out={tmp_path / 'two'}", "optim.lr_batch=null",
-             *QUIET, *SMALL, *options]  # fmt: skip
-    process = command(*words, processes=2)
-    _, err = process.communicate(timeout=900)
-    assert process.returncode == 0, err
-    expected, found = losses(one.out), losses(tmp_path / "two")
-    assert list(found) == [1, 2, 3, 4]
-    for step, loss in expected.items():
-        assert found[step] == pytest.approx(loss, abs=1e-5)
-
-
 def test_a_batch_is_split_until_it_fits_and_stays_so_on_resume(config, monkeypatch):
     run = config("optim.steps=2", "optim.batch=8", "run.max_seconds=0")
     forward = Forward(run, parts := build(run), torch.device("cpu"))

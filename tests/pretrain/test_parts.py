@@ -24,7 +24,7 @@ from hear_audiomamba.pretrain.run.memory import freeze_unused
 from hear_audiomamba.pretrain.run.optim import Schedule, WeightAverage, parameter_groups
 from hear_audiomamba.pretrain.run.probe import Probe
 
-from .conftest import QUIET, SMALL, command, events, write_wav
+from .conftest import QUIET, SMALL, command, events, losses, write_wav
 
 
 def test_the_published_schedule():
@@ -214,9 +214,14 @@ def test_the_best_checkpoint_is_the_probes_also_where_validation_comes_between(t
     assert (run.out / "checkpoints" / f"step-{best['step']:08d}" / "model.safetensors").is_file()
 
 
-def test_two_processes_with_a_probe_come_to_the_end(tasks, corpus, tmp_path):
-    words = ["ssam_tiny", f"data.path={corpus}", f"run.out={tmp_path / 'two'}", "optim.batch=4", *QUIET, *SMALL,
-             "optim.steps=4", f"probe.tasks_dir={tasks}", "probe.every=3", "run.valid_every=2"]  # fmt: skip
+def test_two_processes_compute_what_one_does_and_come_to_the_end_with_a_probe(
+    tasks, config, corpus, tmp_path
+):
+    options = ["optim.steps=4", "optim.batch=8", "optim.micro_batch=4"]
+    one = pretrain(config(*options, out="one"))
+    words = ["ssam_tiny", f"data.path={corpus}", f"run.out={tmp_path / 'two'}", "optim.lr_batch=null",
+             *QUIET, *SMALL, *options,
+             f"probe.tasks_dir={tasks}", "probe.every=3", "run.valid_every=2"]  # fmt: skip
     process = command(*words, processes=2)
     try:
         _, err = process.communicate(timeout=900)
@@ -224,6 +229,10 @@ def test_two_processes_with_a_probe_come_to_the_end(tasks, corpus, tmp_path):
         process.kill()
     assert process.returncode == 0, err
     assert [e["step"] for e in events(tmp_path / "two", "probe")] == [0, 3, 4]
+    expected, found = losses(one.out), losses(tmp_path / "two")
+    assert list(found) == [1, 2, 3, 4]
+    for step, loss in expected.items():
+        assert found[step] == pytest.approx(loss, abs=1e-5)
 
 
 def test_a_probe_that_cannot_be_is_said_before_training(tasks, config, tmp_path):
