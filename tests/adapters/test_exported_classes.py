@@ -19,7 +19,7 @@ import torch
 from hear_audiomamba import load_model
 from hear_audiomamba.adapters.class_outputs import HeadOutput
 from hear_audiomamba.adapters.clip_model import clip_model
-from hear_audiomamba.adapters.export import export_onnx, export_torch
+from hear_audiomamba.adapters.export import METADATA_KEY, export_onnx, export_torch
 from hear_audiomamba.classify.events import EventSettings
 from hear_audiomamba.classify.head import Calibration, Head, Layer
 from hear_audiomamba.classify.model_file import Classifier, EmbeddingModel, save_classifier
@@ -230,6 +230,8 @@ def test_rows_cover_a_recording_once(classifiers, tmp_path, seconds):
 
 
 def test_tags_of_a_file_and_files_without_classes(classifiers, onnx_file, tmp_path):
+    import onnx
+
     from hear_audiomamba.onnx_runtime import OnnxEmbedder
 
     file = recording_of(tmp_path / "x.wav", 4)
@@ -244,10 +246,12 @@ def test_tags_of_a_file_and_files_without_classes(classifiers, onnx_file, tmp_pa
         bare.tag_file(file)
     with pytest.raises(ConfigError, match="has no thresholds"):
         bare.predict_file(file)
-    tagger = load_model(write_tagger(tmp_path / "x.safetensors"), device="cpu")
-    bare = OnnxEmbedder(export_onnx(tagger, tmp_path / "tagger.onnx"), threads=1)
+    graph = onnx.load(onnx_file[1])
+    (about,) = (entry for entry in graph.metadata_props if entry.key == METADATA_KEY)
+    about.value = json.dumps(json.loads(about.value) | {"tagging_head": True})
+    onnx.save(graph, tmp_path / "tagger.onnx")
     with pytest.raises(ConfigError, match="export it again with --classes$"):
-        bare.tag_file(file)
+        OnnxEmbedder(tmp_path / "tagger.onnx", threads=1).tag_file(file)
 
 
 def test_classes_need_nothing_but_the_four_packages(classifiers, tmp_path):
