@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from .classify.events import EventSettings, spans_of
 from .classify.predict import Detection, detections_in
+from .config import check_whole
 from .errors import CheckpointError, ConfigError, InputError, UntrainedWeightsWarning, one_line, require
 from .io.audio import load_audio
 
@@ -177,8 +178,10 @@ class OnnxEmbedder:
 
         Raises:
             ConfigError: the file gives embeddings only.
+            InputError: `top` is no whole number of at least 1.
             AudioReadError: the file cannot be decoded.
         """
+        top = check_whole(top, "top")
         best = self.score_file(file).probabilities.max(axis=0)
         order = np.argsort(-best, kind="stable")[:top]
         return [(self.classes[i], float(best[i])) for i in order]

@@ -26,7 +26,7 @@ from hear_audiomamba.classify.model_file import Classifier, EmbeddingModel, save
 from hear_audiomamba.cli import main
 from hear_audiomamba.embedding.embedder import AudioEmbedder
 from hear_audiomamba.embedding.tagging import tag_audio
-from hear_audiomamba.errors import ConfigError, DataError
+from hear_audiomamba.errors import ConfigError, DataError, InputError
 from hear_audiomamba.models.families import build_modules
 
 from ..tagger import write_tagger
@@ -240,6 +240,8 @@ def test_tags_of_a_file_and_files_without_classes(classifiers, onnx_file, tmp_pa
     found = model.tag_file(file, top=2)
     assert [name for name, _ in found] == [NAMES[i] for i in np.argsort(-best)[:2]]
     agrees([value for _, value in found], np.sort(best)[:0:-1])
+    with pytest.raises(InputError, match="top"):
+        model.tag_file(file, top=-1)
     bare = OnnxEmbedder(onnx_file[1], threads=1)
     assert bare.classes == ()
     with pytest.raises(ConfigError, match=r"model\.onnx: gives the .* only; export a classifier"):
