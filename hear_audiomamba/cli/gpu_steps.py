@@ -155,7 +155,7 @@ def predictions(place: Place) -> list[Row]:
         if done.returncode:
             raise RuntimeError((done.stderr.strip().splitlines() or ["the engine failed"])[-1])
         seconds = time.perf_counter() - started
-        report = json.loads(next(Path(out).glob("seed-*.json")).read_text())
+        report = json.loads(next(Path(out).glob("seed-*.json")).read_text(encoding="utf-8"))
     rows: list[Row] = [{"engine": "ours", "seconds": seconds, "device": place.device}]
     rows[0] |= {key: value for key, value in report.items() if isinstance(value, (int, float))}
     kit = CHECKOUT / "benchmarks" / "predictions.py"
@@ -186,7 +186,7 @@ def processes(place: Place) -> list[Row]:
                 raise RuntimeError(
                     f"{count} processes: {(done.stderr.strip().splitlines() or ['failed'])[-1]}"
                 )
-            rows.append({"processes": count, **json.loads(result.read_text())})
+            rows.append({"processes": count, **json.loads(result.read_text(encoding="utf-8"))})
     return rows
 
 

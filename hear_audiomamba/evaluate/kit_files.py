@@ -34,7 +34,7 @@ def finish_embeddings(folder: Path) -> None:
         raise DataError(f"{folder.name}: the embeddings runner did not finish")
     metadata = read_json(folder / "task_metadata.json")
     for split in metadata["splits"]:
-        rows, size = json.loads((folder / f"{split}.embedding-dimensions.json").read_text())
+        rows, size = json.loads((folder / f"{split}.embedding-dimensions.json").read_text(encoding="utf-8"))
         path = folder / f"{split}.embeddings.npy"
         if path.stat().st_size != 4 * rows * size:
             raise DataError(f"{folder.name}: {path.name} has not the size of {rows} x {size} numbers")

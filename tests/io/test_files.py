@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import hashlib
 import json
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+import hear_audiomamba
 from hear_audiomamba.errors import AudioMambaError, DataError, OutputError
 from hear_audiomamba.io import files
 from hear_audiomamba.io.locks import locked
@@ -202,3 +204,15 @@ def test_files_are_synced_where_no_thread_can_start(tmp_path, monkeypatch):
     monkeypatch.setattr(threading.Thread, "start", refuse)
     files.sync_all(iter(paths))
     assert synced == paths
+
+
+def test_texts_are_read_and_written_with_an_encoding():
+    """The locale's own, on Windows, is not UTF-8."""
+    package, found = Path(hear_audiomamba.__file__).parent, []
+    for path in sorted(package.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                n_before = {"read_text": 0, "write_text": 1}.get(node.func.attr)
+                if n_before == len(node.args) and "encoding" not in {word.arg for word in node.keywords}:
+                    found.append(f"{path.name}:{node.lineno}")
+    assert found == []

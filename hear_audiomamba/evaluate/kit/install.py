@@ -43,7 +43,7 @@ def install_kit(folder: Path, say: Callable[[str], None] = lambda line: None) ->
     folder = folder.absolute()
     stamp, wanted = folder / STAMP, _fingerprint()
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    if stamp.is_file() and stamp.read_text() == wanted and python.exists():
+    if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted and python.exists():
         say(f"{folder} is up to date")
         os.utime(stamp)
         return python
@@ -68,13 +68,13 @@ def install_kit(folder: Path, say: Callable[[str], None] = lambda line: None) ->
         _copy_package(packages)
     write_settings(packages)
     _supply_tensorflow(python, packages)
-    stamp.write_text(wanted)
+    stamp.write_text(wanted, encoding="utf-8")
     return python
 
 
 def write_settings(packages: Path) -> None:
     """Let every Python of an environment set what the predictions runner needs, unless the user has set it."""
-    (packages / SETTINGS_FILE).write_text(SETTINGS)
+    (packages / SETTINGS_FILE).write_text(SETTINGS, encoding="utf-8")
 
 
 def _fingerprint() -> str:
