@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import DataError, one_line
 from .audio import readable_extensions
 from .files import read_json
-from .manifest import read_rows, with_point
+from .manifest import number_in, read_rows
 from .names import path_of
 from .text_tables import read_text
 
@@ -220,7 +220,7 @@ def _raven_audio(file: Path, row: Mapping[str, str], root: Path) -> str:
 
 def _moved(start: str, end: str, offset: str) -> str:
     try:
-        first, last, moved = (float(with_point(text)) for text in (start, end, offset))
+        first, last, moved = (number_in(text) for text in (start, end, offset))
         return repr(round(moved + last - first, 9))
     except ValueError:
         return end
@@ -254,7 +254,7 @@ def _audacity(file: Path, lines: list[str], root: Path, group: bool) -> Iterator
 
 def _is_number(text: str) -> bool:
     try:
-        float(with_point(text))
+        number_in(text)
     except ValueError:
         return False
     return True

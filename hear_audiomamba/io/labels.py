@@ -25,7 +25,7 @@ from .label_checks import (
     clamped,
 )
 from .label_formats import Columns, RawRow, read_raw_rows
-from .manifest import with_point
+from .manifest import number_in
 from .names import several_paths, valid_text
 
 __all__ = ["SPLITS", "Columns", "Kind", "LabelError", "LabelRow", "LabelTable", "read_labels"]
@@ -179,7 +179,7 @@ def _seconds(row: RawRow, text: str, name: str, problems: list[str]) -> float | 
     if not text:
         return None
     try:
-        value = float(with_point(text))
+        value = number_in(text)
     except ValueError:
         value = math.nan
     if not 0 <= value < math.inf:

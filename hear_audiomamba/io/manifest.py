@@ -125,7 +125,7 @@ def seconds_of(row: Row, column: str) -> float | None:
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     try:
-        seconds = float("" if isinstance(value, bool) else with_point(value))
+        seconds = number_in(value)
     except (TypeError, ValueError, OverflowError):
         raise DataError(f"{row.where}: {column} is {_short(value)}, expected seconds") from None
     if math.isnan(seconds):  # pandas writes an empty cell so
@@ -135,14 +135,16 @@ def seconds_of(row: Row, column: str) -> float | None:
     return seconds
 
 
-def with_point(value: Any) -> Any:
-    """Return a number's text with a point where it has a decimal comma, as some countries write it.
+def number_in(cell: Any) -> float:
+    """Return the number in a table's cell, with a decimal point or comma.
 
-    Text with an underscore is no number, though `float` takes 1_0 for 10.
+    Raises:
+        TypeError, ValueError, OverflowError: it is no number. 1_0, which Python reads as 10, is none, nor is a truth
+            value.
     """
-    if isinstance(value, str) and "_" in value:
-        return "no number"
-    return value.replace(",", ".") if isinstance(value, str) and value.count(",") == 1 else value
+    if isinstance(cell, bool) or (isinstance(cell, str) and "_" in cell):
+        raise ValueError(f"{cell!r} is no number")
+    return float(cell.replace(",", ".") if isinstance(cell, str) and cell.count(",") == 1 else cell)
 
 
 def _csv_rows(path: Path, required: Sequence[str], wanted: Sequence[str] | None) -> Iterator[Row]:
