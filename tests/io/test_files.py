@@ -120,7 +120,7 @@ def test_refusals_are_typed_and_name_the_file(tmp_path):
     assert isinstance(caught.value, AudioMambaError)
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, a device that is always full")
 def test_a_full_disk_is_an_error_of_the_file_and_a_device_is_no_file(tmp_path):
     with pytest.raises(OutputError, match=r"^/dev/full: cannot be written: No space left"):
         files.write_text("/dev/full", "x")
