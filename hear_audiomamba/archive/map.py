@@ -14,7 +14,7 @@ import numpy as np
 
 from ..config import check_whole
 from ..errors import ConfigError, DataError, counted, require
-from ..io.drawing import quiet_drawing
+from ..io.drawing import quiet_drawing, require_drawing
 from ..io.files import replacing, write_text
 from ..io.label_places import labels_of
 from ..io.labels import LabelTable
@@ -51,9 +51,10 @@ def draw_map(
     Raises:
         DataError: fewer than three clips.
         MissingPackageError: a library is not installed.
-        ConfigError: the method or the picture's ending is not known.
+        ConfigError: the method or the picture's ending is not known; matplotlib does not start.
         InputError: a number is not allowed.
     """
+    require_drawing("a map", "hear_audiomamba[evaluate]")
     picture = Path(picture)
     if method not in METHODS:
         raise ConfigError(f"method: {method!r} is not one of {', '.join(map(repr, METHODS))}")
@@ -150,7 +151,6 @@ def neighbour_map(points: np.ndarray, method: str, seed: int) -> np.ndarray:
 
 @quiet_drawing()
 def _draw(layouts: dict[str, np.ndarray], groups: list[str], picture: Path, title: str) -> None:
-    require("matplotlib", "a map", "hear_audiomamba[evaluate]")
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 

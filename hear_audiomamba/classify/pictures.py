@@ -11,9 +11,9 @@ import torch
 
 from ..archive.sources import windows_name
 from ..embedding.embedder import AudioEmbedder
-from ..errors import AudioReadError, require
+from ..errors import AudioReadError
 from ..io.audio import load_audio
-from ..io.drawing import quiet_drawing
+from ..io.drawing import quiet_drawing, require_drawing
 from ..io.files import replacing
 from ..io.names import path_of
 from .predict import Detection
@@ -41,9 +41,11 @@ def draw_detections(
         The files written.
 
     Raises:
-        DataError: matplotlib is not installed.
+        MissingPackageError: matplotlib is not installed.
+        ConfigError: matplotlib does not start.
         OutputError: a file cannot be written.
     """
+    require_drawing("--plot", "hear_audiomamba[classify]")
     by_class: dict[str, list[Detection]] = defaultdict(list)
     for one in sorted(detections, key=lambda one: -one.score):
         if len(by_class[one.label]) < count:
@@ -78,7 +80,6 @@ def _title(label: str) -> str:
 
 @quiet_drawing()
 def _draw(label: str, detections: Sequence[Detection], model: AudioEmbedder, path: Path) -> None:
-    require("matplotlib", "--plot", "hear_audiomamba[classify]")
     from matplotlib.figure import Figure
 
     rows = -(-len(detections) // PER_ROW)

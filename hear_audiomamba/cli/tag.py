@@ -17,9 +17,10 @@ import torch
 from ..embedding.embedder import AudioEmbedder
 from ..embedding.tagging import Tags, audioset_classes, no_head_error, tag_audio
 from ..encoders.base import n_classes
-from ..errors import AudioMambaError, ConfigError, UntrainedWeightsWarning, one_line, require
+from ..errors import AudioMambaError, ConfigError, UntrainedWeightsWarning, one_line
 from ..hear import load_model
 from ..io.audio import load_audio
+from ..io.drawing import require_drawing
 from ..io.files import make_folder
 from .options import add_precision_option, tell_precision
 
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     if args.top < 1:
         raise ConfigError(f"--top: {args.top} is less than 1")
     if args.plot:
-        require("matplotlib", "--plot", "hear_audiomamba[evaluate]")
+        require_drawing("--plot", "hear_audiomamba[evaluate]")
     model, untrained = _load(args)
     if not n_classes(model.encoder):
         raise no_head_error(model)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import require
+from ...io.drawing import require_drawing
 from ...io.files import write_text
 from ..config import PretrainConfig, RunConfig
 
@@ -19,13 +20,14 @@ def check_packages(config: RunConfig) -> None:
 
     Raises:
         MissingPackageError: says how to install it.
+        ConfigError: matplotlib does not start.
     """
     if config.tensorboard:
         require("tensorboard", "run.tensorboard", "tensorboard")
     if config.wandb is not None:
         require("wandb", "run.wandb", "wandb")
     if config.picture_every:
-        require("matplotlib", "run.picture_every", "matplotlib")
+        require_drawing("run.picture_every", "matplotlib")
 
 
 class RunLog:
