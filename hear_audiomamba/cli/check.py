@@ -6,11 +6,12 @@ import argparse
 import importlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .. import hear
-from ..embedding.check import Check, check_module
 from ..errors import InputError, counted, did_you_mean, one_line
-from ..models.registry import ALIASES, VARIANTS
+
+if TYPE_CHECKING:
+    from ..embedding.check import Check
 
 _COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
 
@@ -38,6 +39,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _checks(name: str, weights: str) -> Iterator[Check]:
+    from .. import hear
+    from ..embedding.check import check_module
+    from ..models.registry import ALIASES, VARIANTS
+
     base = name.partition(".")[0]
     if base in VARIANTS or base in ALIASES or Path(name).is_file():
         return check_module(hear, lambda: hear.load_model(name, device="cpu"))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # Far more threads than cores would take minutes for each call.
 _MOST_THREADS = 1024
+PRECISIONS = ("float32", "bfloat16", "float16")  # the names in `modules.compute.PRECISIONS`
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +34,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 def add_precision_option(add: Callable[..., Any]) -> None:
     """Declare `--precision`."""
-    add("--precision", default="float32", choices=("auto", "float32", "bfloat16", "float16"),
+    add("--precision", default="float32", choices=("auto", *PRECISIONS),
         help="of the encoder [%(default)s]; auto: bfloat16 where that is faster and as good")  # fmt: skip
 
 

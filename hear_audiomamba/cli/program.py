@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import NoReturn, TextIO
@@ -127,6 +127,12 @@ def _run(words: list[str]) -> int:
         print(f"{PROGRAM} {__version__}")
         return 0
     verb, rest = split_verb(words)
+    family = {name: text for name, text in VERBS.items() if name.startswith(f"{verb} ")}
+    if family and verb not in VERBS:
+        if not rest or rest[0] in ("-h", "--help"):
+            print(_usage(family))
+            return 0 if rest else 2
+        verb = f"{verb} {rest[0]}"
     if verb not in VERBS:
         return _fail(f"unknown verb {verb!r}; {did_you_mean(verb, VERBS)}", 2)
     for before, word in zip([verb, *rest], rest):
@@ -185,9 +191,9 @@ def _module(verb: str) -> ModuleType:
     return importlib.import_module(f".{verb.replace(' ', '_')}", __package__)
 
 
-def _usage() -> str:
+def _usage(verbs: Mapping[str, str] = VERBS) -> str:
     lines = [f"usage: {PROGRAM} VERB …    ({PROGRAM} VERB --help shows details)", ""]
-    return "\n".join(lines + [f"  {verb:14} {text}" for verb, text in VERBS.items()])
+    return "\n".join(lines + [f"  {verb:14} {text}" for verb, text in verbs.items()])
 
 
 def _sentence(text: str) -> str:

@@ -11,18 +11,18 @@ import json
 import sys
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from ..embedding.embedder import AudioEmbedder
-from ..embedding.tagging import Tags, audioset_classes, no_head_error, tag_audio
-from ..encoders.base import n_classes
 from ..errors import AudioMambaError, ConfigError, UntrainedWeightsWarning, one_line
-from ..hear import load_model
-from ..io.audio import load_audio
 from ..io.drawing import require_drawing
 from ..io.files import make_folder
 from .options import add_precision_option, tell_precision
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..embedding.embedder import AudioEmbedder
+    from ..embedding.tagging import Tags
 
 DEFAULT_MODEL = "hiermamba_nano"
 _NOISE = "  [untrained weights: these labels are noise]"
@@ -43,6 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    import torch
+
+    from ..embedding.tagging import no_head_error, tag_audio
+    from ..encoders.base import n_classes
+    from ..io.audio import load_audio
+
     if args.top < 1:
         raise ConfigError(f"--top: {args.top} is less than 1")
     if args.plot:
@@ -74,6 +80,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _load(args: argparse.Namespace) -> tuple[AudioEmbedder, bool]:
     """Return the model, and whether its weights are random: then every result has to say so."""
+    from ..hear import load_model
+
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UntrainedWeightsWarning)
         model = load_model(args.model, device=args.device, precision=args.precision)
@@ -101,12 +109,14 @@ def _picture_paths(files: list[Path], plot: Path | None) -> list[Path | None]:
 
 def _report(
     file: Path,
-    audio: torch.Tensor,
+    audio: Tensor,
     tags: Tags,
     model: AudioEmbedder,
     args: argparse.Namespace,
     untrained: bool,
 ) -> None:
+    from ..embedding.tagging import audioset_classes
+
     best = tags.top(args.top)
     seconds = len(audio) / model.sample_rate
     if args.json:

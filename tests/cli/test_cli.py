@@ -82,6 +82,29 @@ def test_help_is_a_word_too(capsys):
     assert left.value.code == 0 and "--segments" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("words", "status"), [(["tasks"], 2), (["tasks", "--help"], 0), (["help", "tasks"], 0)]
+)
+def test_the_first_word_of_several_verbs_shows_them(words, status, capsys):
+    assert main(words) == status
+    shown = capsys.readouterr().out
+    assert all(verb in shown for verb in VERBS if verb.startswith("tasks ")) and "embed" not in shown
+    assert main(["tasks", "gte"]) == 2 and "did you mean 'tasks get'" in capsys.readouterr().err
+
+
+def test_help_of_every_verb_needs_no_torch():
+    program = (
+        "import sys\n"
+        "sys.modules['torch'] = None\n"
+        "from hear_audiomamba.cli.program import VERBS, make_parser\n"
+        "for verb in VERBS:\n"
+        "    make_parser(verb).format_help()\n"
+        "print(len(VERBS))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout == f"{len(VERBS)}\n", done.stderr
+
+
 def test_list_of_weights(capsys):
     assert main(["list", "--pretrained", "--json", "dass_*"]) == 0
     rows = json.loads(capsys.readouterr().out)
