@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, counted
+from ..io.drawing import require_drawing
 from .options import add_machine_options, devices, load
 from .progress import ProgressLine
 
@@ -53,8 +54,10 @@ def run(args: argparse.Namespace) -> int:
     from ..classify.predict import detect
     from ..classify.tables import format_of, write_detections, write_probabilities
 
-    if args.plot is not None and args.plot < 1:
-        raise ConfigError(f"--plot {args.plot}: expected at least 1")
+    if args.plot is not None:
+        if args.plot < 1:
+            raise ConfigError(f"--plot {args.plot}: expected at least 1")
+        require_drawing("--plot", "hear_audiomamba[classify]")
     format = format_of(args.out, args.format)
     classifier = _adjusted(load_classifier(args.model), args)
     recordings, failed = _recordings(args, classifier)
