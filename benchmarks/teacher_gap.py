@@ -23,9 +23,10 @@ from logistic_probe import embed_clips, read_task
 from torch import Tensor
 
 from hear_audiomamba import get_scene_embeddings, load_model
+from hear_audiomamba.embedding.embedder import AudioEmbedder
 from recipes.corpus.crops import Crop, read_crop
 from recipes.corpus.targets import read_crops
-from recipes.corpus.teachers import make_teacher
+from recipes.corpus.teachers import Teacher, make_teacher
 
 N_FIT, N_SEEN, PENALTY, BATCH = 4000, 800, 0.05, 32
 # A feature that is next to never active would rule the mean.
@@ -78,13 +79,13 @@ def _crops(corpus: Path, targets: Path) -> dict[str, list[Crop]]:
     }
 
 
-def _features(teacher: object, clips: list[np.ndarray]) -> Tensor:
+def _features(teacher: Teacher, clips: list[np.ndarray]) -> Tensor:
     parts = [clips[first : first + BATCH] for first in range(0, len(clips), BATCH)]
     return torch.from_numpy(np.concatenate([teacher.embed(part, [""] * len(part)) for part in parts])).float()
 
 
 def _unexplained(
-    model: object, sounds: dict[str, list[np.ndarray]], wanted: dict[str, Tensor]
+    model: AudioEmbedder, sounds: dict[str, list[np.ndarray]], wanted: dict[str, Tensor]
 ) -> dict[str, float]:
     rows = {
         name: embed_clips(clips, lambda audio: get_scene_embeddings(audio, model))

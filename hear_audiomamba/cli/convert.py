@@ -18,15 +18,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    import torch
-
     from ..models.convert import convert
+    from ..modules import compute
 
     target = Path(args.target)
     if target.suffix != ".safetensors":
         raise CheckpointError(f"{target}: the target's name must end in .safetensors")
     if target.exists() and not args.overwrite:
         raise CheckpointError(f"{target} exists; use --overwrite to replace it")
-    config = convert(args.source, target, dtype=getattr(torch, args.dtype) if args.dtype else None)
+    config = convert(args.source, target, dtype=compute.PRECISIONS.get(args.dtype))
     print(f"{config.variant}: {target} ({target.stat().st_size / 1e6:.1f} MB, sha256 {sha256_of(target)})")
     return 0

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # Far more threads than cores would take minutes for each call.
 _MOST_THREADS = 1024
-PRECISIONS = ("float32", "bfloat16", "float16")  # the names in `modules.compute.PRECISIONS`
+PRECISIONS = ("float32", "bfloat16", "float16")  # those of `modules.compute`, which imports torch
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:

@@ -17,11 +17,12 @@ import soundfile
 
 import hear_audiomamba
 from hear_audiomamba import __version__, load_model
-from hear_audiomamba.cli import main
+from hear_audiomamba.cli import main, options
 from hear_audiomamba.cli.program import VERBS
 from hear_audiomamba.errors import UntrainedWeightsWarning
 from hear_audiomamba.io.process import end_signals, ending_as_interrupted
 from hear_audiomamba.models.weights import save_weights
+from hear_audiomamba.modules import compute
 from hear_audiomamba.pretrain.run.stopping import StopRequest
 
 
@@ -103,6 +104,10 @@ def test_help_of_every_verb_needs_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.stdout == f"{len(VERBS)}\n", done.stderr
+
+
+def test_the_command_line_knows_all_precisions():
+    assert tuple(compute.PRECISIONS) == options.PRECISIONS
 
 
 def test_list_of_weights(capsys):
