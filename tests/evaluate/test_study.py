@@ -171,7 +171,8 @@ def test_a_full_disk_ends_a_study_in_one_line_and_loses_nothing(tasks: Path, tmp
     code, said = limited(largest - 200, "tones-v1")
     assert code == 1 and "cannot be written: File too large" in said and said.count("\n") == 1
     assert not runs(tmp_path) and results.read_bytes() == whole
-    code, said = limited(len(whole) - 1, "tones-v1")
+    # The table's length differs by the digits of two measured times, 40 characters at most.
+    code, said = limited(len(whole) - 100, "tones-v1")
     assert code == 1 and f"{results}: cannot be written: File too large" in said and said.count("\n") == 1
     assert json.loads(results.read_text())["tasks"]["tones-v1"]["state"] != "done"
     kept = runs(tmp_path)
