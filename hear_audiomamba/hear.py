@@ -114,19 +114,21 @@ def load_model(
             stacklevel=2,
         )
     one_thread_after_fork()
-    with _SEEDING, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_SEED)
-        features, encoder = build_modules(config, "cpu")
-    if state is not None:
-        load_strict(encoder, state, what, encoder.optional_keys)
-    computed: Precision = fastest_precision(encoder, place, backend) if precision == "auto" else precision
-    model = AudioEmbedder(
-        config, features, encoder, window_seconds=window_seconds, timestamps=timestamps, compat=compat,
-        precision=computed, max_batch_windows=max_batch_windows, backend=backend,
-        weights=None if state is None else Path(what).name,
-    )  # fmt: skip
-    logger.info("%r", model)
-    return model.to(place)
+    # Also of a caller's inference_mode: its tensors could never be trained.
+    with torch.inference_mode(False):
+        with _SEEDING, torch.random.fork_rng(devices=[]):
+            torch.manual_seed(_SEED)
+            features, encoder = build_modules(config, "cpu")
+        if state is not None:
+            load_strict(encoder, state, what, encoder.optional_keys)
+        computed: Precision = fastest_precision(encoder, place, backend) if precision == "auto" else precision
+        model = AudioEmbedder(
+            config, features, encoder, window_seconds=window_seconds, timestamps=timestamps, compat=compat,
+            precision=computed, max_batch_windows=max_batch_windows, backend=backend,
+            weights=None if state is None else Path(what).name,
+        )  # fmt: skip
+        logger.info("%r", model)
+        return model.to(place)
 
 
 def from_pretrained(repo_or_folder: str | Path, **options: Any) -> AudioEmbedder:

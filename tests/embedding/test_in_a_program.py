@@ -110,6 +110,20 @@ def test_gradients_do_not_depend_on_the_programs_defaults(name, default, noise):
         assert one is None or torch.equal(one, other)
 
 
+@pytest.mark.parametrize("name", QUICK)
+def test_a_model_loaded_and_used_in_inference_mode_can_be_trained_later(name, noise):
+    audio = noise(1, 8000)
+    with torch.inference_mode():
+        model = quick(name)
+        scene = model.scene(audio)
+    for made in (model, fresh := quick(name)):
+        made(audio).square().sum().backward()
+    for one, other in zip(model.parameters(), fresh.parameters(), strict=True):
+        assert (one.grad is None) == (other.grad is None)
+        assert one.grad is None or torch.equal(one.grad, other.grad)
+    assert any(p.grad is not None for p in model.parameters()) and torch.equal(model.scene(audio), scene)
+
+
 def test_models_loaded_by_several_threads_are_the_same(noise):
     audio, loaded = noise(1, 4000), []
     threads = [threading.Thread(target=lambda: loaded.append(quick("ssamba_tiny"))) for _ in range(4)]
