@@ -3,8 +3,8 @@
     PYTHONPATH=benchmarks hear-audiomamba evaluate --tasks-dir TASKS --out STUDY --tasks all \
         --variants 'yamnet=peers{"peer": "yamnet"}' 'logmel=peers{"peer": "logmel"}' …
 
-`peer` is "logmel" (mean and deviation over time of a 64-band log-mel), "yamnet", "speech" (Google's speech
-embedding) or "speaker" (Resemblyzer). The last three need what recipes/weights/setup.sh installs.
+`peer` is "logmel" (mean and deviation over time of a 64-band log-mel), "yamnet", "effects" (aiSFX), "speech"
+(Google's speech embedding) or "speaker" (Resemblyzer). The last four need what recipes/weights/setup.sh installs.
 """
 
 from __future__ import annotations

@@ -370,7 +370,7 @@ TABLES: dict[str, tuple[str, str, Callable[[Result], str]]] = {
     "pretrain_xeon": ("docs/pretraining.md", "pretrain_xeon.json", training_step),
     "predictions_faster_xeon": ("docs/evaluation.md", "predictions_faster_xeon.json", engines),
     "predictions_default_xeon": ("docs/evaluation.md", "predictions_default_xeon.json", engines),
-    "hear_fast": ("docs/reproducing_weights.md", "hear_fast.json", hear_tasks),
+    "hear_kit": ("docs/reproducing_weights.md", "hear_kit.json", hear_tasks),
     "classify_scores": ("docs/classifying.md", "classify_scores.json", classify_scores),
     "classify_curves": ("docs/classifying.md", "classify_curves.json", classify_curves),
     "finetune_soundfont_pitch": ("docs/finetuning.md", "finetune_soundfont_pitch.json", finetuned),
