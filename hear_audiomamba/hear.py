@@ -114,7 +114,7 @@ def load_model(
             stacklevel=2,
         )
     one_thread_after_fork()
-    # Also of a caller's inference_mode: its tensors could never be trained.
+    # Parameters made in a caller's inference mode could never be trained.
     with torch.inference_mode(False):
         with _SEEDING, torch.random.fork_rng(devices=[]):
             torch.manual_seed(_SEED)
